@@ -1,0 +1,124 @@
+/**
+ * Files that are either whole or absent: written beside their destination under a temporary name, flushed
+ * to the disk, then renamed.
+ */
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { EquipoiseError, systemErrorCode } from './errors.js';
+import { type JsonValue, type PythonJsonOptions, pythonJson } from './json.js';
+
+/** Bytes, text, or a function that writes to the temporary file's handle. */
+export type AtomicContent = Uint8Array | string | ((file: FileHandle) => Promise<void>);
+
+const TEMPORARY = /^\..+\.(\d+)\.[0-9a-f]{12}\.tmp$/;
+
+/**
+ * Writes `path` atomically; its folder is created when missing. On any failure, a full disk included, the
+ * old file stays as it was and nothing new is left behind.
+ *
+ * @throws EquipoiseError `io` that names the file and the reason; what a content function throws itself
+ * (other than a system error) passes through unchanged
+ */
+export async function writeFileAtomic(path: string, content: AtomicContent): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    await mkdir(folder, { recursive: true });
+    const file = await open(temporary, 'wx');
+    try {
+      if (typeof content === 'function') await content(file);
+      else await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(folder);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw writeError(path, error);
+  }
+}
+
+/** {@link writeFileAtomic} of {@link pythonJson} with a trailing newline. */
+export async function writeJsonAtomic(path: string, value: JsonValue, options: PythonJsonOptions = {}): Promise<void> {
+  await writeFileAtomic(path, pythonJson(value, { newline: true, ...options }));
+}
+
+/** Writes all of `data` at the file's current position or at `position`; a short write is continued. */
+export async function writeFully(file: FileHandle, data: Uint8Array, position?: number): Promise<void> {
+  let written = 0;
+  while (written < data.byteLength) {
+    const at = position === undefined ? null : position + written;
+    const { bytesWritten } = await file.write(data, written, data.byteLength - written, at);
+    written += bytesWritten;
+  }
+}
+
+/**
+ * Removes temporary files that {@link writeFileAtomic} left in `folder` because their process was killed;
+ * those of live processes stay. Returns the names removed.
+ */
+export async function removeStaleTemporaries(folder: string): Promise<string[]> {
+  const removed: string[] = [];
+  for (const name of await readdir(folder)) {
+    const match = TEMPORARY.exec(name);
+    if (match === null || isProcessAlive(Number(match[1]))) continue;
+    await rm(join(folder, name), { force: true });
+    removed.push(name);
+  }
+  return removed;
+}
+
+/** Whether a process with this id exists on this machine. */
+export function isProcessAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it exists and belongs to someone else.
+    return systemErrorCode(error) === 'EPERM';
+  }
+}
+
+/** Whether anything exists at `path`. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ENOTDIR') return false;
+    throw error;
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  // Makes the rename itself durable. Some file systems refuse to sync a folder; the data is safe anyway.
+  try {
+    const handle = await open(folder, 'r');
+    await handle.sync().finally(() => handle.close());
+  } catch (error) {
+    if (!['EINVAL', 'EPERM', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(systemErrorCode(error) ?? '')) throw error;
+  }
+}
+
+const REASONS: Record<string, string> = {
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk quota is used up',
+  EFBIG: 'the file would exceed the size limit',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'a folder of that name exists',
+  ENAMETOOLONG: 'the name is too long',
+};
+
+function writeError(path: string, error: unknown): unknown {
+  const code = systemErrorCode(error);
+  if (error instanceof EquipoiseError || code === undefined || !/^E[A-Z0-9]+$/.test(code)) return error;
+  const reason = REASONS[code] ?? (error instanceof Error ? error.message : code);
+  const hints = code === 'ENOSPC' || code === 'EDQUOT' ? ['Free some space and run again; no partial file was left.'] : [];
+  return new EquipoiseError('io', `${path}: cannot write: ${reason}`, { cause: error, hints });
+}
