@@ -40,7 +40,7 @@ export interface EquipoiseErrorOptions {
 
 /** An error a user can act on: `message` says what is wrong, `hints` what to do, `code` is for programs. */
 export class EquipoiseError extends Error {
-  override readonly name = 'EquipoiseError';
+  override readonly name: string = 'EquipoiseError';
   readonly code: ErrorCode;
   readonly hints: readonly string[];
 
@@ -51,7 +51,7 @@ export class EquipoiseError extends Error {
   }
 }
 
-/** Text that {@link showValue} prints as it is, for an `actual` that is a description and not a value. */
+/** Text that {@link describe} prints as it is, for an `actual` that is a description and not a value. */
 export class Prose {
   constructor(readonly text: string) {}
 }
@@ -69,7 +69,7 @@ function shorten(text: string): string {
 }
 
 /** Prints any value in at most about 120 characters, strings quoted, without ever throwing. */
-export function showValue(value: unknown): string {
+export function describe(value: unknown): string {
   if (value instanceof Prose) return value.text;
   if (value === undefined) return 'nothing';
   if (typeof value === 'string') return shorten(JSON.stringify(value));
@@ -78,7 +78,7 @@ export function showValue(value: unknown): string {
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'symbol') return 'a symbol';
   if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
-    const items = Array.from(value as ArrayLike<unknown>).slice(0, MAX_SHOWN_ITEMS).map(showValue);
+    const items = Array.from(value as ArrayLike<unknown>).slice(0, MAX_SHOWN_ITEMS).map(describe);
     const length = (value as ArrayLike<unknown>).length;
     return shorten(`[${items.join(', ')}${length > MAX_SHOWN_ITEMS ? `, … ${length} in all` : ''}]`);
   }
@@ -92,7 +92,7 @@ export function showValue(value: unknown): string {
 
 /** The message format shared by every refusal. */
 export function expectedMessage(name: string, expected: string, actual: unknown): string {
-  return `${name}: expected ${expected}, got ${showValue(actual)}`;
+  return `${name}: expected ${expected}, got ${describe(actual)}`;
 }
 
 /**
@@ -122,7 +122,9 @@ export function withHints(error: unknown, ...hints: string[]): EquipoiseError {
 
 /** The error as lines for a terminal: the message, then one `hint:` line for each hint. */
 export function formatError(error: unknown): string {
-  if (!(error instanceof EquipoiseError)) return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (!(error instanceof EquipoiseError)) {
+    return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  }
   return [error.message, ...error.hints.map((hint) => `  hint: ${hint}`)].join('\n');
 }
 
