@@ -1,1 +1,3 @@
-export {};
+import '@tensorflow/tfjs';
+
+export * from './fused/index.js';
