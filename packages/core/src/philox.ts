@@ -112,7 +112,7 @@ export class PhiloxStream {
   readonly #key: readonly [number, number];
   readonly #counter = new Uint32Array(4);
   readonly #words = new Uint32Array(4);
-  #block = -1;
+  #block = Number.NaN;
 
   /** Seed and stream are unsigned 64-bit integers: safe integers or bigints. */
   constructor(seed: number | bigint, stream: number | bigint = 0) {

@@ -1,13 +1,12 @@
 import t from 'tap';
 import { Mt19937, PhiloxSequence, PhiloxStream, philox4x32, splitU64, streamId, TorchGenerator } from './index.js';
 
-function near(t: Tap.Test, actual: ArrayLike<number>, expected: readonly number[], tolerance: number): void {
+type Test = Pick<typeof t, 'ok'>;
+
+function near(t: Test, actual: ArrayLike<number>, expected: readonly number[], tolerance: number): void {
   expected.forEach((value, i) => {
     t.ok(Math.abs((actual[i] as number) - value) <= tolerance, `element ${i}: ${actual[i]} near ${value}`);
   });
-}
-declare namespace Tap {
-  type Test = { ok(value: unknown, message: string): boolean };
 }
 
 t.test('philox4x32-10 gives the known answers of the Random123 distribution', async (t) => {
@@ -72,8 +71,12 @@ t.test('moments of 200,000 normals', async (t) => {
 t.test('sequences: integers, shuffles and resuming', async (t) => {
   const draws = new PhiloxSequence(9);
   const counts = new Array<number>(7).fill(0);
-  for (let i = 0; i < 70_000; i++) (counts[draws.int(7)] as number)++, 0;
-  for (const count of [0, 1, 2, 3, 4, 5, 6].map((i) => counts[i] as number)) void count;
+  for (let i = 0; i < 70_000; i++) {
+    const value = draws.int(7);
+    counts[value] = (counts[value] as number) + 1;
+  }
+  // Six standard deviations of a binomial count.
+  for (const count of counts) t.ok(Math.abs(count - 10_000) < 6 * Math.sqrt((70_000 * 6) / 49), `${count} of 70,000`);
   const sequence = new PhiloxSequence(9, 2);
   sequence.u32();
   const resumed = new PhiloxSequence(9, 2, sequence.position);
@@ -115,4 +118,29 @@ t.test("torch's CPU generator: recorded values", async (t) => {
   near(t, new TorchGenerator(42).rand(4), [0.88226926, 0.91500396, 0.38286376, 0.95930564], 6e-9);
   t.strictSame(new TorchGenerator(42).randint(0, 1000, 8), [542, 67, 876, 414, 26, 335, 620, 924]);
   t.strictSame([...new TorchGenerator(42).randperm(10)], [2, 6, 1, 8, 4, 5, 0, 9, 3, 7]);
+});
+
+t.test("torch's CPU generator: one generator, mixed calls (torch 2.13)", async (t) => {
+  const small = new TorchGenerator(7);
+  // The sine half cached by the odd-sized first draw is the second draw's first value, and so on.
+  near(t, small.randn(3), [-0.1467950940132141, 0.7861412763595581, 0.9468216300010681], 2.4e-7);
+  near(t, small.randn(2), [-1.1143440008163452, 1.6907901763916016], 2.4e-7);
+  const odd = small.randn(19);
+  near(t, odd, [0.609473466873169, -0.5811337828636169, 0.049043867737054825, 0.5035638809204102], 2.4e-7);
+  near(t, odd.subarray(15), [-1.056684136390686, -0.2615867257118225, -0.25013262033462524, 0.501121461391449], 2.4e-7);
+  near(t, small.randn(1), [-0.8948279023170471], 2.4e-7);
+
+  const big = new TorchGenerator(2 ** 40 + 5);
+  near(t, big.rand(2), [0.8302518725395203, 0.12611091136932373], 0);
+  t.strictSame(big.randint(-5, 2 ** 40, 3), [1029994667309, 989387375290, 622604916187]);
+  t.strictSame([...big.randperm(5)], [3, 1, 0, 2, 4]);
+
+  const latents = new TorchGenerator(1);
+  const sum = latents.randn(4 * 64 * 64).reduce((total, value) => total + value, 0);
+  t.ok(Math.abs(sum - -121.25276417347686) < 1e-3, `sum of a latent: ${sum}`);
+  t.strictSame(latents.randint(0, 2 ** 28, 2), [205751371, 227450590]);
+  t.strictSame([...latents.randperm(70_000).subarray(0, 5)], [48833, 35052, 25158, 50211, 21480]);
+  t.strictSame(new TorchGenerator(1).randn(0), new Float32Array(0));
+  t.throws(() => new TorchGenerator(1).randn(-1), { message: /^n: expected/ });
+  t.throws(() => new TorchGenerator(1).randint(3, 3, 1), { message: /^high: expected a safe integer above 3, got 3/ });
 });
