@@ -1,1 +1,2 @@
-export {};
+export type { DeviceDescription, Handle, HostArray, MemoryStats, NativeAddon, NativeOps, ProfileRange, SourceDType, Storage } from './binding.js';
+export { AddonLoadError, addonCandidates, type DeviceKind, loadAddon } from './load.js';

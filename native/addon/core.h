@@ -1,0 +1,9 @@
+#pragma once
+
+#include "call.h"
+
+namespace eq::addon {
+
+void register_core(Napi::Env env, Napi::Object exports);
+
+}  // namespace eq::addon

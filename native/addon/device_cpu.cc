@@ -1,0 +1,23 @@
+#include "kernels/isa.h"
+#include "runtime/cpu/device.h"
+#include "context.h"
+
+namespace eq::addon {
+
+std::shared_ptr<Device> create_device() { return CpuDevice::create(); }
+
+Napi::Object describe_device(Napi::Env env, Device& device) {
+  const CpuFeatures& f = cpu_features();
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("device", device.name());
+  o.Set("model", f.model);
+  o.Set("isa", isa_name(active_isa()));
+  o.Set("avx2", f.avx2);
+  o.Set("avx512", f.avx512);
+  o.Set("avx512Bf16", f.avx512_bf16);
+  o.Set("amxBf16", f.amx_bf16);
+  o.Set("threads", cpu(device).pool().size());
+  return o;
+}
+
+}  // namespace eq::addon

@@ -1,0 +1,15 @@
+// One registration function per kernel family; each lives in addon/ops/<family>.cc.
+#pragma once
+
+#include "call.h"
+
+#define EQ_FAMILIES(X) \
+  X(elementwise)
+
+namespace eq::addon {
+
+#define EQ_DECLARE_FAMILY(name) void register_##name(Napi::Env env, Napi::Object ops);
+EQ_FAMILIES(EQ_DECLARE_FAMILY)
+#undef EQ_DECLARE_FAMILY
+
+}  // namespace eq::addon

@@ -1,0 +1,34 @@
+# The CPU device: every kernels/**/cpu*.cc is compiled once per instruction set (see kernels/isa.h).
+file(GLOB EQ_CPU_RUNTIME CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../runtime/cpu/*.cc)
+file(GLOB_RECURSE EQ_CPU_KERNELS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../kernels/*/cpu*.cc)
+
+add_library(eq_cpu_base OBJECT ${EQ_CPU_KERNELS} ${CMAKE_CURRENT_LIST_DIR}/../kernels/isa.cc)
+target_compile_definitions(eq_cpu_base PRIVATE EQ_ISA=portable EQ_ISA_BASE=1 EQ_SIMD_BYTES=16)
+target_link_libraries(eq_cpu_base PRIVATE eq_options)
+# -fno-math-errno and -fno-trapping-math let loops with sqrt and comparisons vectorise; NaN and infinity
+# keep their meaning.
+set(EQ_KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math)
+target_compile_options(eq_cpu_base PRIVATE ${EQ_KERNEL_FLAGS})
+set(EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_base>)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_definitions(eq_cpu_base PRIVATE EQ_MULTI_ISA=1)
+  function(eq_isa name bytes)
+    add_library(eq_cpu_${name} OBJECT ${EQ_CPU_KERNELS})
+    target_compile_definitions(eq_cpu_${name} PRIVATE EQ_MULTI_ISA=1 EQ_ISA=${name} EQ_ISA_BASE=0 EQ_SIMD_BYTES=${bytes})
+    target_compile_options(eq_cpu_${name} PRIVATE ${EQ_KERNEL_FLAGS} ${ARGN})
+    target_link_libraries(eq_cpu_${name} PRIVATE eq_options)
+  endfunction()
+  eq_isa(avx2 32 -mavx2 -mfma -mf16c -mbmi2)
+  eq_isa(avx512 64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mbmi2 -mprefer-vector-width=512)
+  list(APPEND EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_avx2> $<TARGET_OBJECTS:eq_cpu_avx512>)
+endif()
+
+add_library(equipoise_cpu SHARED
+  ${EQ_RUNTIME_SOURCES} ${EQ_CPU_RUNTIME} ${EQ_ADDON_SOURCES}
+  ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cpu.cc ${EQ_CPU_OBJECTS})
+set_target_properties(equipoise_cpu PROPERTIES PREFIX "" SUFFIX ".node" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+target_link_libraries(equipoise_cpu PRIVATE eq_options eq_node)
+if(NOT EQ_SANITIZE)
+  target_link_options(equipoise_cpu PRIVATE -static-libstdc++ -static-libgcc)
+endif()

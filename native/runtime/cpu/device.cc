@@ -1,0 +1,108 @@
+#include "device.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace eq {
+
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+ThreadPool& shared_pool() {
+  // Never destroyed: worker threads of Node may outlive static destructors.
+  static ThreadPool* pool = new ThreadPool(ThreadPool::default_threads());
+  return *pool;
+}
+
+std::size_t default_limit() {
+#if defined(__linux__)
+  const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && size > 0) return static_cast<std::size_t>(pages) * static_cast<std::size_t>(size) / 10 * 9;
+#endif
+  return std::size_t{1} << 40;
+}
+
+void convert(void* to, DType to_dtype, const void* from, DType from_dtype, std::int64_t n) {
+  if (to_dtype == from_dtype) {
+    if (n > 0) std::memcpy(to, from, static_cast<std::size_t>(n) * dtype_size(to_dtype));
+  } else if (to_dtype == DType::BF16 && from_dtype == DType::F32) {
+    auto* out = static_cast<bf16*>(to);
+    auto* in = static_cast<const float*>(from);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = bf16(in[i]);
+  } else if (to_dtype == DType::F32 && from_dtype == DType::BF16) {
+    auto* out = static_cast<float*>(to);
+    auto* in = static_cast<const bf16*>(from);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = in[i];
+  } else if (to_dtype == DType::F32 && from_dtype == DType::F16) {
+    auto* out = static_cast<float*>(to);
+    auto* in = static_cast<const std::uint16_t*>(from);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(in[i]);
+  } else if (to_dtype == DType::BF16 && from_dtype == DType::F16) {
+    auto* out = static_cast<bf16*>(to);
+    auto* in = static_cast<const std::uint16_t*>(from);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = bf16(f16_to_f32(in[i]));
+  } else {
+    throw TypeError(concat("cannot copy ", dtype_name(from_dtype), " values to a ", dtype_name(to_dtype), " tensor"));
+  }
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice() : pool_(shared_pool()), queue_(profiler_) {
+  memory_ = std::make_unique<CachingAllocator>(*this, default_limit());
+}
+
+CpuDevice::~CpuDevice() {
+  queue_.wait_for(queue_.submitted());
+  memory_.reset();
+}
+
+std::shared_ptr<CpuDevice> CpuDevice::create() { return std::shared_ptr<CpuDevice>(new CpuDevice()); }
+
+void* CpuDevice::raw_allocate(std::size_t bytes) {
+  const bool large = bytes >= kHugePage;
+  // Aligned sizes only, as aligned_alloc demands; 64 bytes is a cache line and an AVX-512 register.
+  void* p = std::aligned_alloc(large ? kHugePage : 64, large ? (bytes + kHugePage - 1) / kHugePage * kHugePage : bytes);
+#if defined(__linux__)
+  if (p && large) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+  return p;
+}
+
+void CpuDevice::raw_free(void* p, std::size_t) { std::free(p); }
+
+void CpuDevice::upload(const Tensor& t, const void* source, DType source_dtype) {
+  check_type(source_dtype == t.dtype || (is_float(source_dtype) && is_float(t.dtype)), "cannot copy ",
+             dtype_name(source_dtype), " values to a ", dtype_name(t.dtype), " tensor");
+  if (t.buffer->block.last_use <= completed()) {
+    convert(t.data(), t.dtype, source, source_dtype, t.numel());
+    return;
+  }
+  // The block was reused while queued kernels still read its old contents: write in order, from a copy.
+  std::vector<std::byte> staged(t.bytes());
+  convert(staged.data(), t.dtype, source, source_dtype, t.numel());
+  launch({"Upload", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
+         [to = t.data(), staged = std::move(staged)](ThreadPool&) { std::memcpy(to, staged.data(), staged.size()); });
+}
+
+void CpuDevice::read(const Tensor& t, void* destination, std::function<void(std::string)> done) {
+  const DType host = t.dtype == DType::BF16 ? DType::F32 : t.dtype;
+  launch({"Read", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
+         [this, from = t.data(), destination, host, stored = t.dtype, n = t.numel(), done = std::move(done)](ThreadPool&) {
+           convert(destination, host, from, stored, n);
+           done(queue_.take_fault());
+         });
+}
+
+void CpuDevice::synchronize() {
+  queue_.wait_for(queue_.submitted());
+  if (std::string fault = queue_.take_fault(); !fault.empty()) throw std::runtime_error(fault);
+}
+
+}  // namespace eq

@@ -1,0 +1,66 @@
+/** The native addon's surface, one to one. Nothing here interprets or converts. */
+import type { ElementwiseOps } from './ops/elementwise.js';
+
+declare const handleBrand: unique symbol;
+/** A tensor in device memory. Opaque, type-tagged; freed by {@link NativeAddon.release} or the garbage collector. */
+export interface Handle {
+  readonly [handleBrand]: never;
+}
+
+/** How a tensor lies in device memory. */
+export type Storage = 'f32' | 'bf16' | 'i32' | 'bool';
+/** How uploaded bytes are encoded; f16 is widened on the way in. */
+export type SourceDType = Storage | 'f16';
+export type HostArray = Float32Array | Int32Array | Uint8Array;
+
+export interface MemoryStats {
+  /** Bytes of live tensors, in block sizes. */
+  inUse: number;
+  /** Bytes kept for reuse. */
+  cached: number;
+  peak: number;
+  limit: number;
+  /** Live blocks. */
+  blocks: number;
+  allocations: number;
+  cacheHits: number;
+}
+
+export interface ProfileRange {
+  op: string;
+  shapes: string;
+  flops: number;
+  bytes: number;
+  startMs: number;
+  endMs: number;
+}
+
+export interface DeviceDescription {
+  device: string;
+  model: string;
+  [detail: string]: string | number | boolean;
+}
+
+/** All compute kernels; one interface per family. */
+export interface NativeOps extends ElementwiseOps {}
+
+export interface NativeAddon {
+  /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */
+  upload(values: ArrayBufferView, source: SourceDType, shape: readonly number[], storage: Storage, frozen: boolean): Handle;
+  release(tensor: Handle): void;
+  /** Another view of the same memory. */
+  reshape(tensor: Handle, shape: readonly number[]): Handle;
+  /** Resolves after everything queued before; bf16 is widened to Float32Array. Rejects with a pending kernel fault. */
+  read(tensor: Handle): Promise<HostArray>;
+  readSync(tensor: Handle): HostArray;
+  info(tensor: Handle): { storage: Storage; shape: number[]; bytes: number; frozen: boolean };
+  memory(): MemoryStats;
+  setMemoryLimit(bytes: number): void;
+  trim(keep: number): void;
+  synchronize(): void;
+  shutdown(): void;
+  setProfiling(on: boolean): void;
+  takeProfile(): ProfileRange[];
+  describe(): DeviceDescription;
+  readonly ops: NativeOps;
+}

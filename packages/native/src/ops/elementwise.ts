@@ -1,0 +1,6 @@
+import type { Handle } from '../binding.js';
+
+/** Native kernels in native/kernels/elementwise. */
+export interface ElementwiseOps {
+  clip(x: Handle, low: number, high: number): Handle;
+}
