@@ -1,1 +1,4 @@
-export {};
+export * from './samplers/index.js';
+export * from './schedule.js';
+export * from './scheduler-config.js';
+export * from './timesteps.js';
