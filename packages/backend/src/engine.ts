@@ -1,0 +1,50 @@
+/** Choosing the engine that runs TensorFlow.js, and its storage precision. */
+import { createRequire } from 'node:module';
+import * as tf from '@tensorflow/tfjs-core';
+
+export const ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'tensorflow', 'cpu'] as const;
+export type Engine = (typeof ENGINES)[number];
+
+export type Precision = 'f32' | 'bf16';
+let precision: Precision = 'f32';
+
+/** How frozen weights are stored unless a call says otherwise: f32 is the parity mode, bf16 the fast one. */
+export function getPrecision(): Precision {
+  return precision;
+}
+
+/** @throws RangeError on anything but 'f32' and 'bf16' */
+export function setPrecision(value: Precision): void {
+  if (value !== 'f32' && value !== 'bf16') throw new RangeError(`precision: expected f32 or bf16, got ${String(value)}`);
+  precision = value;
+}
+
+/**
+ * Makes an engine current. `tensorflow` needs `@tensorflow/tfjs-node-gpu` or `@tensorflow/tfjs-node`, which are
+ * optional peer dependencies.
+ * @throws Error that says how to install or build what is missing
+ */
+export async function useEngine(engine: Engine): Promise<void> {
+  if (!ENGINES.includes(engine)) throw new RangeError(`engine: expected ${ENGINES.join(', ')}, got ${String(engine)}`);
+  if (engine === 'tensorflow') loadTensorflow();
+  if (engine === 'cpu') await import('@tensorflow/tfjs-backend-cpu');
+  if (engine === 'equipoise-cuda' && !tf.engine().registryFactory[engine]) {
+    throw new Error('engine equipoise-cuda: the CUDA addon was not built. Install the CUDA toolkit (nvcc) and run "npm run build:native".');
+  }
+  if (!(await tf.setBackend(engine))) throw new Error(`engine ${engine} could not be initialised`);
+  await tf.ready();
+}
+
+function loadTensorflow(): void {
+  const require = createRequire(import.meta.url);
+  const failures: string[] = [];
+  for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
+    try {
+      require(name);
+      return;
+    } catch (error) {
+      failures.push(`${name}: ${(error as Error).message.split('\n')[0]}`);
+    }
+  }
+  throw new Error(`engine tensorflow: neither optional package could be loaded; run "npm install @tensorflow/tfjs-node" or "npm install @tensorflow/tfjs-node-gpu".\n  ${failures.join('\n  ')}`);
+}

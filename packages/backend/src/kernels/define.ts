@@ -1,0 +1,56 @@
+/** Registration helpers: kernels are written once and registered for both native devices. */
+import type { Handle, NativeOps } from '@equipoise/native';
+import type { DataType, KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
+import type { EquipoiseBackend } from '../backend.js';
+
+export const NATIVE_BACKENDS = ['equipoise-cpu', 'equipoise-cuda'] as const;
+
+/** What a kernel function works with. */
+export class KernelCall {
+  constructor(
+    readonly kernelName: string,
+    readonly backend: EquipoiseBackend,
+    private readonly inputs: Record<string, unknown>,
+    private readonly attrs: Record<string, unknown>,
+  ) {}
+
+  get ops(): NativeOps {
+    return this.backend.native.ops;
+  }
+  input(name: string): TensorInfo {
+    return this.inputs[name] as TensorInfo;
+  }
+  /** An input that may be absent. */
+  optional(name: string): TensorInfo | undefined {
+    return (this.inputs[name] as TensorInfo | null | undefined) ?? undefined;
+  }
+  /** Inputs passed as an array (Concat, AddN, Pack, ...). */
+  list(): TensorInfo[] {
+    return this.inputs as unknown as TensorInfo[];
+  }
+  attr<T>(name: string): T {
+    return this.attrs[name] as T;
+  }
+  handle(info: TensorInfo): Handle {
+    return this.backend.handle(info, this.kernelName);
+  }
+  output(handle: Handle, shape: number[], dtype: DataType): TensorInfo {
+    return this.backend.register(handle, shape, dtype);
+  }
+  /** Another reference to the same data, as a reshape. */
+  alias(info: TensorInfo, shape: number[] = info.shape): TensorInfo {
+    this.backend.incRef(info.dataId);
+    return { dataId: info.dataId, shape, dtype: info.dtype };
+  }
+  dispose(info: TensorInfo): void {
+    this.backend.disposeInfo(info);
+  }
+}
+
+/** Registers a kernel under a TensorFlow.js kernel name for `equipoise-cpu` and `equipoise-cuda`. */
+export function defineNative(kernelName: string, run: (call: KernelCall) => TensorInfo | TensorInfo[]): void {
+  const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
+    run(new KernelCall(kernelName, backend as EquipoiseBackend, inputs, (attrs ?? {}) as Record<string, unknown>));
+  for (const backendName of NATIVE_BACKENDS) tf.registerKernel({ kernelName, backendName, kernelFunc });
+}

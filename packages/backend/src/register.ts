@@ -1,0 +1,15 @@
+/** Registers the backends with TensorFlow.js. `equipoise-cpu` becomes the default. */
+import fs from 'node:fs';
+import { addonCandidates } from '@equipoise/native';
+import * as tf from '@tensorflow/tfjs-core';
+import { EquipoiseBackend } from './backend.js';
+import { registerPortable } from './fused/index.js';
+
+// Above the priorities of TensorFlow.js's own backends (cpu 1, webgl 2, tensorflow 3).
+tf.registerBackend('equipoise-cpu', () => new EquipoiseBackend('cpu'), 10);
+if (addonCandidates('cuda').some((file) => fs.existsSync(file))) {
+  // Below the CPU: a GPU is used when asked for, and its absence is then an error, not a fallback.
+  tf.registerBackend('equipoise-cuda', () => new EquipoiseBackend('cuda'), 0);
+}
+
+for (const name of ['cpu', 'tensorflow', 'equipoise-cpu', 'equipoise-cuda']) registerPortable(name);
