@@ -50,6 +50,13 @@ export function fusedKernelNames(): string[] {
   return [...kernels.keys()];
 }
 
+const portableRegistrations = new WeakSet<tf.KernelFunc>();
+
+/** Whether the current engine runs the portable composition of a fused kernel. */
+export function isPortable(name: string): boolean {
+  return portableRegistrations.has(tf.getKernel(name, tf.getBackend()).kernelFunc);
+}
+
 /**
  * Registers the portable composition of every fused kernel for a backend, except where the backend has a kernel of
  * that name already. Returns the names that it registered.
@@ -58,11 +65,9 @@ export function registerPortable(backendName: string): string[] {
   const registered: string[] = [];
   for (const kernel of kernels.values() as Iterable<FusedKernel<unknown, unknown>>) {
     if (tf.getKernel(kernel.name, backendName) != null) continue;
-    tf.registerKernel({
-      kernelName: kernel.name,
-      backendName,
-      kernelFunc: ({ inputs, attrs }) => tf.tidy(() => kernel.portable(inputs, attrs)),
-    });
+    const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => tf.tidy(() => kernel.portable(inputs, attrs));
+    portableRegistrations.add(kernelFunc);
+    tf.registerKernel({ kernelName: kernel.name, backendName, kernelFunc });
     registered.push(kernel.name);
   }
   return registered;
