@@ -1,0 +1,183 @@
+/**
+ * The layers the models are built from: weights by torch's names, computation by the fused kernels.
+ * Activations are channels-last throughout: images [N,H,W,C], tokens [N,L,C].
+ */
+import { type Activation, activate, conv2d, groupNorm, layerNorm, linear } from '@equipoise/backend';
+import * as tf from '@tensorflow/tfjs-core';
+import { Module } from './module.js';
+import { fanIn, type Initializer, ONES, Parameter, ZEROS } from './parameter.js';
+
+/** Replaces the computation of a {@link Linear} layer, as LoRA and DoRA do. */
+export interface LinearAdapter {
+  /** The layer's output for `x` [..., in]; it may call {@link Linear.base}. */
+  forward(x: tf.Tensor, layer: Linear): tf.Tensor;
+  /** What is trained. */
+  variables(): tf.Variable[];
+}
+
+export interface LinearOptions {
+  readonly bias?: boolean;
+  readonly weightInitializer?: Initializer;
+  readonly biasInitializer?: Initializer;
+}
+
+/** y = x Wᵀ + b over the last axis; weight [out, in]. */
+export class Linear extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  /** When set, it computes this layer's output. */
+  adapter: LinearAdapter | null = null;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: LinearOptions = {},
+  ) {
+    super();
+    const weight = options.weightInitializer ?? fanIn(inFeatures);
+    this.weight = this.parameter('weight', new Parameter([outFeatures, inFeatures], weight));
+    this.bias =
+      options.bias === false
+        ? null
+        : this.parameter('bias', new Parameter([outFeatures], options.biasInitializer ?? fanIn(inFeatures)));
+  }
+
+  /** x [..., in] -> [..., out], through the adapter if there is one. */
+  forward(x: tf.Tensor, activation: Activation = 'none'): tf.Tensor {
+    const adapter = this.adapter;
+    if (adapter === null) return this.base(x, activation);
+    return tf.tidy(() => activate(adapter.forward(x, this), activation));
+  }
+
+  /** The layer without its adapter. */
+  base(x: tf.Tensor, activation: Activation = 'none'): tf.Tensor {
+    return linear(x, this.weight.value as tf.Tensor2D, (this.bias?.value ?? null) as tf.Tensor1D | null, activation);
+  }
+
+  override extraVariables(): tf.Variable[] {
+    return this.adapter?.variables() ?? [];
+  }
+}
+
+/** A 1x1 convolution, computed as a linear map over channels; weight [out, in, 1, 1] in the checkpoint. */
+export class PointwiseConv extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(inChannels: number, outChannels: number) {
+    super();
+    const shape = [outChannels, inChannels, 1, 1];
+    this.weight = this.parameter('weight', new Parameter(shape, fanIn(inChannels), 'matrix'));
+    this.bias = this.parameter('bias', new Parameter([outChannels], fanIn(inChannels)));
+  }
+
+  forward(x: tf.Tensor): tf.Tensor {
+    return linear(x, this.weight.value as tf.Tensor2D, this.bias.value as tf.Tensor1D);
+  }
+}
+
+export interface Conv2dOptions {
+  readonly kernel: number;
+  readonly stride?: number;
+  /** Zeros added: [[top, bottom], [left, right]]. */
+  readonly pad?: [[number, number], [number, number]];
+  readonly bias?: boolean;
+  readonly weightInitializer?: Initializer;
+}
+
+/** A square convolution; weight [out, in, k, k] in the checkpoint, [k, k, in, out] on the device. */
+export class Conv2d extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  readonly #stride: number;
+  readonly #pad: [[number, number], [number, number]];
+
+  constructor(inChannels: number, outChannels: number, options: Conv2dOptions) {
+    super();
+    const { kernel, stride = 1, bias = true } = options;
+    const count = inChannels * kernel * kernel;
+    const half = (kernel - 1) >> 1;
+    this.#stride = stride;
+    this.#pad = options.pad ?? [
+      [half, half],
+      [half, half],
+    ];
+    const shape = [outChannels, inChannels, kernel, kernel];
+    this.weight = this.parameter('weight', new Parameter(shape, options.weightInitializer ?? fanIn(count), 'hwio'));
+    this.bias = bias ? this.parameter('bias', new Parameter([outChannels], fanIn(count))) : null;
+  }
+
+  /**
+   * x [N,H,W,in] -> [N,H',W',out].
+   *
+   * @param shift [out], added to the bias: a per-channel term that is the same for all images and positions
+   */
+  forward(x: tf.Tensor4D, shift: tf.Tensor1D | null = null): tf.Tensor4D {
+    return tf.tidy(() => {
+      let bias = (this.bias?.value ?? null) as tf.Tensor1D | null;
+      if (shift !== null) bias = bias === null ? shift : tf.add(bias, shift);
+      return conv2d(x, this.weight.value as tf.Tensor4D, bias, { stride: this.#stride, pad: this.#pad });
+    });
+  }
+}
+
+/** Group normalisation over the channels-last axis, optionally followed by SiLU in the same pass. */
+export class GroupNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(
+    channels: number,
+    readonly groups: number,
+    readonly epsilon: number,
+  ) {
+    super();
+    this.weight = this.parameter('weight', new Parameter([channels], ONES));
+    this.bias = this.parameter('bias', new Parameter([channels], ZEROS));
+  }
+
+  forward<T extends tf.Tensor>(x: T, activation: 'none' | 'silu' = 'none'): T {
+    const { groups, epsilon } = this;
+    const [gamma, beta] = [this.weight.value as tf.Tensor1D, this.bias.value as tf.Tensor1D];
+    return groupNorm(x, gamma, beta, { groups, epsilon, activation }) as T;
+  }
+}
+
+/** Layer normalisation over the last axis. */
+export class LayerNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(
+    channels: number,
+    readonly epsilon: number,
+  ) {
+    super();
+    this.weight = this.parameter('weight', new Parameter([channels], ONES));
+    this.bias = this.parameter('bias', new Parameter([channels], ZEROS));
+  }
+
+  forward<T extends tf.Tensor>(x: T): T {
+    const [gamma, beta] = [this.weight.value as tf.Tensor1D, this.bias.value as tf.Tensor1D];
+    return layerNorm(x, gamma, beta, { epsilon: this.epsilon }) as T;
+  }
+}
+
+/** A table of vectors; weight [count, width]. */
+export class Embedding extends Module {
+  readonly weight: Parameter;
+
+  constructor(
+    readonly count: number,
+    readonly width: number,
+    initializer: Initializer,
+  ) {
+    super();
+    this.weight = this.parameter('weight', new Parameter([count, width], initializer));
+  }
+
+  /** ids [...] (int32) -> [..., width]. */
+  forward(ids: tf.Tensor): tf.Tensor {
+    return tf.gather(this.weight.value, ids as tf.Tensor1D);
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * Blocks shared by the UNet and the autoencoder: the residual block and the resampling layers.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { addBatched } from './batch.js';
+import { Conv2d, GroupNorm, Linear, PointwiseConv } from './layers.js';
+import { Module } from './module.js';
+
+export interface ResnetOptions {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Width of the time embedding; null where there is none. */
+  readonly timeChannels: number | null;
+  readonly groups: number;
+  readonly epsilon: number;
+}
+
+/**
+ * h = conv1(SiLU(norm1 x)) + W t; h = conv2(SiLU(norm2 h)); result shortcut(x) + h. The shortcut is a 1x1
+ * convolution where the widths differ.
+ */
+export class ResnetBlock2D extends Module {
+  readonly #norm1: GroupNorm;
+  readonly #conv1: Conv2d;
+  readonly #timeProjection: Linear | null;
+  readonly #norm2: GroupNorm;
+  readonly #conv2: Conv2d;
+  readonly #shortcut: PointwiseConv | null;
+
+  constructor({ inChannels, outChannels, timeChannels, groups, epsilon }: ResnetOptions) {
+    super();
+    this.#norm1 = this.child('norm1', new GroupNorm(inChannels, groups, epsilon));
+    this.#conv1 = this.child('conv1', new Conv2d(inChannels, outChannels, { kernel: 3 }));
+    this.#timeProjection =
+      timeChannels === null ? null : this.child('time_emb_proj', new Linear(timeChannels, outChannels));
+    this.#norm2 = this.child('norm2', new GroupNorm(outChannels, groups, epsilon));
+    this.#conv2 = this.child('conv2', new Conv2d(outChannels, outChannels, { kernel: 3 }));
+    this.#shortcut =
+      inChannels === outChannels ? null : this.child('conv_shortcut', new PointwiseConv(inChannels, outChannels));
+  }
+
+  /**
+   * x [B,H,W,in] -> [B,H,W,out].
+   *
+   * @param time SiLU of the time embedding, [B or 1, timeChannels]
+   */
+  forward(x: tf.Tensor4D, time: tf.Tensor2D | null): tf.Tensor4D {
+    return tf.tidy(() => {
+      const first = tf.tidy(() => this.#first(this.#norm1.forward(x, 'silu'), time));
+      const second = tf.tidy(() => this.#conv2.forward(this.#norm2.forward(first, 'silu')));
+      first.dispose();
+      const residual = this.#shortcut === null ? x : (this.#shortcut.forward(x) as tf.Tensor4D);
+      return addBatched(residual, second);
+    });
+  }
+
+  #first(x: tf.Tensor4D, time: tf.Tensor2D | null): tf.Tensor4D {
+    if (this.#timeProjection === null || time === null) return this.#conv1.forward(x);
+    const shift = this.#timeProjection.forward(time) as tf.Tensor2D;
+    const [rows, channels] = shift.shape;
+    // One time for the whole batch is a constant per channel: it costs nothing as part of the bias.
+    if (rows === 1) return this.#conv1.forward(x, tf.reshape(shift, [channels]));
+    return addBatched(this.#conv1.forward(x), tf.reshape(shift, [rows, 1, 1, channels]) as tf.Tensor4D);
+  }
+}
+
+/** A strided 3x3 convolution that halves the image. */
+export class Downsample2D extends Module {
+  readonly #conv: Conv2d;
+
+  /** @param pad zeros on [[top, bottom], [left, right]] */
+  constructor(channels: number, pad: [[number, number], [number, number]]) {
+    super();
+    this.#conv = this.child('conv', new Conv2d(channels, channels, { kernel: 3, stride: 2, pad }));
+  }
+
+  forward(x: tf.Tensor4D): tf.Tensor4D {
+    return this.#conv.forward(x);
+  }
+}
+
+/** Nearest-neighbour enlargement followed by a 3x3 convolution. */
+export class Upsample2D extends Module {
+  readonly #conv: Conv2d;
+
+  constructor(channels: number) {
+    super();
+    this.#conv = this.child('conv', new Conv2d(channels, channels, { kernel: 3 }));
+  }
+
+  /** @param size [height, width] of the result; twice the input's by default */
+  forward(x: tf.Tensor4D, size: readonly [number, number] = [2 * x.shape[1], 2 * x.shape[2]]): tf.Tensor4D {
+    return tf.tidy(() => this.#conv.forward(tf.image.resizeNearestNeighbor(x, [size[0], size[1]])));
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * `UNet2DConditionModel`: the denoiser of Stable Diffusion 1.x, 2.x and XL, with diffusers' names and numbers.
+ */
+import { silu } from '@equipoise/backend';
+import { invalid } from '@equipoise/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { addBatched } from '../batch.js';
+import { Conv2d, GroupNorm } from '../layers.js';
+import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
+import type { ManifestEntry, StateDict } from '../state-dict.js';
+import { type BlockInputs, DownBlock, type LevelOptions, MidBlock, UpBlock } from './blocks.js';
+import { parseUNetConfig, type UNetConfig, unetLevels } from './config.js';
+import { CrossAttentionCache } from './cross-attention-cache.js';
+import { sinusoidalEmbedding, TimestepEmbedding } from './time-embedding.js';
+import { Transformer2DModel } from './transformer.js';
+
+/** The additional conditioning of Stable Diffusion XL. */
+export interface AddedConditions {
+  /** Pooled text [B, width]. */
+  readonly textEmbeds: tf.Tensor2D;
+  /** For each image: original height and width, crop top and left, target height and width. */
+  readonly timeIds: readonly (readonly number[])[];
+}
+
+export interface UNetOptions {
+  /** Required where the config says `addition_embed_type: "text_time"`, refused elsewhere. */
+  readonly added?: AddedConditions;
+  /**
+   * Gradient checkpointing: keep only the inputs of residual blocks and transformers, and recompute the rest
+   * for the gradient. Less memory for about one more forward pass.
+   */
+  readonly recompute?: boolean;
+}
+
+export class UNet2DConditionModel extends Model {
+  readonly config: UNetConfig;
+  /** Keys of the config that were ignored, one sentence each. */
+  readonly warnings: readonly string[];
+  readonly #convIn: Conv2d;
+  readonly #timeEmbedding: TimestepEmbedding;
+  readonly #addEmbedding: TimestepEmbedding | null;
+  readonly #downBlocks: readonly DownBlock[];
+  readonly #midBlock: MidBlock;
+  readonly #upBlocks: readonly UpBlock[];
+  readonly #convNormOut: GroupNorm;
+  readonly #convOut: Conv2d;
+
+  /**
+   * The architecture without weights; see {@link load} and {@link random}.
+   *
+   * @param config the parsed `config.json` of a diffusers `unet` folder
+   * @throws EquipoiseError naming the class or option that is not supported
+   */
+  constructor(config: unknown) {
+    super();
+    const parsed = parseUNetConfig(config);
+    this.config = parsed.config;
+    this.warnings = parsed.warnings;
+    const { block_out_channels: widths, in_channels, out_channels, norm_num_groups, norm_eps } = this.config;
+    const [first, timeChannels] = [widths[0]!, widths[0]! * 4];
+    this.#convIn = this.child('conv_in', new Conv2d(in_channels, first, { kernel: 3 }));
+    this.#timeEmbedding = this.child('time_embedding', new TimestepEmbedding(first, timeChannels));
+    const added = this.config.projection_class_embeddings_input_dim;
+    this.#addEmbedding =
+      this.config.addition_embed_type === null || added === null
+        ? null
+        : this.child('add_embedding', new TimestepEmbedding(added, timeChannels));
+    this.#downBlocks = this.children('down_blocks', downBlocks(this.config));
+    this.#upBlocks = this.children('up_blocks', upBlocks(this.config));
+    this.#midBlock = this.child('mid_block', midBlock(this.config));
+    this.#convNormOut = this.child('conv_norm_out', new GroupNorm(first, norm_num_groups, norm_eps));
+    this.#convOut = this.child('conv_out', new Conv2d(first, out_channels, { kernel: 3 }));
+  }
+
+  /** The checkpoint's keys and shapes for a config. */
+  static manifest(config: unknown): ManifestEntry[] {
+    return new UNet2DConditionModel(config).manifest();
+  }
+
+  /** A model with the weights of a checkpoint. */
+  static load(config: unknown, state: StateDict, options?: LoadOptions): UNet2DConditionModel {
+    return loadWeights(new UNet2DConditionModel(config), state, options);
+  }
+
+  /** A model with fresh weights, initialised as torch does. */
+  static random(config: unknown, seed: number, options?: RandomOptions): UNet2DConditionModel {
+    return randomWeights(new UNet2DConditionModel(config), seed, options);
+  }
+
+  /**
+   * Projects a text once for all steps of a sampler. Free it with `dispose()`; make a new one after changing
+   * weights or adapters. Gradients do not flow into it.
+   *
+   * @param context [B, L, cross_attention_dim]
+   */
+  crossAttentionCache(context: tf.Tensor3D): CrossAttentionCache {
+    this.#checkContext(context);
+    const transformers: Transformer2DModel[] = [];
+    for (const [, module] of this.namedModules()) {
+      if (module instanceof Transformer2DModel) transformers.push(module);
+    }
+    return new CrossAttentionCache(transformers, context);
+  }
+
+  /**
+   * Predicts the noise (or velocity) in `sample`.
+   *
+   * The batch of the text may be a multiple of the batch of `sample`: with guidance, [uncond; cond] for one
+   * latent. The part before the first cross-attention is then computed once and repeated, which changes no
+   * number.
+   *
+   * @param sample noisy latents, channels last: [A, H, W, in_channels]
+   * @param timestep one for all, or one for each latent (A of them) or each text (B)
+   * @param context text embeddings [B, L, cross_attention_dim], or a {@link crossAttentionCache} of them
+   * @returns [B, H, W, out_channels]
+   */
+  forward(
+    sample: tf.Tensor4D,
+    timestep: number | readonly number[],
+    context: tf.Tensor3D | CrossAttentionCache,
+    options: UNetOptions = {},
+  ): tf.Tensor4D {
+    this.#checkSample(sample);
+    if (context instanceof tf.Tensor) this.#checkContext(context);
+    return tf.tidy(() => {
+      const time = tf.tidy(() => this.#embedTime(timestep, options.added));
+      const inputs: BlockInputs = { time, context, recompute: options.recompute ?? false };
+      let h = this.#convIn.forward(sample);
+      const skips = [h];
+      for (const block of this.#downBlocks) {
+        skips.push(...block.forward(h, inputs));
+        h = skips[skips.length - 1]!;
+      }
+      h = this.#midBlock.forward(h, inputs);
+      for (const block of this.#upBlocks) h = block.forward(h, skips, inputs);
+      return this.#convOut.forward(this.#convNormOut.forward(h, 'silu'));
+    });
+  }
+
+  /** SiLU of the time embedding: what every residual block starts from. */
+  #embedTime(timestep: number | readonly number[], added: AddedConditions | undefined): tf.Tensor2D {
+    const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, block_out_channels } = this.config;
+    const times = typeof timestep === 'number' ? [timestep] : timestep;
+    if (times.length === 0 || !times.every(Number.isFinite)) throw invalid('timestep', 'finite numbers', timestep);
+    const sinusoid = sinusoidalEmbedding(times, { dim: block_out_channels[0]!, flipSinToCos, freqShift });
+    const embedding = this.#timeEmbedding.forward(sinusoid);
+    if (this.#addEmbedding === null) {
+      if (added !== undefined) throw invalid('added', 'nothing: this model takes no additional conditioning', 'added');
+      return silu(embedding);
+    }
+    return silu(addBatched(embedding, this.#embedAdded(this.#addEmbedding, added)));
+  }
+
+  #embedAdded(layer: TimestepEmbedding, added: AddedConditions | undefined): tf.Tensor2D {
+    const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, addition_time_embed_dim: dim } = this.config;
+    if (added === undefined) throw invalid('added', 'textEmbeds and timeIds: this model needs them', added);
+    const { textEmbeds, timeIds } = added;
+    if (timeIds.length !== textEmbeds.shape[0]) throw invalid('timeIds', `${textEmbeds.shape[0]} rows`, timeIds.length);
+    const sizes = sinusoidalEmbedding(timeIds.flat(), { dim: dim as number, flipSinToCos, freqShift });
+    const rows = tf.reshape(sizes, [timeIds.length, sizes.size / timeIds.length]) as tf.Tensor2D;
+    const width = this.config.projection_class_embeddings_input_dim as number;
+    const actual = textEmbeds.shape[1] + rows.shape[1];
+    if (actual !== width) throw invalid('added', `text and sizes of width ${width} together`, actual);
+    return layer.forward(tf.concat([textEmbeds, rows], 1));
+  }
+
+  #checkSample(sample: tf.Tensor4D): void {
+    const channels = this.config.in_channels;
+    if (sample.rank !== 4 || sample.shape[3] !== channels || sample.size === 0) {
+      throw invalid('sample', `latents [B, H, W, ${channels}]`, sample.shape);
+    }
+  }
+
+  #checkContext(context: tf.Tensor3D): void {
+    const width = this.config.cross_attention_dim;
+    if (context.rank !== 3 || context.shape[2] !== width) throw invalid('context', `[B, L, ${width}]`, context.shape);
+  }
+}
+
+function levelOptions(config: UNetConfig, level: number, attends: boolean): LevelOptions {
+  const { heads, transformerLayers } = unetLevels(config);
+  return {
+    timeChannels: config.block_out_channels[0]! * 4,
+    groups: config.norm_num_groups,
+    epsilon: config.norm_eps,
+    attention: attends
+      ? {
+          contextChannels: config.cross_attention_dim,
+          heads: heads[level]!,
+          layers: transformerLayers[level]!,
+          linearProjection: config.use_linear_projection,
+        }
+      : null,
+  };
+}
+
+function downBlocks(config: UNetConfig): DownBlock[] {
+  const { layers } = unetLevels(config);
+  const widths = config.block_out_channels;
+  return config.down_block_types.map((type, level) => {
+    const options = levelOptions(config, level, type === 'CrossAttnDownBlock2D');
+    const last = level === widths.length - 1;
+    return new DownBlock(widths[Math.max(0, level - 1)]!, widths[level]!, layers[level]!, !last, options);
+  });
+}
+
+function midBlock(config: UNetConfig): MidBlock {
+  const level = config.block_out_channels.length - 1;
+  const options = levelOptions(config, level, true);
+  return new MidBlock(config.block_out_channels[level]!, { ...options, attention: options.attention! });
+}
+
+function upBlocks(config: UNetConfig): UpBlock[] {
+  const { layers } = unetLevels(config);
+  const widths = config.block_out_channels;
+  return config.up_block_types.map((type, index) => {
+    const level = widths.length - 1 - index;
+    const options = levelOptions(config, level, type === 'CrossAttnUpBlock2D');
+    const channels = {
+      previous: widths[Math.min(widths.length - 1, level + 1)]!,
+      skip: widths[Math.max(0, level - 1)]!,
+      out: widths[level]!,
+    };
+    return new UpBlock(channels, layers[level]! + 1, level !== 0, options);
+  });
+}

@@ -1,0 +1,2 @@
+export { AutoencoderKL, DiagonalGaussian, type TilingOptions } from './autoencoder.js';
+export { type AutoencoderConfig, parseAutoencoderConfig } from './config.js';
