@@ -1,1 +1,5 @@
-export {};
+export * from './compare.js';
+export * from './engine-checks.js';
+export * from './fixtures.js';
+export * from './reference.js';
+export * from './shapes.js';
