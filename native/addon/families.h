@@ -4,6 +4,7 @@
 #include "call.h"
 
 #define EQ_FAMILIES(X) \
+  X(attention) \
   X(elementwise)
 
 namespace eq::addon {

@@ -37,7 +37,7 @@ static inline void store(bf16* p, vf v) {
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const vu quiet = (u >> 16) | 0x40u;
   const vh h = __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, vh);
-  std::memcpy(p, &h, sizeof h);
+  std::memcpy(static_cast<void*>(p), &h, sizeof h);
 }
 /// The first n < kLanes elements; the others read as `fill`.
 template <class T>
@@ -50,7 +50,7 @@ template <class T>
 static inline void store_part(T* p, vf v, int n) {
   T tmp[kLanes];
   store(tmp, v);
-  std::memcpy(p, tmp, static_cast<std::size_t>(n) * sizeof(T));
+  std::memcpy(static_cast<void*>(p), tmp, static_cast<std::size_t>(n) * sizeof(T));
 }
 
 static inline vf vmax(vf a, vf b) { return a > b ? a : b; }

@@ -1,4 +1,5 @@
 /** The native addon's surface, one to one. Nothing here interprets or converts. */
+import type { AttentionOps } from './ops/attention.js';
 import type { ElementwiseOps } from './ops/elementwise.js';
 
 declare const handleBrand: unique symbol;
@@ -42,7 +43,7 @@ export interface DeviceDescription {
 }
 
 /** All compute kernels; one interface per family. */
-export interface NativeOps extends ElementwiseOps {}
+export interface NativeOps extends AttentionOps, ElementwiseOps {}
 
 export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */

@@ -1,3 +1,4 @@
 /** Importing this registers every native TensorFlow.js kernel. */
+import './attention.js';
 import './clip-by-value.js';
 import './identity.js';
