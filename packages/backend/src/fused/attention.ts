@@ -17,7 +17,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkInteger, checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
-import { defineKernel, shared } from './define.js';
+import { defineKernel, onlyFirst, shared } from './define.js';
 
 /** Options of {@link attention}. */
 export interface AttentionOptions {
@@ -146,5 +146,5 @@ export function attention(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, options: Att
   if (causal && lk < lq) throw rangeError(op, 'k', `at least ${lq} keys for ${lq} causal queries`, k);
   const { scale = (channels / heads) ** -0.5 } = options;
   checkNumber(op, 'scale', scale);
-  return runAttention<[tf.Tensor3D, tf.Tensor]>({ q, k, v }, { heads, causal, scale })[0];
+  return onlyFirst(runAttention<[tf.Tensor3D, tf.Tensor]>({ q, k, v }, { heads, causal, scale }));
 }

@@ -111,6 +111,15 @@ export function shared<R extends tf.Tensor[]>(compute: () => R): <K extends keyo
   };
 }
 
+/**
+ * The first of a kernel's outputs; frees the others, which the tape keeps for the gradient by itself where it needs
+ * them.
+ */
+export function onlyFirst<T extends tf.Tensor>([first, ...others]: [T, ...tf.Tensor[]]): T {
+  for (const other of others) other.dispose();
+  return first;
+}
+
 /** Runs `compute` with the tape off: nothing inside it is differentiated through. */
 export function detached<R>(compute: () => R): R {
   const state = tf.engine().state as unknown as { kernelDepth: number };

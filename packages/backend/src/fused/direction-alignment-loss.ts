@@ -249,8 +249,10 @@ export function directionAlignmentLoss(options: DirectionAlignmentOptions): Dire
     present: presence(op, options.imageCounts, k),
   };
   const inputs = { text, original, imageMeans };
-  const [loss, , parts, pairCosine] = run<[tf.Scalar, tf.Tensor2D, tf.Tensor1D, tf.Tensor1D]>(inputs, attrs);
-  if (!tf.engine().isTapeOn()) return { loss, parts, pairCosine };
+  const [loss, gradient, ...logs] = run<[tf.Scalar, tf.Tensor2D, tf.Tensor1D, tf.Tensor1D]>(inputs, attrs);
+  gradient.dispose();
   // Copies made off the tape: differentiating a log value fails loudly instead of giving zeros.
-  return { loss, parts: detached(() => tf.clone(parts)), pairCosine: detached(() => tf.clone(pairCosine)) };
+  const [parts, pairCosine] = detached(() => logs.map((log) => tf.clone(log))) as [tf.Tensor1D, tf.Tensor1D];
+  tf.dispose(logs);
+  return { loss, parts, pairCosine };
 }

@@ -18,7 +18,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
-import { defineKernel, detached, shared } from './define.js';
+import { defineKernel, detached, onlyFirst, shared } from './define.js';
 import { asRows } from './linear.js';
 
 /** Arguments of {@link doraLinear} besides x. */
@@ -234,14 +234,15 @@ export function doraLinear<T extends tf.Tensor>(x: T, options: DoraLinearOptions
   checkTensor(op, 'x', x, ['...', k]);
   if (bias !== null) checkTensor(op, 'bias', bias, [n]);
   const inputs: tf.Tensor[] = [x, weight, loraA, loraB];
-  if (magnitude !== null) {
-    checkTensor(op, 'magnitude', magnitude, [n]);
-    const norm = options.norm ?? doraNorm(weight, loraA, loraB, scaling);
-    checkTensor(op, 'norm', norm, [n]);
-    inputs.push(magnitude, norm);
-  } else if (options.norm !== undefined) {
-    throw typeError(op, 'norm', 'nothing, because magnitude is null', options.norm);
+  const attrs = { scaling, dora: magnitude !== null, bias: bias !== null };
+  if (magnitude === null) {
+    if (options.norm !== undefined) throw typeError(op, 'norm', 'nothing, because magnitude is null', options.norm);
+    return onlyFirst(run<[T, tf.Tensor]>([...inputs, ...(bias === null ? [] : [bias])], attrs));
   }
-  if (bias !== null) inputs.push(bias);
-  return run<[T, tf.Tensor]>(inputs, { scaling, dora: magnitude !== null, bias: bias !== null })[0];
+  checkTensor(op, 'magnitude', magnitude, [n]);
+  if (options.norm !== undefined) checkTensor(op, 'norm', options.norm, [n]);
+  const norm = options.norm ?? doraNorm(weight, loraA, loraB, scaling);
+  const y = onlyFirst(run<[T, tf.Tensor]>([...inputs, magnitude, norm, ...(bias === null ? [] : [bias])], attrs));
+  if (options.norm === undefined) norm.dispose();
+  return y;
 }

@@ -14,7 +14,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkInteger, checkKeys, checkNumber, checkOneOf, checkTensor, rangeError, typeError } from './checks.js';
-import { defineKernel, shared } from './define.js';
+import { defineKernel, onlyFirst, shared } from './define.js';
 import { siluDerivative } from './silu.js';
 
 /** Options of {@link groupNorm}. */
@@ -143,5 +143,5 @@ export function groupNorm<T extends tf.Tensor>(x: T, gamma: tf.Tensor, beta: tf.
   if (channels === 0 || channels % groups !== 0) throw rangeError(op, 'x', `channels divisible by ${groups} groups`, x);
   checkTensor(op, 'gamma', gamma, [channels]);
   checkTensor(op, 'beta', beta, [channels]);
-  return runGroupNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { groups, epsilon, activation })[0];
+  return onlyFirst(runGroupNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { groups, epsilon, activation }));
 }

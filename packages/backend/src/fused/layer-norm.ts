@@ -11,7 +11,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
-import { defineKernel, shared } from './define.js';
+import { defineKernel, onlyFirst, shared } from './define.js';
 
 /** Options of {@link layerNorm}. */
 export interface LayerNormOptions {
@@ -117,5 +117,5 @@ export function layerNorm<T extends tf.Tensor>(x: T, gamma: tf.Tensor, beta: tf.
   if (channels === undefined || channels === 0) throw rangeError(op, 'x', 'rank and channels of at least 1', x);
   checkTensor(op, 'gamma', gamma, [channels]);
   checkTensor(op, 'beta', beta, [channels]);
-  return runLayerNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { epsilon: options.epsilon })[0];
+  return onlyFirst(runLayerNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { epsilon: options.epsilon }));
 }
