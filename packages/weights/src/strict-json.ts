@@ -1,0 +1,185 @@
+/**
+ * A JSON reader as strict as a file format needs: unlike `JSON.parse` it refuses repeated keys and lone
+ * surrogates, tells `1` from `1.0` and `1e0`, and limits nesting.
+ */
+import { EquipoiseError } from '@equipoise/core';
+
+/** A number as it was spelled. */
+export class JsonNumber {
+  constructor(readonly text: string) {}
+
+  /** The value when spelled as an unsigned integer of at most 2^53 - 1, else undefined. */
+  toUnsigned(): number | undefined {
+    if (!/^(?:0|[1-9][0-9]{0,15})$/.test(this.text)) return undefined;
+    const value = Number(this.text);
+    return Number.isSafeInteger(value) ? value : undefined;
+  }
+}
+
+export type StrictJson = null | boolean | string | JsonNumber | StrictJson[] | Map<string, StrictJson>;
+
+const MAX_DEPTH = 128;
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+// Printable text up to the next quote, escape or control character.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in strings
+const PLAIN = /[^"\\\u0000-\u001f]*/y;
+const ESCAPES: Readonly<Record<string, string>> = {
+  '"': '"',
+  '\\': '\\',
+  '/': '/',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+};
+
+/**
+ * Parses a whole text.
+ *
+ * @param source names the text in errors
+ * @throws EquipoiseError `corrupt` with the position of the first fault
+ */
+export function parseStrictJson(text: string, source: string): StrictJson {
+  return new Parser(text, source).document();
+}
+
+class Parser {
+  #at = 0;
+
+  constructor(
+    private readonly text: string,
+    private readonly source: string,
+  ) {}
+
+  document(): StrictJson {
+    const value = this.#value(0);
+    this.#blank();
+    if (this.#at < this.text.length) throw this.#fault('the end of the text');
+    return value;
+  }
+
+  #value(depth: number): StrictJson {
+    if (depth > MAX_DEPTH) throw this.#fault(`nesting of at most ${MAX_DEPTH} levels`);
+    this.#blank();
+    switch (this.text[this.#at]) {
+      case '{':
+        return this.#object(depth);
+      case '[':
+        return this.#array(depth);
+      case '"':
+        return this.#string();
+      case 't':
+        return this.#word('true', true);
+      case 'f':
+        return this.#word('false', false);
+      case 'n':
+        return this.#word('null', null);
+      default:
+        return this.#number();
+    }
+  }
+
+  #object(depth: number): Map<string, StrictJson> {
+    const members = new Map<string, StrictJson>();
+    this.#at++;
+    this.#blank();
+    if (this.#accept('}')) return members;
+    for (;;) {
+      this.#blank();
+      const start = this.#at;
+      if (this.text[start] !== '"') throw this.#fault('a key in quotes');
+      const key = this.#string();
+      if (members.has(key)) {
+        this.#at = start;
+        throw this.#fault(`each key once; ${JSON.stringify(key)} came before`);
+      }
+      this.#blank();
+      if (!this.#accept(':')) throw this.#fault('":"');
+      members.set(key, this.#value(depth + 1));
+      this.#blank();
+      if (this.#accept('}')) return members;
+      if (!this.#accept(',')) throw this.#fault('"," or "}"');
+    }
+  }
+
+  #array(depth: number): StrictJson[] {
+    const items: StrictJson[] = [];
+    this.#at++;
+    this.#blank();
+    if (this.#accept(']')) return items;
+    for (;;) {
+      items.push(this.#value(depth + 1));
+      this.#blank();
+      if (this.#accept(']')) return items;
+      if (!this.#accept(',')) throw this.#fault('"," or "]"');
+    }
+  }
+
+  #string(): string {
+    this.#at++;
+    let result = '';
+    for (;;) {
+      PLAIN.lastIndex = this.#at;
+      result += (PLAIN.exec(this.text) as RegExpExecArray)[0];
+      this.#at = PLAIN.lastIndex;
+      if (this.#accept('"')) break;
+      if (!this.#accept('\\')) throw this.#fault('the closing quote of a string');
+      result += this.#escape();
+    }
+    // The text was valid UTF-8, so that a lone surrogate can only come from an escape.
+    if (/\p{Surrogate}/u.test(result)) throw this.#fault('surrogate escapes in pairs');
+    return result;
+  }
+
+  #escape(): string {
+    const letter = this.text[this.#at] ?? '';
+    if (letter === 'u') {
+      const digits = this.text.slice(this.#at + 1, this.#at + 5);
+      if (!/^[0-9a-fA-F]{4}$/.test(digits)) throw this.#fault('four hexadecimal digits');
+      this.#at += 5;
+      return String.fromCharCode(Number.parseInt(digits, 16));
+    }
+    const character = ESCAPES[letter];
+    if (character === undefined) throw this.#fault('an escape JSON knows');
+    this.#at++;
+    return character;
+  }
+
+  #number(): JsonNumber {
+    NUMBER.lastIndex = this.#at;
+    const match = NUMBER.exec(this.text);
+    if (match === null) throw this.#fault('a JSON value');
+    this.#at = NUMBER.lastIndex;
+    return new JsonNumber(match[0]);
+  }
+
+  #word<T>(word: string, value: T): T {
+    if (!this.text.startsWith(word, this.#at)) throw this.#fault('a JSON value');
+    this.#at += word.length;
+    return value;
+  }
+
+  #blank(): void {
+    for (;;) {
+      const c = this.text.charCodeAt(this.#at);
+      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
+      this.#at++;
+    }
+  }
+
+  #accept(character: string): boolean {
+    if (this.text[this.#at] !== character) return false;
+    this.#at++;
+    return true;
+  }
+
+  #fault(expected: string): EquipoiseError {
+    const found = this.text.slice(this.#at, this.#at + 16);
+    const shown = found === '' ? 'the end' : JSON.stringify(found);
+    return new EquipoiseError(
+      'corrupt',
+      `${this.source}: expected valid JSON: ${expected} at character ${this.#at}, got ${shown}`,
+    );
+  }
+}
