@@ -52,7 +52,7 @@ export const COLOR_RGB: Readonly<Record<Color, Rgb>> = {
   blue: [34, 84, 220],
   purple: [128, 44, 176],
   pink: [252, 132, 190],
-  brown: [116, 66, 28],
+  brown: [124, 66, 20],
 };
 
 export const SKIN_RGB: Readonly<Record<SkinTone, Rgb>> = {

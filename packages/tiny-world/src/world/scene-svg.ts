@@ -67,7 +67,7 @@ function paint(object: SceneObject, id: string): { defs: string; fill: string } 
   });
   switch (object.texture) {
     case 'striped':
-      return pattern(6, `<rect width="6" height="2.4" fill="${light}"/>`, 0);
+      return pattern(6, `<rect width="6" height="2" fill="${light}"/>`, 0);
     case 'dotted':
       return pattern(7, `<circle cx="3.5" cy="3.5" r="1.75" fill="${light}"/>`, 45);
     case 'checkered':
@@ -99,10 +99,10 @@ function background(kind: Background, random: PhiloxSequence, id: string): strin
     case 'gray':
       return full('rgb(206,208,212)');
     case 'sky':
-      return vertical('rgb(168,210,242)', 'rgb(224,240,250)');
+      return vertical('rgb(184,216,242)', 'rgb(226,241,250)');
     case 'meadow': {
       const horizon = between(random, 30, 44).toFixed(1);
-      return `${vertical('rgb(196,226,246)', 'rgb(226,240,250)')}<path d="M0 ${horizon}Q32 ${(Number(horizon) - 5).toFixed(1)} 64 ${horizon}V64H0Z" fill="rgb(178,220,150)"/>`;
+      return `${vertical('rgb(200,226,246)', 'rgb(226,240,250)')}<path d="M0 ${horizon}Q32 ${(Number(horizon) - 5).toFixed(1)} 64 ${horizon}V64H0Z" fill="rgb(188,222,164)"/>`;
     }
     case 'night': {
       const stars = Array.from({ length: 6 }, () =>

@@ -94,7 +94,7 @@ function placePair(random: PhiloxSequence, relation: Relation): Place[] {
   const [low, high] = RADII[1] as readonly [number, number];
   const radii = [between(random, low, high), between(random, low, high)] as const;
   const vertical = relation === 'above' || relation === 'below';
-  const gap = between(random, 1.5, 5);
+  const gap = between(random, 3.5, 6);
   const span = radii[0] * 2 + radii[1] * 2 + gap;
   const start = between(random, MARGIN, IMAGE_SIZE - MARGIN - span);
   const along = [start + radii[0], start + radii[0] * 2 + gap + radii[1]] as const;
