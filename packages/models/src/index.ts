@@ -5,5 +5,6 @@ export { type LoadOptions, Model, type RandomOptions, type WeightStorage } from 
 export { Module } from './module.js';
 export { Parameter } from './parameter.js';
 export type { ManifestEntry, NamedTensor, StateDict, StateEntry, WeightDtype } from './state-dict.js';
+export * from './tokenizer/index.js';
 export * from './unet/index.js';
 export * from './vae/index.js';
