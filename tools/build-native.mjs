@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findToolchain, ToolchainError } from './lib/toolchain.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const project = path.join(root, 'packages', 'native');
@@ -19,24 +20,13 @@ function fail(message) {
   process.exit(1);
 }
 
-/** First candidate that runs and prints a version, or undefined. */
-function find(...candidates) {
-  return candidates.find((c) => c && spawnSync(c, ['--version'], { stdio: 'ignore' }).status === 0);
+let generator;
+try {
+  generator = findToolchain().generator;
+} catch (error) {
+  if (!(error instanceof ToolchainError)) throw error;
+  fail(error.message);
 }
-
-const minCmake = [3, 20];
-const cmake = find('cmake');
-if (!cmake) fail('CMake was not found: install CMake 3.20 or newer (Debian/Ubuntu: apt-get install cmake).');
-const version = /(\d+)\.(\d+)/.exec(spawnSync(cmake, ['--version'], { encoding: 'utf8' }).stdout);
-if (version && (Number(version[1]) < minCmake[0] || (Number(version[1]) === minCmake[0] && Number(version[2]) < minCmake[1]))) {
-  fail(`CMake ${version[0]} is too old: install CMake ${minCmake.join('.')} or newer.`);
-}
-const compiler = find(process.env.CXX, 'c++', 'g++', 'clang++');
-if (!compiler) fail('No C++ compiler was found: install g++ 11 or clang 14 or newer (Debian/Ubuntu: apt-get install g++).');
-const probe = spawnSync(compiler, ['-std=c++20', '-x', 'c++', '-fsyntax-only', '-'], { input: '#include <bit>\n#include <concepts>\n', encoding: 'utf8' });
-if (probe.status !== 0) fail(`${compiler} does not compile C++20: install g++ 11 or clang 14 or newer.`);
-const generator = find('ninja') ? 'Ninja' : find('make', 'gmake') ? 'Unix Makefiles' : undefined;
-if (!generator) fail('Neither Ninja nor Make was found: install one (Debian/Ubuntu: apt-get install ninja-build or make).');
 
 /** Two builds in one folder would spoil each other; the second waits. */
 async function locked(file, work) {
