@@ -61,23 +61,36 @@ const out = path.join(project, flags.has('--sanitize') ? 'build-sanitize' : 'bui
 fs.mkdirSync(out, { recursive: true });
 const cmakeJs = createRequire(path.join(project, 'package.json')).resolve('cmake-js/bin/cmake-js');
 const args = [cmakeJs, 'compile', '-d', project, '-O', out, '-G', generator, '-l', 'error'];
-args.push(`--CDEQ_SANITIZE=${flags.has('--sanitize') ? 'ON' : 'OFF'}`, `--CDEQ_WERROR=${flags.has('--werror') ? 'ON' : 'OFF'}`);
+args.push(
+  `--CDEQ_SANITIZE=${flags.has('--sanitize') ? 'ON' : 'OFF'}`,
+  `--CDEQ_WERROR=${flags.has('--werror') ? 'ON' : 'OFF'}`,
+);
 if (flags.has('--debug')) args.push('--debug');
 const status = await locked(path.join(out, '.lock'), () => {
   const cache = path.join(out, 'CMakeCache.txt');
   // Another generator, or a moved checkout, cannot reuse the folder's configuration.
   if (fs.existsSync(cache)) {
     const text = fs.readFileSync(cache, 'utf8');
-    if (!text.includes(`CMAKE_GENERATOR:INTERNAL=${generator}\n`) || !text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${project}\n`)) {
+    if (
+      !text.includes(`CMAKE_GENERATOR:INTERNAL=${generator}\n`) ||
+      !text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${project}\n`)
+    ) {
       fs.rmSync(cache);
       fs.rmSync(path.join(out, 'CMakeFiles'), { recursive: true, force: true });
     }
   }
-  const env = { ...process.env, CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(navigatorCores()) };
+  const env = {
+    ...process.env,
+    CMAKE_BUILD_PARALLEL_LEVEL: process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(navigatorCores()),
+  };
   return spawnSync(process.execPath, args, { stdio: 'inherit', env }).status;
 });
 process.exit(status ?? 1);
 
 function navigatorCores() {
-  return Math.max(1, globalThis.navigator?.hardwareConcurrency ?? createRequire(import.meta.url)('node:os').availableParallelism());
+  return Math.max(
+    1,
+    globalThis.navigator?.hardwareConcurrency ??
+      createRequire(import.meta.url)('node:os').availableParallelism(),
+  );
 }

@@ -58,7 +58,8 @@ await main(async () => {
   const start = Date.now();
   setUp();
   // Results of an earlier run must not pass for those of this one; nx restores the files of cached tasks.
-  for (const { folder } of findWorkspaces(root)) fs.rmSync(path.join(folder, '.tap', 'results.tap'), { force: true });
+  for (const { folder } of findWorkspaces(root))
+    fs.rmSync(path.join(folder, '.tap', 'results.tap'), { force: true });
   const status = await runTasks(['build:native', 'build', 'lint', 'test']);
   const { passed, failed, problems, skipped } = await collect();
   printSkips(skipped);

@@ -60,7 +60,11 @@ export function staleDependencies() {
     // Optional packages for other platforms are rightly absent.
     if (!present && (entry.optional || entry.devOptional)) continue;
     if (!present) return `${location} is missing`;
-    if (present.version !== entry.version || present.integrity !== entry.integrity || present.link !== entry.link) {
+    if (
+      present.version !== entry.version ||
+      present.integrity !== entry.integrity ||
+      present.link !== entry.link
+    ) {
       return `${location} is ${present.version ?? 'a link'}, not ${entry.version ?? 'a link'}`;
     }
   }

@@ -43,7 +43,10 @@ function parse(stream, sum, problem) {
   });
   parser.on('skip', (result) => {
     if (result.skip === 'no tests found') return;
-    sum.skipped.push({ name: result.fullname || result.name, reason: typeof result.skip === 'string' ? result.skip : '' });
+    sum.skipped.push({
+      name: result.fullname || result.name,
+      reason: typeof result.skip === 'string' ? result.skip : '',
+    });
   });
   parser.on('bailout', (reason) => problem(`bailed out: ${reason}`));
   parser.end(stream);

@@ -30,7 +30,9 @@ function older(version, minimum) {
 /** @throws ToolchainError when this Node is too old */
 export function checkNode() {
   if (older(process.versions.node.split('.').map(Number), MINIMUM_NODE)) {
-    throw new ToolchainError(`Node ${process.versions.node} is too old: install Node ${MINIMUM_NODE.join('.')} or newer.`);
+    throw new ToolchainError(
+      `Node ${process.versions.node} is too old: install Node ${MINIMUM_NODE.join('.')} or newer.`,
+    );
   }
 }
 
@@ -41,11 +43,15 @@ export function checkNode() {
 export function findToolchain() {
   const cmake = find('cmake');
   if (!cmake) {
-    throw new ToolchainError('CMake was not found: install CMake 3.20 or newer (Debian/Ubuntu: apt-get install cmake).');
+    throw new ToolchainError(
+      'CMake was not found: install CMake 3.20 or newer (Debian/Ubuntu: apt-get install cmake).',
+    );
   }
   const version = /(\d+)\.(\d+)/.exec(firstLine(cmake, '--version') ?? '');
   if (version && older([Number(version[1]), Number(version[2])], MINIMUM_CMAKE)) {
-    throw new ToolchainError(`CMake ${version[0]} is too old: install CMake ${MINIMUM_CMAKE.join('.')} or newer.`);
+    throw new ToolchainError(
+      `CMake ${version[0]} is too old: install CMake ${MINIMUM_CMAKE.join('.')} or newer.`,
+    );
   }
   const compiler = find(process.env.CXX, 'c++', 'g++', 'clang++');
   if (!compiler) {
@@ -73,7 +79,9 @@ export function findToolchain() {
 export function toolchainVersions() {
   const compiler = find(process.env.CXX, 'c++', 'g++', 'clang++');
   const nvcc = spawnSync(process.env.CUDACXX || 'nvcc', ['--version'], { encoding: 'utf8' });
-  const gpus = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader'], { encoding: 'utf8' });
+  const gpus = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader'], {
+    encoding: 'utf8',
+  });
   return {
     node: process.version,
     platform: `${process.platform} ${process.arch}`,
@@ -89,7 +97,9 @@ export function toolchainVersions() {
 
 /** clang-format 19, under either name, or undefined: other versions format differently. */
 export function clangFormat() {
-  return ['clang-format-19', 'clang-format'].find((c) => / version 19\./.test(firstLine(c, '--version') ?? ''));
+  return ['clang-format-19', 'clang-format'].find((c) =>
+    / version 19\./.test(firstLine(c, '--version') ?? ''),
+  );
 }
 
 /** The instruction sets the engine chooses between, as Linux reports them. */

@@ -5,16 +5,22 @@ import path from 'node:path';
 /** Folders, manifests and test files (relative to the folder, sorted) of all workspaces. */
 export function findWorkspaces(root) {
   const { workspaces } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  return workspaces.flatMap((pattern) => expand(root, pattern)).map((folder) => {
-    const manifest = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    return { name: manifest.name, folder, manifest, testFiles: listTests(folder) };
-  });
+  return workspaces
+    .flatMap((pattern) => expand(root, pattern))
+    .map((folder) => {
+      const manifest = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
+      return { name: manifest.name, folder, manifest, testFiles: listTests(folder) };
+    });
 }
 
 function expand(root, pattern) {
   if (!pattern.endsWith('/*')) return [path.join(root, pattern)].filter(isWorkspace);
   const parent = path.join(root, pattern.slice(0, -2));
-  return fs.readdirSync(parent).sort().map((name) => path.join(parent, name)).filter(isWorkspace);
+  return fs
+    .readdirSync(parent)
+    .sort()
+    .map((name) => path.join(parent, name))
+    .filter(isWorkspace);
 }
 
 function isWorkspace(folder) {
