@@ -1,1 +1,4 @@
-export {};
+export * from './html.js';
+export * from './plot.js';
+export * from './table.js';
+export { maskedCrc32c, TensorBoardWriter } from './tensorboard.js';
