@@ -1,5 +1,5 @@
-// Vectors of EQ_SIMD_BYTES bytes through GCC's vector extension: one source for every instruction set.
-// Everything lives in the instruction set's namespace (see isa.h for why).
+// Vectors of EQ_SIMD_BYTES bytes in the GCC/Clang vector extension: one source for every instruction set.
+// Include it in cpu.cc files only; everything lives in the instruction set's namespace (see isa.h for why).
 #pragma once
 
 #include <cstdint>
@@ -8,36 +8,54 @@
 #include "kernels/isa.h"
 #include "runtime/dtype.h"
 
+#define EQ_INLINE [[gnu::always_inline]] static inline
+
 namespace eq::EQ_ISA {
 
 typedef float vf __attribute__((vector_size(EQ_SIMD_BYTES)));
 typedef std::int32_t vi __attribute__((vector_size(EQ_SIMD_BYTES)));
 typedef std::uint32_t vu __attribute__((vector_size(EQ_SIMD_BYTES)));
+typedef double vd __attribute__((vector_size(EQ_SIMD_BYTES)));
+/// As many floats or integers as `vd` has doubles, and as many halfwords as `vf` has floats.
+typedef float vf_half __attribute__((vector_size(EQ_SIMD_BYTES / 2)));
+typedef std::int32_t vi_half __attribute__((vector_size(EQ_SIMD_BYTES / 2)));
 typedef std::uint16_t vh __attribute__((vector_size(EQ_SIMD_BYTES / 2)));
-/// Floats per vector.
+
+/// Floats, and doubles, per vector.
 constexpr int kLanes = EQ_SIMD_BYTES / 4;
+constexpr int kDoubleLanes = EQ_SIMD_BYTES / 8;
 
-static inline vf splat(float x) { return vf{} + x; }
-static inline vi splat_i(std::int32_t x) { return vi{} + x; }
+EQ_INLINE vf splat(float x) { return vf{} + x; }
+EQ_INLINE vi splat_i(std::int32_t x) { return vi{} + x; }
 
-static inline vf load(const float* p) {
-  vf v;
+/// The bits of one vector as another.
+template <class To, class From>
+EQ_INLINE To as(From v) {
+  static_assert(sizeof(To) == sizeof(From));
+  return reinterpret_cast<To>(v);
+}
+
+/// Any vector from unaligned memory.
+template <class V>
+EQ_INLINE V load(const void* p) {
+  V v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-static inline vf load(const bf16* p) {
-  vh h;
-  std::memcpy(&h, p, sizeof h);
-  return (vf)(__builtin_convertvector(h, vu) << 16);
+template <class V>
+EQ_INLINE void store(void* p, V v) {
+  std::memcpy(p, &v, sizeof v);
 }
-static inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
+/// kLanes elements of a tensor, whatever its storage, as floats.
+EQ_INLINE vf load(const float* p) { return load<vf>(p); }
+EQ_INLINE vf load(const bf16* p) { return as<vf>(__builtin_convertvector(load<vh>(p), vu) << 16); }
+EQ_INLINE void store(float* p, vf v) { store<vf>(p, v); }
 /// Rounds to nearest, ties to even; NaN stays NaN.
-static inline void store(bf16* p, vf v) {
-  const vu u = (vu)v;
+EQ_INLINE void store(bf16* p, vf v) {
+  const vu u = as<vu>(v);
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const vu quiet = (u >> 16) | 0x40u;
-  const vh h = __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, vh);
-  std::memcpy(static_cast<void*>(p), &h, sizeof h);
+  store<vh>(p, __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, vh));
 }
 /// The first n < kLanes elements; the others read as `fill`.
 template <class T>
@@ -53,10 +71,10 @@ static inline void store_part(T* p, vf v, int n) {
   std::memcpy(static_cast<void*>(p), tmp, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-static inline vf vmax(vf a, vf b) { return a > b ? a : b; }
-static inline vf vmin(vf a, vf b) { return a < b ? a : b; }
+EQ_INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
+EQ_INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
 /// Nearest integer, ties to even; exact for |x| < 2^22.
-static inline vf vround_small(vf x) {
+EQ_INLINE vf vround_small(vf x) {
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it drops the fraction
   return (x + magic) - magic;
 }
@@ -77,25 +95,29 @@ static inline float hmax(vf v) {
   return m;
 }
 
-/// e^x to about 1 ulp; underflows through subnormals to 0, overflows to infinity, keeps NaN.
-/// Reduction x = n ln 2 + r, |r| <= ln 2 / 2, then a degree-6 polynomial for e^r (minimax on that interval).
-static inline vf vexp(vf x) {
-  const vf clamped = vmin(vmax(x, splat(-104.0f)), splat(89.0f));
-  const vf n = vround_small(clamped * 1.44269504088896341f);
-  vf r = clamped - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  vf p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  // 2^n in two factors: n reaches -150, beyond what one exponent field holds.
-  const vi ni = __builtin_convertvector(n, vi);
-  const vi half = ni >> 1;
-  const vf s1 = (vf)((half + 127) << 23), s2 = (vf)((ni - half + 127) << 23);
-  return x == x ? p * s1 * s2 : x;
+[[maybe_unused]] static void widen(const bf16* x, float* y, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load(x + i));
+  for (; i < n; ++i) y[i] = x[i];
+}
+[[maybe_unused]] static void narrow(const float* x, bf16* y, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load(x + i));
+  for (; i < n; ++i) y[i] = bf16(x[i]);
+}
+
+/// y_i = f(x_i) a vector at a time; the rest goes through a vector of which only a part is kept, so that an
+/// element's value does not depend on its place.
+template <class F>
+EQ_INLINE void map_vectors(const float* x, float* y, std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(x + i)));
+  if (i < n) {
+    vf rest{};
+    std::memcpy(&rest, x + i, static_cast<std::size_t>(n - i) * sizeof(float));
+    rest = f(rest);
+    std::memcpy(y + i, &rest, static_cast<std::size_t>(n - i) * sizeof(float));
+  }
 }
 
 }  // namespace eq::EQ_ISA

@@ -6,7 +6,7 @@
 // A block of kRows x kPanel sums stays in registers: 24 of 32 registers on AVX-512, 12 of 16 elsewhere.
 #pragma once
 
-#include "kernels/simd.h"
+#include "kernels/math.h"
 
 namespace eq::EQ_ISA {
 
