@@ -13,7 +13,10 @@ export function repeatBatch<T extends tf.Tensor>(x: T, batch: number): T {
   if (own === 0 || batch % own !== 0) {
     throw invalid('batch', `a multiple of ${own}`, batch);
   }
-  return tf.concat(Array.from({ length: batch / own }, () => x), 0);
+  return tf.concat(
+    Array.from({ length: batch / own }, () => x),
+    0,
+  );
 }
 
 /** a + b, the one of smaller batch repeated. */

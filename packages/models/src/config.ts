@@ -44,7 +44,11 @@ const ALWAYS_IGNORED = ['_class_name', '_diffusers_version', '_name_or_path', 'a
  * @param where names the file in errors
  * @throws EquipoiseError `unsupported` or `invalid` naming the class or option
  */
-export function parseConfig<C>(source: unknown, schema: ConfigSchema<C>, where = schema.className): ParsedConfig<C> {
+export function parseConfig<C>(
+  source: unknown,
+  schema: ConfigSchema<C>,
+  where = schema.className,
+): ParsedConfig<C> {
   if (typeof source !== 'object' || source === null || Array.isArray(source)) {
     throw invalid(where, 'a JSON object', source);
   }
@@ -81,7 +85,12 @@ function checkClass<C>(json: Record<string, unknown>, schema: ConfigSchema<C>, w
 
 function unknownKeys<C>(json: Record<string, unknown>, schema: ConfigSchema<C>, where: string): string[] {
   const fields = Object.keys(schema.fields);
-  const known = new Set([...fields, ...Object.keys(schema.only ?? {}), ...(schema.ignored ?? []), ...ALWAYS_IGNORED]);
+  const known = new Set([
+    ...fields,
+    ...Object.keys(schema.only ?? {}),
+    ...(schema.ignored ?? []),
+    ...ALWAYS_IGNORED,
+  ]);
   return Object.keys(json)
     .filter((key) => !known.has(key))
     .map((key) => {
@@ -106,7 +115,8 @@ export function integer(least: number): Reader<number> {
 
 /** A finite number greater than zero. */
 export const positive: Reader<number> = (value, name) => {
-  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) throw invalid(name, 'a positive number', value);
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
+    throw invalid(name, 'a positive number', value);
   return value;
 };
 
@@ -124,7 +134,9 @@ export const flag: Reader<boolean> = (value, name) => {
 export function oneOf<const S extends string>(...allowed: S[]): Reader<S> {
   return (value, name) => {
     if (!allowed.includes(value as S)) {
-      throw invalid(name, allowed.map((entry) => JSON.stringify(entry)).join(' or '), value, { code: 'unsupported' });
+      throw invalid(name, allowed.map((entry) => JSON.stringify(entry)).join(' or '), value, {
+        code: 'unsupported',
+      });
     }
     return value as S;
   };
@@ -137,7 +149,8 @@ export function nullable<T>(read: Reader<T>): Reader<T | null> {
 /** A list of at least one element. */
 export function listOf<T>(read: Reader<T>): Reader<readonly T[]> {
   return (value, name) => {
-    if (!Array.isArray(value) || value.length === 0) throw invalid(name, 'a list of at least one element', value);
+    if (!Array.isArray(value) || value.length === 0)
+      throw invalid(name, 'a list of at least one element', value);
     return value.map((entry, index) => read(entry, `${name}[${index}]`));
   };
 }

@@ -51,7 +51,12 @@ export class Linear extends Module {
 
   /** The layer without its adapter. */
   base(x: tf.Tensor, activation: Activation = 'none'): tf.Tensor {
-    return linear(x, this.weight.value as tf.Tensor2D, (this.bias?.value ?? null) as tf.Tensor1D | null, activation);
+    return linear(
+      x,
+      this.weight.value as tf.Tensor2D,
+      (this.bias?.value ?? null) as tf.Tensor1D | null,
+      activation,
+    );
   }
 
   override extraVariables(): tf.Variable[] {
@@ -103,7 +108,10 @@ export class Conv2d extends Module {
       [half, half],
     ];
     const shape = [outChannels, inChannels, kernel, kernel];
-    this.weight = this.parameter('weight', new Parameter(shape, options.weightInitializer ?? fanIn(count), 'hwio'));
+    this.weight = this.parameter(
+      'weight',
+      new Parameter(shape, options.weightInitializer ?? fanIn(count), 'hwio'),
+    );
     this.bias = bias ? this.parameter('bias', new Parameter([outChannels], fanIn(count))) : null;
   }
 

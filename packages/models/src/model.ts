@@ -115,7 +115,8 @@ export function randomWeights<M extends Model>(model: M, seed: number, options: 
 
 function upload(parameter: Parameter, entry: StateEntry, storage: WeightStorage | undefined): tf.Tensor {
   const { dtype } = entry;
-  const bytes = parameter.layout === 'hwio' ? filterToHwio(entry.read(), parameter.shape, dtype) : entry.read();
+  const bytes =
+    parameter.layout === 'hwio' ? filterToHwio(entry.read(), parameter.shape, dtype) : entry.read();
   return uploadWeight(bytes, parameter.deviceShape, dtype, storageFor(parameter, storage));
 }
 
@@ -125,7 +126,12 @@ function storageFor(parameter: Parameter, storage: WeightStorage | undefined): {
   return storage === undefined ? {} : { storage };
 }
 
-function draw(parameter: Parameter, seed: number, stream: number, storage: WeightStorage | undefined): tf.Tensor {
+function draw(
+  parameter: Parameter,
+  seed: number,
+  stream: number,
+  storage: WeightStorage | undefined,
+): tf.Tensor {
   const { initializer, deviceShape } = parameter;
   const values = tf.tidy(() => {
     switch (initializer.kind) {
@@ -134,7 +140,10 @@ function draw(parameter: Parameter, seed: number, stream: number, storage: Weigh
       case 'normal':
         return tf.mul(randomNormal(deviceShape, { seed, stream }), initializer.std);
       case 'uniform':
-        return tf.sub(tf.mul(randomUniform(deviceShape, { seed, stream }), 2 * initializer.bound), initializer.bound);
+        return tf.sub(
+          tf.mul(randomUniform(deviceShape, { seed, stream }), 2 * initializer.bound),
+          initializer.bound,
+        );
     }
   });
   if (storageFor(parameter, storage).storage !== 'bf16') return values;

@@ -18,7 +18,7 @@ export abstract class Module {
 
   /** Registers `modules` under `name.0`, `name.1`, ... */
   protected children<M extends Module>(name: string, modules: readonly M[]): readonly M[] {
-    modules.forEach((module, index) => this.child(`${name}.${index}`, module));
+    for (const [index, module] of modules.entries()) this.child(`${name}.${index}`, module);
     return modules;
   }
 

@@ -55,7 +55,10 @@ export class Parameter {
   /** The weight on the device. */
   get value(): tf.Tensor {
     if (this.#value === undefined) {
-      throw new EquipoiseError('missing', 'weights: expected a loaded or initialised model, got one without weights');
+      throw new EquipoiseError(
+        'missing',
+        'weights: expected a loaded or initialised model, got one without weights',
+      );
     }
     return this.#value;
   }

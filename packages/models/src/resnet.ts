@@ -36,7 +36,9 @@ export class ResnetBlock2D extends Module {
     this.#norm2 = this.child('norm2', new GroupNorm(outChannels, groups, epsilon));
     this.#conv2 = this.child('conv2', new Conv2d(outChannels, outChannels, { kernel: 3 }));
     this.#shortcut =
-      inChannels === outChannels ? null : this.child('conv_shortcut', new PointwiseConv(inChannels, outChannels));
+      inChannels === outChannels
+        ? null
+        : this.child('conv_shortcut', new PointwiseConv(inChannels, outChannels));
   }
 
   /**
@@ -90,6 +92,28 @@ export class Upsample2D extends Module {
 
   /** @param size [height, width] of the result; twice the input's by default */
   forward(x: tf.Tensor4D, size: readonly [number, number] = [2 * x.shape[1], 2 * x.shape[2]]): tf.Tensor4D {
-    return tf.tidy(() => this.#conv.forward(tf.image.resizeNearestNeighbor(x, [size[0], size[1]])));
+    return tf.tidy(() => this.#conv.forward(enlarge(x, size)));
   }
+}
+
+/**
+ * Nearest-neighbour enlargement to twice the size, or one row or column less. It has a gradient of its own,
+ * because TensorFlow.js's CPU backend mixes up the images of a batch in ResizeNearestNeighborGrad.
+ */
+function enlarge(x: tf.Tensor4D, [height, width]: readonly [number, number]): tf.Tensor4D {
+  const [batch, h, w, channels] = x.shape;
+  const run = tf.customGrad((image: tf.Tensor | tf.GradSaveFunc) => ({
+    value: tf.image.resizeNearestNeighbor(image as tf.Tensor4D, [height, width]),
+    gradFunc: (dy: tf.Tensor) => {
+      const whole = tf.pad(dy as tf.Tensor4D, [
+        [0, 0],
+        [0, 2 * h - height],
+        [0, 2 * w - width],
+        [0, 0],
+      ]);
+      const rows = tf.sum(tf.reshape(whole, [batch * h, 2, 2 * w * channels]), 1);
+      return tf.reshape(tf.sum(tf.reshape(rows, [batch * h * w, 2, channels]), 1), [batch, h, w, channels]);
+    },
+  }));
+  return run(x) as tf.Tensor4D;
 }

@@ -41,7 +41,10 @@ export class CLIPModel extends Model {
     this.logitScale = this.parameter('logit_scale', scale);
     this.textModel = this.child('text_model', new ClipTextTransformer(text));
     this.visionModel = this.child('vision_model', new ClipVisionTransformer(vision));
-    this.visualProjection = this.child('visual_projection', featureProjection(vision.hidden_size, projection_dim));
+    this.visualProjection = this.child(
+      'visual_projection',
+      featureProjection(vision.hidden_size, projection_dim),
+    );
     this.textProjection = this.child('text_projection', featureProjection(text.hidden_size, projection_dim));
   }
 
@@ -67,7 +70,9 @@ export class CLIPModel extends Model {
 
   /** Projected features of images, not normalised [M, projection_dim]. */
   imageFeatures(pixels: tf.Tensor4D): tf.Tensor2D {
-    return tf.tidy(() => this.visualProjection.forward(this.visionModel.forward(pixels).pooled) as tf.Tensor2D);
+    return tf.tidy(
+      () => this.visualProjection.forward(this.visionModel.forward(pixels).pooled) as tf.Tensor2D,
+    );
   }
 
   /** Compares every image with every text. */

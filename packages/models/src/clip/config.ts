@@ -48,10 +48,28 @@ export interface ClipConfig {
 const activation = oneOf('quick_gelu', 'gelu');
 
 const TRANSFORMERS_KEYS = [
-  'transformers_version', 'torch_dtype', 'dtype', 'output_hidden_states', 'output_attentions', 'return_dict',
-  'chunk_size_feed_forward', 'is_encoder_decoder', 'id2label', 'label2id', 'problem_type', 'initializer_range',
-  'initializer_factor', 'attention_dropout', 'dropout', 'bos_token_id', 'pad_token_id', 'use_cache', 'is_decoder',
-  'attn_implementation', '_attn_implementation_autoset', 'gradient_checkpointing',
+  'transformers_version',
+  'torch_dtype',
+  'dtype',
+  'output_hidden_states',
+  'output_attentions',
+  'return_dict',
+  'chunk_size_feed_forward',
+  'is_encoder_decoder',
+  'id2label',
+  'label2id',
+  'problem_type',
+  'initializer_range',
+  'initializer_factor',
+  'attention_dropout',
+  'dropout',
+  'bos_token_id',
+  'pad_token_id',
+  'use_cache',
+  'is_decoder',
+  'attn_implementation',
+  '_attn_implementation_autoset',
+  'gradient_checkpointing',
 ];
 
 const TEXT: ConfigSchema<ClipTextConfig> = {
@@ -123,10 +141,10 @@ export function parseClipVisionConfig(source: unknown, where?: string): ParsedCo
 /** Checks the config of a `CLIPModel`: both towers and what joins them. */
 export function parseClipConfig(source: unknown, where: string = CLIP.className): ParsedConfig<ClipConfig> {
   const joint = parseConfig(source, CLIP, where);
-  // The towers' own projection_dim is not used by the joint model.
-  const section = (key: string) => ({ ...(joint.source[key] as object), projection_dim: joint.config.projection_dim });
-  const text = parseTower(section('text_config'), TEXT, 'text_config', `${where}: text_config`);
-  const vision = parseClipVisionConfig(section('vision_config'), `${where}: vision_config`);
+  const { projection_dim } = joint.config;
+  const tower = (section: string) => ({ projection_dim, [section]: joint.source[section] ?? {} });
+  const text = parseClipTextConfig(tower('text_config'), where);
+  const vision = parseClipVisionConfig(tower('vision_config'), where);
   return {
     config: { ...joint.config, text: text.config, vision: vision.config },
     warnings: [...joint.warnings, ...text.warnings, ...vision.warnings],
@@ -140,9 +158,13 @@ function parseTower<C extends ClipTowerConfig>(
   section: string,
   where: string = schema.className,
 ): ParsedConfig<C> {
-  const nested = (source as Record<string, unknown> | null)?.[section];
+  const whole = (typeof source === 'object' ? source : null) as Record<string, unknown> | null;
+  const nested = whole?.[section];
   const joint = typeof nested === 'object' && nested !== null;
-  const parsed = parseConfig(joint ? nested : source, schema, joint ? `${where}: ${section}` : where);
+  // The projections of a whole model have its width; the towers' own setting may be stale.
+  const width = whole?.projection_dim === undefined ? {} : { projection_dim: whole.projection_dim };
+  const own = joint ? { ...nested, ...width } : source;
+  const parsed = parseConfig(own, schema, joint ? `${where}: ${section}` : where);
   const { hidden_size, num_attention_heads } = parsed.config;
   const fits = hidden_size % num_attention_heads === 0;
   requireConfig(fits, `${where}: hidden_size`, `a multiple of the ${num_attention_heads} heads`, hidden_size);

@@ -39,7 +39,12 @@ class EncoderLayer extends Module {
 
   constructor(config: ClipTowerConfig, causal: boolean) {
     super();
-    const { hidden_size: width, intermediate_size: inner, num_hidden_layers: layers, layer_norm_eps } = config;
+    const {
+      hidden_size: width,
+      intermediate_size: inner,
+      num_hidden_layers: layers,
+      layer_norm_eps,
+    } = config;
     this.#heads = config.num_attention_heads;
     this.#causal = causal;
     this.#activation = config.hidden_act;
@@ -60,8 +65,14 @@ class EncoderLayer extends Module {
     const { h, key, value } = tf.tidy(() => {
       const normed = this.#norm1.forward(x);
       const [key, value] = [this.#k.forward(normed) as tf.Tensor3D, this.#v.forward(normed) as tf.Tensor3D];
-      const all = prefix === null ? { key, value } : { key: append(prefix.key, key), value: append(prefix.value, value) };
-      const mixed = attention(this.#q.forward(normed), all.key, all.value, { heads: this.#heads, causal: this.#causal });
+      const all =
+        prefix === null
+          ? { key, value }
+          : { key: append(prefix.key, key), value: append(prefix.value, value) };
+      const mixed = attention(this.#q.forward(normed), all.key, all.value, {
+        heads: this.#heads,
+        causal: this.#causal,
+      });
       return { h: tf.add(x, this.#out.forward(mixed)) as tf.Tensor3D, ...all };
     });
     const hidden = tf.tidy(() => {

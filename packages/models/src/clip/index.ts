@@ -14,8 +14,8 @@ export {
   type ClipTextOutput,
   type ClipTextProjectedOutput,
   ClipTextTransformer,
-  takePositions,
   TextPrefix,
+  takePositions,
 } from './text.js';
 export {
   CLIPVisionModel,

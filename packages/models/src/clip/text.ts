@@ -51,7 +51,10 @@ export class ClipTextTransformer extends Module {
     const { vocab_size, hidden_size: width, max_position_embeddings, layer_norm_eps } = config;
     const std = { kind: 'normal', std: 0.02 } as const;
     this.#tokens = this.child('embeddings.token_embedding', new Embedding(vocab_size, width, std));
-    this.#positions = this.child('embeddings.position_embedding', new Embedding(max_position_embeddings, width, std));
+    this.#positions = this.child(
+      'embeddings.position_embedding',
+      new Embedding(max_position_embeddings, width, std),
+    );
     this.#encoder = this.child('encoder', new ClipEncoder(config, true));
     this.#norm = this.child('final_layer_norm', new LayerNorm(width, layer_norm_eps));
   }
@@ -60,7 +63,11 @@ export class ClipTextTransformer extends Module {
   embed(ids: readonly ArrayLike<number>[]): tf.Tensor3D {
     const length = this.#checkIds(ids);
     return tf.tidy(() => {
-      const flat = tf.tensor2d(Int32Array.from(ids.flatMap((row) => Array.from(row))), [ids.length, length], 'int32');
+      const flat = tf.tensor2d(
+        Int32Array.from(ids.flatMap((row) => Array.from(row))),
+        [ids.length, length],
+        'int32',
+      );
       const positions = tf.slice(this.#positions.weight.value, [0, 0], [length, this.config.hidden_size]);
       return tf.add(this.#tokens.forward(flat), positions) as tf.Tensor3D;
     });
@@ -121,7 +128,9 @@ export class ClipTextTransformer extends Module {
    */
   forwardFrom(prefix: TextPrefix, embeddings: tf.Tensor3D): tf.Tensor3D {
     this.#checkEmbeddings(embeddings, prefix.length);
-    return tf.tidy(() => this.#norm.forward(this.#encoder.forward(embeddings, { prefix: prefix.layers }).hidden));
+    return tf.tidy(() =>
+      this.#norm.forward(this.#encoder.forward(embeddings, { prefix: prefix.layers }).hidden),
+    );
   }
 
   /** The final norm alone, for states of an earlier layer ("clip skip"). */
@@ -170,7 +179,10 @@ export function takePositions(x: tf.Tensor3D, positions: readonly number[]): tf.
     throw invalid('positions', `${batch} integers from 0 to ${length - 1}`, positions);
   }
   return tf.tidy(() => {
-    const rows = tf.tensor1d(positions.map((position, row) => row * length + position), 'int32');
+    const rows = tf.tensor1d(
+      positions.map((position, row) => row * length + position),
+      'int32',
+    );
     return tf.gather(tf.reshape(x, [batch * length, width]) as tf.Tensor2D, rows);
   });
 }

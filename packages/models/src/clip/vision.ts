@@ -75,7 +75,10 @@ export class ClipVisionTransformer extends Module {
         );
       });
       const lastHiddenState = this.#encoder.forward(embedded).hidden;
-      const first = tf.reshape(tf.slice(lastHiddenState, [0, 0, 0], [batch, 1, width]), [batch, width]) as tf.Tensor2D;
+      const first = tf.reshape(tf.slice(lastHiddenState, [0, 0, 0], [batch, 1, width]), [
+        batch,
+        width,
+      ]) as tf.Tensor2D;
       return { lastHiddenState, pooled: this.#postNorm.forward(first) };
     });
   }

@@ -63,14 +63,22 @@ export class DownBlock extends Module {
   readonly #attentions: readonly Transformer2DModel[];
   readonly #downsample: Downsample2D | null;
 
-  constructor(inChannels: number, outChannels: number, layers: number, downsample: boolean, options: LevelOptions) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    layers: number,
+    downsample: boolean,
+    options: LevelOptions,
+  ) {
     super();
     const indices = Array.from({ length: layers }, (_, index) => index);
     const transformers = indices.flatMap(() => transformer(outChannels, options) ?? []);
     this.#attentions = this.children('attentions', transformers);
     this.#resnets = this.children(
       'resnets',
-      indices.map((i) => new ResnetBlock2D({ ...options, inChannels: i === 0 ? inChannels : outChannels, outChannels })),
+      indices.map(
+        (i) => new ResnetBlock2D({ ...options, inChannels: i === 0 ? inChannels : outChannels, outChannels }),
+      ),
     );
     const pad: [[number, number], [number, number]] = [
       [1, 1],
@@ -103,7 +111,10 @@ export class MidBlock extends Module {
   readonly #attention: Transformer2DModel;
   readonly #resnets: readonly [ResnetBlock2D, ResnetBlock2D];
 
-  constructor(channels: number, options: LevelOptions & { attention: NonNullable<LevelOptions['attention']> }) {
+  constructor(
+    channels: number,
+    options: LevelOptions & { attention: NonNullable<LevelOptions['attention']> },
+  ) {
     super();
     this.#attention = this.child('attentions.0', transformer(channels, options) as Transformer2DModel);
     const resnet = () => new ResnetBlock2D({ ...options, inChannels: channels, outChannels: channels });

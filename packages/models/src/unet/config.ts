@@ -123,14 +123,23 @@ export function unetLevels(config: UNetConfig, where = SCHEMA.className): UNetLe
   return {
     layers: perBlock(config.layers_per_block, count, `${where}: layers_per_block`),
     heads: perBlock(config.attention_head_dim, count, `${where}: attention_head_dim`),
-    transformerLayers: perBlock(config.transformer_layers_per_block, count, `${where}: transformer_layers_per_block`),
+    transformerLayers: perBlock(
+      config.transformer_layers_per_block,
+      count,
+      `${where}: transformer_layers_per_block`,
+    ),
   };
 }
 
 function checkUNetConfig(config: UNetConfig, where: string): void {
   const count = config.down_block_types.length;
   for (const key of ['up_block_types', 'block_out_channels'] as const) {
-    requireConfig(config[key].length === count, `${where}: ${key}`, `${count} entries, one for each block`, config[key]);
+    requireConfig(
+      config[key].length === count,
+      `${where}: ${key}`,
+      `${count} entries, one for each block`,
+      config[key],
+    );
   }
   const { heads } = unetLevels(config, where);
   config.block_out_channels.forEach((channels, level) => {
@@ -142,6 +151,11 @@ function checkUNetConfig(config: UNetConfig, where: string): void {
   requireConfig(first % 2 === 0, `${where}: block_out_channels[0]`, 'an even number', first);
   if (config.addition_embed_type === null) return;
   for (const key of ['addition_time_embed_dim', 'projection_class_embeddings_input_dim'] as const) {
-    requireConfig(config[key] !== null, `${where}: ${key}`, 'a number, with addition_embed_type "text_time"', null);
+    requireConfig(
+      config[key] !== null,
+      `${where}: ${key}`,
+      'a number, with addition_embed_type "text_time"',
+      null,
+    );
   }
 }

@@ -32,7 +32,10 @@ export class CrossAttentionCache {
   lookup(transformer: Transformer2DModel): readonly KeyValue[] {
     const keyValues = this.#layers.get(transformer);
     if (keyValues === undefined) {
-      throw new EquipoiseError('invalid', 'context: expected a cache made by this model, got one of another model');
+      throw new EquipoiseError(
+        'invalid',
+        'context: expected a cache made by this model, got one of another model',
+      );
     }
     return keyValues;
   }

@@ -96,7 +96,9 @@ export class BasicTransformerBlock extends Module {
         const x = this.#norm1.forward(h);
         return addBatched(h, this.attn1.forward(x, this.attn1.keyValue(x)));
       });
-      const second = tf.tidy(() => addBatched(first, this.attn2.forward(this.#norm2.forward(first), context)));
+      const second = tf.tidy(() =>
+        addBatched(first, this.attn2.forward(this.#norm2.forward(first), context)),
+      );
       first.dispose();
       return addBatched(second, this.#feedForward.forward(this.#norm3.forward(second)));
     });
@@ -122,7 +124,8 @@ export class Transformer2DModel extends Module {
 
   constructor({ channels, contextChannels, heads, layers, groups, linearProjection }: TransformerOptions) {
     super();
-    const projection = () => (linearProjection ? new Linear(channels, channels) : new PointwiseConv(channels, channels));
+    const projection = () =>
+      linearProjection ? new Linear(channels, channels) : new PointwiseConv(channels, channels);
     this.#norm = this.child('norm', new GroupNorm(channels, groups, 1e-6));
     this.#projIn = this.child('proj_in', projection());
     this.blocks = this.children(

@@ -141,21 +141,28 @@ export class UNet2DConditionModel extends Model {
   #embedTime(timestep: number | readonly number[], added: AddedConditions | undefined): tf.Tensor2D {
     const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, block_out_channels } = this.config;
     const times = typeof timestep === 'number' ? [timestep] : timestep;
-    if (times.length === 0 || !times.every(Number.isFinite)) throw invalid('timestep', 'finite numbers', timestep);
+    if (times.length === 0 || !times.every(Number.isFinite))
+      throw invalid('timestep', 'finite numbers', timestep);
     const sinusoid = sinusoidalEmbedding(times, { dim: block_out_channels[0]!, flipSinToCos, freqShift });
     const embedding = this.#timeEmbedding.forward(sinusoid);
     if (this.#addEmbedding === null) {
-      if (added !== undefined) throw invalid('added', 'nothing: this model takes no additional conditioning', 'added');
+      if (added !== undefined)
+        throw invalid('added', 'nothing: this model takes no additional conditioning', 'added');
       return silu(embedding);
     }
     return silu(addBatched(embedding, this.#embedAdded(this.#addEmbedding, added)));
   }
 
   #embedAdded(layer: TimestepEmbedding, added: AddedConditions | undefined): tf.Tensor2D {
-    const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, addition_time_embed_dim: dim } = this.config;
+    const {
+      flip_sin_to_cos: flipSinToCos,
+      freq_shift: freqShift,
+      addition_time_embed_dim: dim,
+    } = this.config;
     if (added === undefined) throw invalid('added', 'textEmbeds and timeIds: this model needs them', added);
     const { textEmbeds, timeIds } = added;
-    if (timeIds.length !== textEmbeds.shape[0]) throw invalid('timeIds', `${textEmbeds.shape[0]} rows`, timeIds.length);
+    if (timeIds.length !== textEmbeds.shape[0])
+      throw invalid('timeIds', `${textEmbeds.shape[0]} rows`, timeIds.length);
     const sizes = sinusoidalEmbedding(timeIds.flat(), { dim: dim as number, flipSinToCos, freqShift });
     const rows = tf.reshape(sizes, [timeIds.length, sizes.size / timeIds.length]) as tf.Tensor2D;
     const width = this.config.projection_class_embeddings_input_dim as number;
@@ -173,7 +180,8 @@ export class UNet2DConditionModel extends Model {
 
   #checkContext(context: tf.Tensor3D): void {
     const width = this.config.cross_attention_dim;
-    if (context.rank !== 3 || context.shape[2] !== width) throw invalid('context', `[B, L, ${width}]`, context.shape);
+    if (context.rank !== 3 || context.shape[2] !== width)
+      throw invalid('context', `[B, L, ${width}]`, context.shape);
   }
 }
 

@@ -63,8 +63,12 @@ export class AutoencoderKL extends Model {
     const { latent_channels: latent, use_quant_conv, use_post_quant_conv } = this.config;
     this.#encoder = this.child('encoder', new Encoder(this.config));
     this.#decoder = this.child('decoder', new Decoder(this.config));
-    this.#quantConv = use_quant_conv ? this.child('quant_conv', new PointwiseConv(2 * latent, 2 * latent)) : null;
-    this.#postQuantConv = use_post_quant_conv ? this.child('post_quant_conv', new PointwiseConv(latent, latent)) : null;
+    this.#quantConv = use_quant_conv
+      ? this.child('quant_conv', new PointwiseConv(2 * latent, 2 * latent))
+      : null;
+    this.#postQuantConv = use_post_quant_conv
+      ? this.child('post_quant_conv', new PointwiseConv(latent, latent))
+      : null;
   }
 
   /** The checkpoint's keys and shapes for a config. */
@@ -102,7 +106,12 @@ export class AutoencoderKL extends Model {
     this.#checkImages(images);
     const { pixels, latents, overlap } = this.#tiles(options);
     const blended = Math.trunc(latents * overlap);
-    const tiling = { tile: pixels, stride: Math.trunc(pixels * (1 - overlap)), overlap: blended, keep: latents - blended };
+    const tiling = {
+      tile: pixels,
+      stride: Math.trunc(pixels * (1 - overlap)),
+      overlap: blended,
+      keep: latents - blended,
+    };
     return new DiagonalGaussian(mapTiles(images, tiling, (tile) => this.#moments(tile)));
   }
 
@@ -163,7 +172,11 @@ export class AutoencoderKL extends Model {
     const [channels, unit] = [this.config.in_channels, this.downscale];
     const fits = images.rank === 4 && images.shape[3] === channels && images.size > 0;
     if (!fits || images.shape[1] % unit !== 0 || images.shape[2] % unit !== 0) {
-      throw invalid('images', `[B, H, W, ${channels}] with sides that are multiples of ${unit}`, images.shape);
+      throw invalid(
+        'images',
+        `[B, H, W, ${channels}] with sides that are multiples of ${unit}`,
+        images.shape,
+      );
     }
   }
 

@@ -94,7 +94,9 @@ class Level extends Module {
     super();
     this.#resnets = this.children(
       'resnets',
-      Array.from({ length: layers }, (_, i) => resnet(i === 0 ? inChannels : outChannels, outChannels, groups)),
+      Array.from({ length: layers }, (_, i) =>
+        resnet(i === 0 ? inChannels : outChannels, outChannels, groups),
+      ),
     );
     // Unlike the UNet's, the encoder's downsampling pads the right and the bottom only.
     const pad: [[number, number], [number, number]] = [
@@ -104,7 +106,10 @@ class Level extends Module {
     this.#resample =
       resample === null
         ? null
-        : this.child(resample, resample === 'upsamplers.0' ? new Upsample2D(outChannels) : new Downsample2D(outChannels, pad));
+        : this.child(
+            resample,
+            resample === 'upsamplers.0' ? new Upsample2D(outChannels) : new Downsample2D(outChannels, pad),
+          );
   }
 
   forward(x: tf.Tensor4D): tf.Tensor4D {

@@ -68,7 +68,12 @@ export function parseAutoencoderConfig(source: unknown, where?: string): ParsedC
   const prefix = where ?? SCHEMA.className;
   const count = config.block_out_channels.length;
   for (const key of ['down_block_types', 'up_block_types'] as const) {
-    requireConfig(config[key].length === count, `${prefix}: ${key}`, `${count} entries, one for each block`, config[key]);
+    requireConfig(
+      config[key].length === count,
+      `${prefix}: ${key}`,
+      `${count} entries, one for each block`,
+      config[key],
+    );
   }
   config.block_out_channels.forEach((channels, level) => {
     const expected = `a multiple of norm_num_groups (${config.norm_num_groups})`;

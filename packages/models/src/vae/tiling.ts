@@ -22,7 +22,11 @@ export interface Tiling {
  *
  * @param map turns a tile into its part of the result
  */
-export function mapTiles(x: tf.Tensor4D, tiling: Tiling, map: (tile: tf.Tensor4D) => tf.Tensor4D): tf.Tensor4D {
+export function mapTiles(
+  x: tf.Tensor4D,
+  tiling: Tiling,
+  map: (tile: tf.Tensor4D) => tf.Tensor4D,
+): tf.Tensor4D {
   const { tile, stride, overlap, keep } = tiling;
   return tf.tidy(() => {
     const rows: tf.Tensor4D[] = [];
@@ -37,14 +41,25 @@ export function mapTiles(x: tf.Tensor4D, tiling: Tiling, map: (tile: tf.Tensor4D
       });
       tf.dispose(above);
       above = row;
-      rows.push(tf.tidy(() => tf.concat(row.map((part) => crop(part, [0, 0], keep)), 2)));
+      rows.push(
+        tf.tidy(() =>
+          tf.concat(
+            row.map((part) => crop(part, [0, 0], keep)),
+            2,
+          ),
+        ),
+      );
     }
     return tf.concat(rows, 1);
   });
 }
 
 /** Blends each tile with the blended tile above it, then with the blended tile to its left. */
-function blendRow(tiles: readonly tf.Tensor4D[], above: readonly tf.Tensor4D[], overlap: number): tf.Tensor4D[] {
+function blendRow(
+  tiles: readonly tf.Tensor4D[],
+  above: readonly tf.Tensor4D[],
+  overlap: number,
+): tf.Tensor4D[] {
   const blended: tf.Tensor4D[] = [];
   tiles.forEach((tile, index) => {
     let result = tile;
@@ -62,7 +77,10 @@ function blend(a: tf.Tensor4D, b: tf.Tensor4D, overlap: number, axis: 1 | 2): tf
   return tf.tidy(() => {
     const shape: [number, number, number, number] = [1, 1, 1, 1];
     shape[axis] = extent;
-    const weight = tf.tensor4d(Float32Array.from({ length: extent }, (_, i) => i / extent), shape);
+    const weight = tf.tensor4d(
+      Float32Array.from({ length: extent }, (_, i) => i / extent),
+      shape,
+    );
     const tail = part(a, axis, a.shape[axis] - extent, extent);
     const head = part(b, axis, 0, extent);
     const mixed = tf.add(tf.mul(tail, tf.sub(1, weight)), tf.mul(head, weight)) as tf.Tensor4D;
