@@ -1,7 +1,8 @@
 export * from './clip/index.js';
 export type { ParsedConfig } from './config.js';
+export * from './image/index.js';
 export { Linear, type LinearAdapter } from './layers.js';
-export { type LoadOptions, Model, type RandomOptions, type WeightStorage } from './model.js';
+export { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights, type WeightStorage } from './model.js';
 export { Module } from './module.js';
 export { Parameter } from './parameter.js';
 export type { ManifestEntry, NamedTensor, StateDict, StateEntry, WeightDtype } from './state-dict.js';
