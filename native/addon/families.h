@@ -4,8 +4,10 @@
 #include "call.h"
 
 #define EQ_FAMILIES(X) \
+  X(activation) \
   X(attention) \
-  X(elementwise)
+  X(elementwise) \
+  X(norm)
 
 namespace eq::addon {
 

@@ -1,0 +1,83 @@
+// Reading and writing f32 or bf16 tensors as f32, a block at a time. A block of an f32 tensor is used in place;
+// a block of a bf16 tensor goes through a buffer on the stack, small enough to stay in the first-level cache.
+// Include it in cpu.cc files only.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/simd.h"
+
+namespace eq::EQ_ISA {
+
+/// Elements per block: 4 KB of f32.
+constexpr std::int64_t kBlock = 1024;
+
+/// Room for one block, aligned for vectors.
+struct alignas(64) BlockBuffer {
+  float values[kBlock];
+};
+
+/// A tensor to read.
+struct Source {
+  const void* data;
+  DType dtype;
+
+  /// Elements begin .. begin + n (n <= kBlock) as f32; `buffer` is used for bf16 and must outlive the result.
+  const float* block(std::int64_t begin, std::int64_t n, BlockBuffer& buffer) const {
+    if (dtype == DType::F32) return static_cast<const float*>(data) + begin;
+    widen(static_cast<const bf16*>(data) + begin, buffer.values, n);
+    return buffer.values;
+  }
+};
+
+/// A tensor to write: fill block(begin, buffer), then commit(begin, n, buffer).
+struct Target {
+  void* data;
+  DType dtype;
+
+  float* block(std::int64_t begin, BlockBuffer& buffer) const {
+    return dtype == DType::F32 ? static_cast<float*>(data) + begin : buffer.values;
+  }
+  void commit(std::int64_t begin, std::int64_t n, const BlockBuffer& buffer) const {
+    if (dtype == DType::BF16) narrow(buffer.values, static_cast<bf16*>(data) + begin, n);
+  }
+};
+
+/// Calls f(begin, n) over [begin, end) in blocks.
+template <class F>
+EQ_INLINE void for_blocks(std::int64_t begin, std::int64_t end, F f) {
+  for (std::int64_t i = begin; i < end; i += kBlock) f(i, std::min(kBlock, end - i));
+}
+
+/// The first n floats at p, the other lanes 0.
+EQ_INLINE vf load_part(const float* p, std::int64_t n) {
+  vf v{};
+  std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(float));
+  return v;
+}
+EQ_INLINE void store_part(float* p, vf v, std::int64_t n) {
+  std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(float));
+}
+
+/// Calls f(i, load, store) for each vector of [0, n): `load(p)` reads p[i..] and `store(p, v)` writes it, both cut
+/// off at n. An element's value does not depend on its place.
+template <class F>
+EQ_INLINE void for_vectors(std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    f([i](const float* p) { return load<vf>(p + i); }, [i](float* p, vf v) { store(p + i, v); });
+  }
+  if (i < n) {
+    const std::int64_t rest = n - i;
+    f([i, rest](const float* p) { return load_part(p + i, rest); },
+      [i, rest](float* p, vf v) { store_part(p + i, v, rest); });
+  }
+}
+
+EQ_INLINE float lane_sum(vf v) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+}
+
+}  // namespace eq::EQ_ISA

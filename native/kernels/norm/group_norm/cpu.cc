@@ -1,0 +1,262 @@
+#include "runtime/cpu/device.h"
+#include "kernels/activation/functions.h"
+#include "kernels/norm/column_sums.h"
+#include "op.h"
+
+#include <cmath>
+
+EQ_DECLARE_ISA(void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool))
+EQ_DECLARE_ISA(void group_norm_grad_compute(const GroupNormGradArgs& a, ThreadPool& pool))
+
+namespace eq::EQ_ISA {
+
+namespace {
+
+/// The rows of one block: elements first .. first + rows * C.
+struct RowBlock {
+  std::int64_t sample, rows, first;
+};
+RowBlock row_block(const GroupNormDims& d, std::int64_t index) {
+  const std::int64_t sample = index / d.blocks(), begin = index % d.blocks() * d.block_rows();
+  return {sample, std::min(d.block_rows(), d.positions - begin), (sample * d.positions + begin) * d.channels};
+}
+
+/// Sum of each group's channels, spread back over them after f.
+template <class F>
+void per_group(const GroupNormDims& d, float* channels, F f) {
+  const std::int64_t width = d.per_group();
+  for (std::int64_t g = 0; g < d.groups; ++g) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < width; ++i) sum += static_cast<double>(channels[g * width + i]);
+    std::fill_n(channels + g * width, width, f(g, sum));
+  }
+}
+
+/// Calls f(at, n, x) for every piece of a row: channels at .. at + n, read from element first + at.
+template <class F>
+EQ_INLINE void for_row(const Source& x, std::int64_t first, std::int64_t channels, BlockBuffer& buffer, F f) {
+  for_blocks(0, channels, [&](std::int64_t at, std::int64_t n) { f(at, n, x.block(first + at, n, buffer)); });
+}
+
+/// Leaves each group's mean in scratch row 0 and its squared deviations from it in row 1, at its first channel.
+void block_statistics(const GroupNormArgs& a, std::int64_t index) {
+  const GroupNormDims& d = a.dims;
+  const RowBlock block = row_block(d, index);
+  const Source x{a.x, a.type};
+  float* mean = a.scratch + index * 2 * d.channels;
+  float* squares = mean + d.channels;
+  std::fill_n(mean, 2 * d.channels, 0.0f);
+  BlockBuffer xs;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    for_row(x, block.first + row * d.channels, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
+      float* sum = mean + at;
+      for_vectors(n, [&](auto load, auto store) { store(sum, load(sum) + load(from)); });
+    });
+  }
+  const double count = static_cast<double>(block.rows * d.per_group());
+  per_group(d, mean, [&](std::int64_t, double sum) { return static_cast<float>(sum / count); });
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    for_row(x, block.first + row * d.channels, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
+      const float* centre = mean + at;
+      float* sum = squares + at;
+      for_vectors(n, [&](auto load, auto store) {
+        const vf deviation = load(from) - load(centre);
+        store(sum, load(sum) + deviation * deviation);
+      });
+    });
+  }
+  per_group(d, squares, [](std::int64_t, double sum) { return static_cast<float>(sum); });
+}
+
+/// Combines a sample's blocks, group by group.
+void sample_statistics(const GroupNormArgs& a, std::int64_t sample) {
+  const GroupNormDims& d = a.dims;
+  for (std::int64_t g = 0; g < d.groups; ++g) {
+    double count = 0, mean = 0, squares = 0;
+    for (std::int64_t b = 0; b < d.blocks(); ++b) {
+      const std::int64_t index = sample * d.blocks() + b;
+      const float* part = a.scratch + index * 2 * d.channels + g * d.per_group();
+      const auto n = static_cast<double>(row_block(d, index).rows * d.per_group());
+      const double delta = static_cast<double>(part[0]) - mean;
+      squares += static_cast<double>(part[d.channels]) + delta * delta * count * n / (count + n);
+      mean += delta * n / (count + n);
+      count += n;
+    }
+    a.mean[sample * d.groups + g] = static_cast<float>(mean);
+    const double variance = count > 0 ? squares / count : 0;
+    a.rstd[sample * d.groups + g] = static_cast<float>(1 / std::sqrt(variance + static_cast<double>(a.epsilon)));
+  }
+}
+
+/// Spreads a sample's group values over the channels.
+void spread(const GroupNormDims& d, const float* groups, std::int64_t sample, float* channels) {
+  for (std::int64_t c = 0; c < d.channels; ++c) channels[c] = groups[sample * d.groups + c / d.per_group()];
+}
+
+void normalise_block(const GroupNormArgs& a, std::int64_t index) {
+  const GroupNormDims& d = a.dims;
+  const RowBlock block = row_block(d, index);
+  const Source x{a.x, a.type};
+  const Target y{a.y, a.type};
+  float* mean = a.scratch + index * 2 * d.channels;
+  float* scale = mean + d.channels;
+  spread(d, a.mean, block.sample, mean);
+  spread(d, a.rstd, block.sample, scale);
+  for (std::int64_t c = 0; c < d.channels; ++c) scale[c] *= a.gamma[c];
+  BlockBuffer xs, ys;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    const std::int64_t first = block.first + row * d.channels;
+    for_row(x, first, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
+      float* to = y.block(first + at, ys);
+      const float *m = mean + at, *s = scale + at, *beta = a.beta + at;
+      if (d.silu) {
+        for_vectors(n, [&](auto load, auto store) {
+          store(to, swish((load(from) - load(m)) * load(s) + load(beta), 1.0f));
+        });
+      } else {
+        for_vectors(n, [&](auto load, auto store) { store(to, (load(from) - load(m)) * load(s) + load(beta)); });
+      }
+      y.commit(first + at, n, ys);
+    });
+  }
+}
+
+/// What the backward pass knows of one channel of one sample, as rows of C.
+struct ChannelRows {
+  const float *mean, *rstd, *gamma, *beta;
+};
+
+/// f(x, dy, to, n, at, load, store) needs h and dz: the normalised input and the gradient before the activation.
+template <bool kSilu>
+EQ_INLINE void h_and_dz(vf x, vf dy, vf mean, vf rstd, vf gamma, vf beta, vf& h, vf& dz) {
+  h = (x - mean) * rstd;
+  dz = kSilu ? dy * swish_derivative(h * gamma + beta, 1.0f) : dy;
+}
+
+/// sums[0][c] = sum of dz h and sums[1][c] = sum of dz over the block's rows.
+template <bool kSilu>
+void gradient_sums(const GroupNormGradArgs& a, std::int64_t index, const ChannelRows& rows) {
+  const GroupNormDims& d = a.dims;
+  const RowBlock block = row_block(d, index);
+  const Source x{a.x, a.x_type}, dy{a.dy, a.dy_type};
+  float* along = a.scratch + index * 2 * d.channels;
+  float* plain = along + d.channels;
+  std::fill_n(along, 2 * d.channels, 0.0f);
+  BlockBuffer xs, ds;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    const std::int64_t first = block.first + row * d.channels;
+    for_row(x, first, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
+      const float* up = dy.block(first + at, n, ds);
+      for_vectors(n, [&](auto load, auto store) {
+        vf h, dz;
+        h_and_dz<kSilu>(load(from), load(up), load(rows.mean + at), load(rows.rstd + at), load(rows.gamma + at),
+                        load(rows.beta + at), h, dz);
+        store(along + at, load(along + at) + dz * h);
+        store(plain + at, load(plain + at) + dz);
+      });
+    });
+  }
+}
+
+/// dx of a block; `mean_gh` and `mean_g` are the group means of g h and of g, spread over the channels.
+template <bool kSilu>
+void gradient_block(const GroupNormGradArgs& a, std::int64_t index, const ChannelRows& rows, const float* mean_gh,
+                    const float* mean_g) {
+  const GroupNormDims& d = a.dims;
+  const RowBlock block = row_block(d, index);
+  const Source x{a.x, a.x_type}, dy{a.dy, a.dy_type};
+  const Target dx{a.dx, a.x_type};
+  BlockBuffer xs, ds, out;
+  for (std::int64_t row = 0; row < block.rows; ++row) {
+    const std::int64_t first = block.first + row * d.channels;
+    for_row(x, first, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
+      const float* up = dy.block(first + at, n, ds);
+      float* to = dx.block(first + at, out);
+      for_vectors(n, [&](auto load, auto store) {
+        vf h, dz;
+        const vf rstd = load(rows.rstd + at), gamma = load(rows.gamma + at);
+        h_and_dz<kSilu>(load(from), load(up), load(rows.mean + at), rstd, gamma, load(rows.beta + at), h, dz);
+        store(to, rstd * (dz * gamma - load(mean_g + at) - h * load(mean_gh + at)));
+      });
+      dx.commit(first + at, n, out);
+    });
+  }
+}
+
+/// Adds up a sample's block sums and leaves the group means of g h and g, spread, in the first two rows of `sums`.
+void sample_means(const GroupNormGradArgs& a, std::int64_t sample, float* sums) {
+  const GroupNormDims& d = a.dims;
+  const float* part = a.scratch + sample * d.blocks() * 2 * d.channels;
+  for (std::int64_t i = 0; i < 2 * d.channels; ++i) {
+    double sum = 0;
+    for (std::int64_t b = 0; b < d.blocks(); ++b) sum += static_cast<double>(part[b * 2 * d.channels + i]);
+    sums[i] = static_cast<float>(sum) * a.gamma[i % d.channels];
+  }
+  const auto count = static_cast<double>(d.positions * d.per_group());
+  for (float* row : {sums, sums + d.channels})
+    per_group(d, row, [&](std::int64_t, double sum) { return static_cast<float>(sum / count); });
+}
+
+template <bool kSilu>
+void gradients(const GroupNormGradArgs& a, ThreadPool& pool) {
+  const GroupNormDims& d = a.dims;
+  const std::int64_t blocks = d.samples * d.blocks();
+  // Two rows per sample behind the blocks: the statistics spread over the channels. A sample's own block rows are
+  // free again once its means are known, and then hold those.
+  float* spread_rows = a.scratch + blocks * 2 * d.channels;
+  for (std::int64_t n = 0; n < d.samples; ++n) {
+    spread(d, a.mean, n, spread_rows + 2 * n * d.channels);
+    spread(d, a.rstd, n, spread_rows + (2 * n + 1) * d.channels);
+  }
+  const auto rows_of = [&](std::int64_t sample) {
+    const float* row = spread_rows + 2 * sample * d.channels;
+    return ChannelRows{row, row + d.channels, a.gamma, a.beta};
+  };
+  pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) gradient_sums<kSilu>(a, i, rows_of(i / d.blocks()));
+  });
+  if (a.dx == nullptr) return add_blocks(a.scratch, blocks, d.channels, a.dgamma, a.dbeta, pool);
+  const auto means_of = [&](std::int64_t sample) { return a.scratch + sample * d.blocks() * 2 * d.channels; };
+  for (std::int64_t n = 0; n < d.samples; ++n) sample_means(a, n, means_of(n));
+  pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* means = means_of(i / d.blocks());
+      gradient_block<kSilu>(a, i, rows_of(i / d.blocks()), means, means + d.channels);
+    }
+  });
+}
+
+}  // namespace
+
+void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool) {
+  const GroupNormDims& d = a.dims;
+  const std::int64_t blocks = d.samples * d.blocks();
+  pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) block_statistics(a, i);
+  });
+  for (std::int64_t n = 0; n < d.samples; ++n) sample_statistics(a, n);
+  pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) normalise_block(a, i);
+  });
+}
+
+void group_norm_grad_compute(const GroupNormGradArgs& a, ThreadPool& pool) {
+  if (a.dims.silu) gradients<true>(a, pool);
+  else gradients<false>(a, pool);
+}
+
+}  // namespace eq::EQ_ISA
+
+#if EQ_ISA_BASE
+namespace eq {
+
+void group_norm_launch(Device& device, const OpInfo& info, const GroupNormArgs& args) {
+  cpu(device).launch(info, [args](ThreadPool& pool) { EQ_DISPATCH(group_norm_compute)(args, pool); });
+}
+
+void group_norm_grad_launch(Device& device, const OpInfo& info, const GroupNormGradArgs& args) {
+  cpu(device).launch(info, [args](ThreadPool& pool) { EQ_DISPATCH(group_norm_grad_compute)(args, pool); });
+}
+
+}  // namespace eq
+#endif
