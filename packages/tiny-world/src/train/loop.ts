@@ -23,6 +23,8 @@ export interface OptimizerSettings {
 export interface TrainingStage<I extends tf.TensorContainerObject> {
   readonly name: string;
   readonly steps: number;
+  /** Everything that decides the result besides the code: a checkpoint made with another is refused. */
+  readonly identity: string;
   readonly optimizer: OptimizerSettings;
   readonly weights: TrainedWeights;
   /** Inputs of update `step` (from 1): a function of the step alone. Freed after the update. */
@@ -136,7 +138,7 @@ async function checkpoint<I extends tf.TensorContainerObject>(
 ): Promise<void> {
   const done = losses.slice(0, step);
   const tensors = [...(await stage.weights.save()), { name: 'losses', shape: [step], values: done }];
-  await writeTensorFile(join(folder, CHECKPOINT), tensors, { stage: stage.name, step: String(step) });
+  await writeTensorFile(join(folder, CHECKPOINT), tensors, { identity: stage.identity, stage: stage.name, step: String(step) });
   const rows = Array.from(done, (loss, index) => `${index + 1},${loss}`);
   await writeFileAtomic(join(folder, 'loss.csv'), `step,loss\n${rows.join('\n')}\n`);
 }
@@ -152,6 +154,11 @@ async function restore<I extends tf.TensorContainerObject>(
   const step = Number(file.metadata.step);
   if (!Number.isInteger(step) || step < 0 || step > stage.steps || file.metadata.stage !== stage.name) {
     throw new EquipoiseError('conflict', `${path}: expected a checkpoint of stage ${stage.name} of at most ${stage.steps} steps`);
+  }
+  if (file.metadata.identity !== stage.identity) {
+    throw new EquipoiseError('conflict', `${path}: expected a checkpoint of this recipe\n  here: ${stage.identity}\n  there: ${file.metadata.identity}`, {
+      hints: ['Choose another run folder, or remove this stage from the folder to train it anew.'],
+    });
   }
   losses.set(file.take('losses', [step]));
   stage.weights.load(file.take);

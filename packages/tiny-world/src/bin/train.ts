@@ -1,0 +1,51 @@
+/** `tiny-world:train`: trains the embedded model stage by stage in a run folder; see ../train/recipe.ts. */
+import { ENGINES, useEngine } from '@equipoise/backend';
+import { Run, defineOptions, option, z } from '@equipoise/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { RECIPE, type Recipe, STAGES, scaledRecipe } from '../train/recipe.js';
+import { StageContext } from '../train/stage-context.js';
+import { STAGE_RUNNERS } from '../train/stages/index.js';
+import { progressPrinter, readOptions, runMain } from './terminal.js';
+
+const OPTIONS = defineOptions('tiny-world:train', {
+  stage: option(z.enum([...STAGES, 'all']).default('all'), 'Which stage to train; each builds on those before it.'),
+  run: option(z.string().default('runs/tiny-world'), 'Run folder; a stage that was interrupted in it goes on.'),
+  data: option(z.string().default('.cache/tiny-world'), 'Folder for rendered pictures; may be shared by runs.'),
+  engine: option(z.enum(ENGINES).default('equipoise-cpu'), 'What computes.'),
+  minutes: option(z.number().positive().optional(), 'Stop in good order after this time; run again to go on.'),
+  effort: option(z.number().positive().max(10).default(1), "Factor on the recipe's steps and pictures, for quick trials."),
+});
+
+async function main(): Promise<void> {
+  const options = readOptions(OPTIONS);
+  await useEngine(options.engine);
+  const recipe: Recipe = scaledRecipe(RECIPE, options.effort);
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort());
+  process.once('SIGTERM', () => stop.abort());
+  const run = await Run.open(options.run, {
+    command: 'tiny-world train',
+    options: { ...options },
+    free: ['stage', 'run', 'data', 'engine', 'minutes'],
+    seeds: { recipe: recipe.seed },
+    device: { engine: tf.getBackend() },
+  });
+  const deadline = options.minutes === undefined ? undefined : Date.now() + options.minutes * 60_000;
+  const job = { onProgress: progressPrinter(), signal: stop.signal };
+  const context = new StageContext(run, recipe, options.data, job, deadline);
+  try {
+    let finished = true;
+    for (const stage of options.stage === 'all' ? STAGES : [options.stage]) {
+      const outcome = await run.time(stage, () => STAGE_RUNNERS[stage](context));
+      console.error(`${stage}: ${outcome.finished ? 'finished' : 'stopped'} ${JSON.stringify(outcome.measurements)}`);
+      finished &&= outcome.finished;
+      if (!finished) break;
+    }
+    await (finished ? run.finish() : run.stop());
+  } catch (error) {
+    await run.fail(error);
+    throw error;
+  }
+}
+
+await runMain(main);
