@@ -1,7 +1,13 @@
 export * from './convert.js';
 export * from './dtypes.js';
+export * from './folder.js';
 export type { Header, TensorInfo } from './header.js';
 export { MAX_HEADER_BYTES } from './header.js';
+export { currentNames, modernAttentionName } from './key-styles.js';
+export * from './safe-root.js';
 export * from './safetensors.js';
+export * from './save-folder.js';
+export * from './sharded.js';
+export * from './state-dict.js';
 export * from './tensor-source.js';
 export { isPickleName } from './unsafe-formats.js';

@@ -1,0 +1,59 @@
+/** Writing folders that diffusers and transformers load. */
+import { join } from 'node:path';
+import { type JsonValue, writeJsonAtomic } from '@equipoise/core';
+import type { ComponentEntry } from './folder.js';
+import { type SaveOptions, saveWeights } from './sharded.js';
+import type { TensorSource } from './tensor-source.js';
+
+type Config = { readonly [key: string]: JsonValue | undefined };
+
+/**
+ * Saves one model: weights under the name its library looks for, then `config.json`, which marks it complete.
+ *
+ * @param library decides the file names: `diffusion_pytorch_model` or `model`
+ * @param config as the library's own (`_class_name` or `architectures` included); wrap Python floats that are
+ * integral in `pyFloat`
+ * @returns the names of the files written
+ */
+export async function saveModel(
+  folder: string,
+  library: 'diffusers' | 'transformers',
+  config: Config,
+  sources: readonly TensorSource[],
+  options: SaveOptions = {},
+): Promise<string[]> {
+  const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
+  const names = await saveWeights(folder, base, sources, options);
+  await writeJsonAtomic(join(folder, 'config.json'), config);
+  return [...names, 'config.json'];
+}
+
+/** Saves a scheduler's config as `scheduler_config.json`. */
+export async function saveSchedulerConfig(folder: string, config: Config): Promise<void> {
+  await writeJsonAtomic(join(folder, 'scheduler_config.json'), config);
+}
+
+/**
+ * Writes `model_index.json`; do it last, when every component is saved.
+ *
+ * @param components null for a part the pipeline can have but has not
+ * @param settings further init options, such as `requires_safety_checker`
+ */
+export async function savePipelineIndex(
+  folder: string,
+  className: string,
+  components: Readonly<Record<string, ComponentEntry | null>>,
+  settings: Config = {},
+  diffusersVersion = '0.33.0',
+): Promise<void> {
+  const rows = Object.entries(components).map(([name, entry]) => [
+    name,
+    entry === null ? [null, null] : [entry.library, entry.className],
+  ]);
+  await writeJsonAtomic(join(folder, 'model_index.json'), {
+    _class_name: className,
+    _diffusers_version: diffusersVersion,
+    ...settings,
+    ...(Object.fromEntries(rows) as Config),
+  });
+}
