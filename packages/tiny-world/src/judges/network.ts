@@ -78,7 +78,7 @@ export class JudgeNetwork extends Model {
     return randomWeights(new JudgeNetwork(outputs), seed, { storage: 'f32' });
   }
 
-  static load(outputs: number, state: StateDict): JudgeNetwork {
+  static async load(outputs: number, state: StateDict): Promise<JudgeNetwork> {
     return loadWeights(new JudgeNetwork(outputs), state, { storage: 'f32' });
   }
 

@@ -79,8 +79,8 @@ async function loadFrozen(context: StageContext): Promise<TinyModel> {
   const frozen = { storage: 'f32' } as const;
   return {
     tokenizer,
-    textEncoder: CLIPTextModel.load(textEncoderConfig(await context.vocabularyIds()), clip.state, frozen),
-    vae: AutoencoderKL.load(vaeConfig(Number(vae.metadata.scaling_factor)), vae.state, frozen),
+    textEncoder: await CLIPTextModel.load(textEncoderConfig(await context.vocabularyIds()), clip.state, frozen),
+    vae: await AutoencoderKL.load(vaeConfig(Number(vae.metadata.scaling_factor)), vae.state, frozen),
     unet: UNet2DConditionModel.random(unetConfig(), context.recipe.seed, frozen),
     scheduler: parseSchedulerConfig(schedulerConfig()).config,
   };
