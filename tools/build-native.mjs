@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findToolchain, ToolchainError } from './lib/toolchain.mjs';
+import { findToolchain, nvccPath, ToolchainError } from './lib/toolchain.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const project = path.join(root, 'packages', 'native');
@@ -20,9 +20,9 @@ function fail(message) {
   process.exit(1);
 }
 
-let generator;
+let toolchain;
 try {
-  generator = findToolchain().generator;
+  toolchain = findToolchain();
 } catch (error) {
   if (!(error instanceof ToolchainError)) throw error;
   fail(error.message);
@@ -60,24 +60,24 @@ function alive(pid) {
 const out = path.join(project, flags.has('--sanitize') ? 'build-sanitize' : 'build');
 fs.mkdirSync(out, { recursive: true });
 const cmakeJs = createRequire(path.join(project, 'package.json')).resolve('cmake-js/bin/cmake-js');
-const args = [cmakeJs, 'compile', '-d', project, '-O', out, '-G', generator, '-l', 'error'];
+const args = [cmakeJs, 'compile', '-d', project, '-O', out, '-G', toolchain.generator, '-l', 'error'];
 args.push(
   `--CDEQ_SANITIZE=${flags.has('--sanitize') ? 'ON' : 'OFF'}`,
   `--CDEQ_WERROR=${flags.has('--werror') ? 'ON' : 'OFF'}`,
 );
 if (flags.has('--debug')) args.push('--debug');
 const status = await locked(path.join(out, '.lock'), () => {
-  const cache = path.join(out, 'CMakeCache.txt');
-  // Another generator, or a moved checkout, cannot reuse the folder's configuration.
-  if (fs.existsSync(cache)) {
-    const text = fs.readFileSync(cache, 'utf8');
-    if (
-      !text.includes(`CMAKE_GENERATOR:INTERNAL=${generator}\n`) ||
-      !text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${project}\n`)
-    ) {
-      fs.rmSync(cache);
-      fs.rmSync(path.join(out, 'CMakeFiles'), { recursive: true, force: true });
+  // A moved checkout or other tools cannot reuse the folder's configuration.
+  const stamp = path.join(out, 'toolchain.json');
+  const found = path.join(out, 'CMakeFiles');
+  const current = JSON.stringify({ project, ...toolchain, nvcc: nvccPath() ?? null });
+  if (!fs.existsSync(stamp) || fs.readFileSync(stamp, 'utf8') !== current) {
+    fs.rmSync(path.join(out, 'CMakeCache.txt'), { force: true });
+    // What CMake found out about compilers; objects stay, Ninja and Make know which of them are out of date.
+    for (const name of fs.existsSync(found) ? fs.readdirSync(found) : []) {
+      if (/^\d/.test(name)) fs.rmSync(path.join(found, name), { recursive: true, force: true });
     }
+    fs.writeFileSync(stamp, current);
   }
   const env = {
     ...process.env,

@@ -1,6 +1,8 @@
 // Finds the tools a build needs. Plain Node built-ins: this runs before anything is installed.
 import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
 import os from 'node:os';
+import path from 'node:path';
 
 export const MINIMUM_NODE = [20, 17];
 export const MINIMUM_CMAKE = [3, 20];
@@ -75,10 +77,17 @@ export function findToolchain() {
   return { cmake, compiler, generator };
 }
 
+/** Where nvcc is: $CUDACXX, or the first on PATH; undefined if there is none. */
+export function nvccPath() {
+  const folders = (process.env.PATH ?? '').split(path.delimiter).filter(Boolean);
+  const candidates = [process.env.CUDACXX, ...folders.map((folder) => path.join(folder, 'nvcc'))];
+  return candidates.find((file) => file && fs.existsSync(file));
+}
+
 /** Versions of everything a build or test result depends on besides the sources; null for what is absent. */
 export function toolchainVersions() {
   const compiler = find(process.env.CXX, 'c++', 'g++', 'clang++');
-  const nvcc = spawnSync(process.env.CUDACXX || 'nvcc', ['--version'], { encoding: 'utf8' });
+  const nvcc = spawnSync(nvccPath() ?? 'nvcc', ['--version'], { encoding: 'utf8' });
   const gpus = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader'], {
     encoding: 'utf8',
   });
@@ -109,6 +118,5 @@ function cpuFeatures() {
 }
 
 function readCpuInfo() {
-  const result = spawnSync('cat', ['/proc/cpuinfo'], { encoding: 'utf8', maxBuffer: 1 << 26 });
-  return result.status === 0 ? result.stdout : '';
+  return fs.existsSync('/proc/cpuinfo') ? fs.readFileSync('/proc/cpuinfo', 'utf8') : '';
 }

@@ -1,0 +1,17 @@
+# Decides whether the CUDA addon can be built: EQ_CUDA_ABSENT is empty, or says in one sentence why not.
+file(GLOB EQ_CUDA_DEVICE CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cuda.cc ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cuda.cu)
+set(EQ_CUDA_ABSENT "")
+if(NOT EQ_CUDA)
+  set(EQ_CUDA_ABSENT "switched off with EQ_CUDA=OFF")
+elseif(EQ_SANITIZE)
+  set(EQ_CUDA_ABSENT "the sanitizer build covers the CPU addon")
+elseif(NOT EQ_CUDA_DEVICE OR NOT EXISTS ${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
+  set(EQ_CUDA_ABSENT "this version has no CUDA device")
+else()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(EQ_CUDA_ABSENT "nvcc was not found on PATH: install the CUDA toolkit and run npm run build:native")
+  endif()
+endif()
