@@ -2,11 +2,18 @@ export * from './clip/index.js';
 export type { ParsedConfig } from './config.js';
 export * from './image/index.js';
 export { Linear, type LinearAdapter } from './layers.js';
-export { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights, type WeightStorage } from './model.js';
+export {
+  type LoadOptions,
+  loadWeights,
+  Model,
+  type RandomOptions,
+  randomWeights,
+  type WeightStorage,
+} from './model.js';
 export { Module } from './module.js';
 export { Parameter } from './parameter.js';
-export { tensorSources } from './tensor-sources.js';
 export type { ManifestEntry, NamedTensor, StateDict, StateEntry, WeightDtype } from './state-dict.js';
+export { tensorSources } from './tensor-sources.js';
 export * from './tokenizer/index.js';
 export * from './unet/index.js';
 export * from './vae/index.js';

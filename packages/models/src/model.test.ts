@@ -2,6 +2,7 @@ import { gunzipSync } from 'node:zlib';
 import { linear, useEngine } from '@equipoise/backend';
 import { parseJson } from '@equipoise/core';
 import { requireClose } from '@equipoise/testing';
+import { openSafetensors, StateDict, writeSafetensors } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import {
@@ -12,7 +13,6 @@ import {
   CLIPVisionModel,
   type LinearAdapter,
   type ManifestEntry,
-  type StateDict,
   UNet2DConditionModel,
 } from './index.js';
 import { filterFromHwio, filterToHwio } from './parameter.js';
@@ -95,26 +95,23 @@ t.test(
 );
 
 t.test('what is loaded is given back, in every dtype', async (t) => {
-  const model = UNet2DConditionModel.load(TINY.config, TINY.state());
+  const model = await UNet2DConditionModel.load(TINY.config, TINY.state());
   const state = new Map(model.stateDict().map((entry) => [entry.name, entry]));
   const values = await state.get('conv_in.weight')!.read();
   const half = new Uint16Array(TINY.bytes('w:conv_in.weight').buffer);
   t.same(state.get('conv_in.weight')!.shape, TINY.shape('w:conv_in.weight'));
   requireClose('conv_in.weight', values, [...half].map(fromHalf), { absolute: 0 });
-  // Once around through f32 bytes: the torch layout survives.
-  const whole = new Map<string, Float32Array>();
-  for (const [name, entry] of state) whole.set(name, await entry.read());
-  const f32: StateDict = {
-    has: (name) => whole.has(name),
-    take: (name) => ({ dtype: 'F32', read: () => new Uint8Array(whole.get(name)!.buffer) }),
-  };
-  const copy = UNet2DConditionModel.load(TINY.config, f32);
+  // Once around through a file: torch's layout survives.
+  const path = `${t.testdir()}/unet.safetensors`;
+  await writeSafetensors(path, model.tensorSources(), { metadata: { format: 'pt' } });
+  await using file = await openSafetensors(path);
+  const copy = await UNet2DConditionModel.load(TINY.config, new StateDict(file.tensors.values(), path));
   const different: string[] = [];
   for (const { name, read } of copy.stateDict()) {
-    if (!same(await read(), whole.get(name)!)) different.push(name);
+    if (!same(await read(), await state.get(name)!.read())) different.push(name);
   }
   t.same(different, []);
-  t.equal(whole.size, TINY.keys('w:').length);
+  t.same([...file.tensors.keys()].sort(), TINY.keys('w:').sort(), 'the reference names');
 });
 
 t.test('filters: [out, in, h, w] to [h, w, in, out] and back', async (t) => {
@@ -131,16 +128,31 @@ t.test('filters: [out, in, h, w] to [h, w, in, out] and back', async (t) => {
 });
 
 t.test('a checkpoint that lacks a tensor leaves nothing behind', async (t) => {
-  const state = TINY.state();
   const before = tf.memory().numTensors;
-  const lacking: StateDict = {
-    ...state,
-    take: (name, shape) => state.take(name === 'conv_out.bias' ? 'x' : name, shape),
+  const lacking = TINY.state((key) => (key === 'conv_out.bias' ? 'conv_out.bia' : key));
+  await t.rejects(
+    UNet2DConditionModel.load(TINY.config, lacking),
+    /conv_out.bias" \[4\]; nearest: "conv_out.bia"/,
+  );
+  const whole = TINY.state();
+  const failing = {
+    has: (name: string) => whole.has(name),
+    take: (name: string, shape: readonly number[]) => {
+      const read = () => Promise.reject(new Error('the disk is gone'));
+      return name === 'conv_out.bias' ? { dtype: 'F32', read } : whole.take(name, shape);
+    },
   };
-  t.throws(() => UNet2DConditionModel.load(TINY.config, lacking), /x: no such tensor/);
+  await t.rejects(UNet2DConditionModel.load(TINY.config, failing), /the disk is gone/);
+  const integers = { ...failing, take: (name: string) => ({ dtype: 'I64', read: () => Buffer.from(name) }) };
+  await t.rejects(
+    UNet2DConditionModel.load(TINY.config, integers),
+    /"conv_in.weight": dtype: expected F32, F16 or BF16/,
+  );
   t.equal(tf.memory().numTensors, before);
   const done: number[] = [];
-  const model = UNet2DConditionModel.load(TINY.config, state, { onProgress: (count) => done.push(count) });
+  const model = await UNet2DConditionModel.load(TINY.config, TINY.state(), {
+    onProgress: (count) => done.push(count),
+  });
   t.same(
     done,
     Array.from({ length: model.manifest().length }, (_, i) => i + 1),
@@ -150,7 +162,7 @@ t.test('a checkpoint that lacks a tensor leaves nothing behind', async (t) => {
 });
 
 t.test('adapters attach to linear layers by path', async (t) => {
-  const model = UNet2DConditionModel.load(TINY.config, TINY.state());
+  const model = await UNet2DConditionModel.load(TINY.config, TINY.state());
   const linears = new Map(model.namedLinears());
   const targets = [...linears.keys()].filter((name) => /\.(to_q|to_k|to_v|to_out\.0)$/.test(name));
   t.equal(targets.length, 7 * 8, 'seven transformer blocks of eight projections');
@@ -190,7 +202,7 @@ t.test('adapters attach to linear layers by path', async (t) => {
 });
 
 t.test('weights can be made trainable and frozen again', async (t) => {
-  const model = UNet2DConditionModel.load(TINY.config, TINY.state());
+  const model = await UNet2DConditionModel.load(TINY.config, TINY.state());
   const before = tf.memory().numTensors;
   const values = model.stateDict()[0]!;
   const original = await values.read();

@@ -3,11 +3,13 @@
  */
 import { randomNormal, randomUniform, uploadWeight } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
+import type { TensorSource } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { Linear } from './layers.js';
 import { Module } from './module.js';
 import { filterFromHwio, filterToHwio, type Parameter } from './parameter.js';
-import type { ManifestEntry, NamedTensor, StateDict, StateEntry } from './state-dict.js';
+import type { ManifestEntry, NamedTensor, StateDict, WeightDtype } from './state-dict.js';
+import { tensorSources } from './tensor-sources.js';
 
 /** How frozen matrices are kept on the device; the engine decides when this is left out. */
 export type WeightStorage = 'f32' | 'bf16';
@@ -69,35 +71,80 @@ export abstract class Model extends Module {
     }));
   }
 
+  /** {@link stateDict} as what `@equipoise/weights` writes to files. At most one tensor is held at a time. */
+  tensorSources(): TensorSource[] {
+    return tensorSources(this.stateDict(), this.constructor.name);
+  }
+
   /** Frees the weights. */
   dispose(): void {
     for (const [, parameter] of this.namedParameters()) parameter.dispose();
   }
 }
 
+/** How a model's names relate to a checkpoint's. */
+export interface KeyRules {
+  /** Maps a path in the model to the key in the checkpoint. */
+  readonly rename?: (name: string) => string;
+  /** Keys that belong to other models and may lie in the same file. */
+  readonly ignore?: readonly RegExp[];
+}
+
+/** Constant index buffers that older files carry. */
+const POSITION_IDS = /(^|\.)position_ids$/;
+
 /**
- * Fills `model` from a checkpoint.
+ * Fills `model` from a checkpoint. The next tensor is read while the present one is rearranged.
  *
- * @param rename maps a path in the model to the key in the checkpoint
- * @throws EquipoiseError naming the key when it is missing or has another shape; the model then holds nothing
+ * @throws EquipoiseError naming the keys that are missing, unexpected or of another shape; the model then
+ * holds no weights
  */
-export function loadWeights<M extends Model>(
+export async function loadWeights<M extends Model>(
   model: M,
   state: StateDict,
   options: LoadOptions = {},
-  rename: (name: string) => string = (name) => name,
-): M {
-  const parameters = [...model.namedParameters()];
+  { rename = (name) => name, ignore = [] }: KeyRules = {},
+): Promise<M> {
+  const parameters = [...model.namedParameters()].map(([name, parameter]) => ({
+    key: rename(name),
+    parameter,
+  }));
+  const manifest = new Map(parameters.map(({ key, parameter }) => [key, parameter.shape]));
+  state.require?.(manifest, { ignore: [POSITION_IDS, ...ignore] });
+  const open = (index: number) => {
+    const next = parameters[index];
+    return next === undefined ? null : startReading(state, next.key, next.parameter);
+  };
   try {
-    parameters.forEach(([name, parameter], index) => {
-      parameter.assign(upload(parameter, state.take(rename(name), parameter.shape), options.storage));
+    let pending = open(0);
+    for (const [index, { parameter }] of parameters.entries()) {
+      const { dtype, bytes } = pending!;
+      const data = await bytes;
+      pending = open(index + 1);
+      parameter.assign(upload(parameter, data, dtype, options.storage));
       options.onProgress?.(index + 1, parameters.length);
-    });
+    }
   } catch (error) {
     model.dispose();
     throw error;
   }
   return model;
+}
+
+function startReading(
+  state: StateDict,
+  key: string,
+  { shape }: Parameter,
+): { dtype: WeightDtype; bytes: Promise<Uint8Array> } {
+  const entry = state.take(key, shape);
+  const { dtype } = entry;
+  if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
+    throw invalid(`tensor ${JSON.stringify(key)}: dtype`, 'F32, F16 or BF16', dtype, { code: 'unsupported' });
+  }
+  const bytes = Promise.resolve(entry.read());
+  // The one who awaits it reports the failure; until then it must not count as unhandled.
+  bytes.catch(() => undefined);
+  return { dtype, bytes };
 }
 
 /**
@@ -113,10 +160,13 @@ export function randomWeights<M extends Model>(model: M, seed: number, options: 
   return model;
 }
 
-function upload(parameter: Parameter, entry: StateEntry, storage: WeightStorage | undefined): tf.Tensor {
-  const { dtype } = entry;
-  const bytes =
-    parameter.layout === 'hwio' ? filterToHwio(entry.read(), parameter.shape, dtype) : entry.read();
+function upload(
+  parameter: Parameter,
+  data: Uint8Array,
+  dtype: WeightDtype,
+  storage: WeightStorage | undefined,
+): tf.Tensor {
+  const bytes = parameter.layout === 'hwio' ? filterToHwio(data, parameter.shape, dtype) : data;
   return uploadWeight(bytes, parameter.deviceShape, dtype, storageFor(parameter, storage));
 }
 

@@ -1,6 +1,6 @@
 /**
- * What a model needs from a checkpoint. `@equipoise/weights` provides it for safetensors files and folders;
- * anything with these methods will do.
+ * What a model needs from a checkpoint: a subset of `StateDict` of `@equipoise/weights`, so that tensors from
+ * anywhere will do.
  */
 
 /** Number formats in which checkpoints hold weights. */
@@ -8,25 +8,29 @@ export type WeightDtype = 'F32' | 'F16' | 'BF16';
 
 /** One tensor of a checkpoint: little-endian numbers in row-major order. */
 export interface StateEntry {
-  readonly dtype: WeightDtype;
-  /** The tensor's bytes, possibly a view of a mapped file; valid until the state dict is closed. */
-  read(): Uint8Array;
+  /** A {@link WeightDtype}; other formats are refused by name. */
+  readonly dtype: string;
+  read(): Promise<Uint8Array> | Uint8Array;
 }
 
 /** Named tensors, checked for shape as they are taken. */
 export interface StateDict {
   /** Whether a tensor of this name exists. */
   has(name: string): boolean;
-
   /**
    * The tensor called `name`.
    *
    * @throws EquipoiseError when it is absent or has another shape
    */
   take(name: string, shape: readonly number[]): StateEntry;
+  /**
+   * Compares all names and shapes with what a model expects; where this exists it runs first, so that one
+   * error lists everything that does not fit.
+   */
+  require?(manifest: ReadonlyMap<string, readonly number[]>, options: { ignore: readonly RegExp[] }): void;
 }
 
-/** One tensor of a model, in torch's layout, ready to be written. */
+/** One tensor of a model, in torch's layout. */
 export interface NamedTensor {
   readonly name: string;
   readonly shape: readonly number[];

@@ -54,7 +54,7 @@ export class CLIPModel extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): CLIPModel {
+  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPModel> {
     return loadWeights(new CLIPModel(config), state, options);
   }
 

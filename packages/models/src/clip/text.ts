@@ -4,7 +4,14 @@
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { Embedding, LayerNorm, Linear } from '../layers.js';
-import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
+import {
+  type KeyRules,
+  type LoadOptions,
+  loadWeights,
+  Model,
+  type RandomOptions,
+  randomWeights,
+} from '../model.js';
 import { Module } from '../module.js';
 import type { ManifestEntry, StateDict } from '../state-dict.js';
 import { type ClipTextConfig, parseClipTextConfig } from './config.js';
@@ -188,18 +195,23 @@ export function takePositions(x: tf.Tensor3D, positions: readonly number[]): tf.
 }
 
 /**
- * Where a key of the tower is in a checkpoint: transformers 5 drops the prefix `text_model.` of models saved
- * without one. What we write always has it, which every version reads.
+ * Where a tower's keys are in a checkpoint. transformers 5 drops the prefix of towers saved on their own; what we
+ * write always has it, which every version reads. A file of a whole `CLIPModel` holds the other tower too.
+ *
+ * @param prefix `text_model.` or `vision_model.`
+ * @param probe a key of the tower, without the prefix
  */
-export function textKey(state: StateDict): (name: string) => string {
-  return dropPrefix(state, 'text_model.', 'final_layer_norm.weight');
+export function towerKeys(state: StateDict, prefix: string, probe: string): KeyRules {
+  const bare = state.has(probe) && !state.has(prefix + probe);
+  return {
+    rename: (name) => (bare && name.startsWith(prefix) ? name.slice(prefix.length) : name),
+    ignore: state.has('logit_scale')
+      ? [/^(text|vision)_model\./, /^(text|visual)_projection\./, /^logit_scale$/]
+      : [],
+  };
 }
 
-/** Renames for a checkpoint that lacks `prefix`, recognised by the key `probe`. */
-export function dropPrefix(state: StateDict, prefix: string, probe: string): (name: string) => string {
-  const bare = state.has(probe) && !state.has(prefix + probe);
-  return (name) => (bare && name.startsWith(prefix) ? name.slice(prefix.length) : name);
-}
+const textKeys = (state: StateDict): KeyRules => towerKeys(state, 'text_model.', 'final_layer_norm.weight');
 
 export class CLIPTextModel extends Model {
   readonly config: ClipTextConfig;
@@ -222,8 +234,8 @@ export class CLIPTextModel extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): CLIPTextModel {
-    return loadWeights(new CLIPTextModel(config), state, options, textKey(state));
+  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPTextModel> {
+    return loadWeights(new CLIPTextModel(config), state, options, textKeys(state));
   }
 
   /** A model with fresh weights. */
@@ -264,8 +276,12 @@ export class CLIPTextModelWithProjection extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): CLIPTextModelWithProjection {
-    return loadWeights(new CLIPTextModelWithProjection(config), state, options, textKey(state));
+  static load(
+    config: unknown,
+    state: StateDict,
+    options?: LoadOptions,
+  ): Promise<CLIPTextModelWithProjection> {
+    return loadWeights(new CLIPTextModelWithProjection(config), state, options, textKeys(state));
   }
 
   /** A model with fresh weights. */

@@ -5,13 +5,20 @@
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { Conv2d, Embedding, LayerNorm, type Linear } from '../layers.js';
-import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
+import {
+  type KeyRules,
+  type LoadOptions,
+  loadWeights,
+  Model,
+  type RandomOptions,
+  randomWeights,
+} from '../model.js';
 import { Module } from '../module.js';
 import { Parameter } from '../parameter.js';
 import type { ManifestEntry, StateDict } from '../state-dict.js';
 import { type ClipVisionConfig, parseClipVisionConfig } from './config.js';
 import { ClipEncoder } from './encoder.js';
-import { dropPrefix, featureProjection } from './text.js';
+import { featureProjection, towerKeys } from './text.js';
 
 export type ClipVisionOutput = {
   /** States of the class token and the patches after the last layer, not normed [B, 1 + patches, C]. */
@@ -84,10 +91,7 @@ export class ClipVisionTransformer extends Module {
   }
 }
 
-/** The counterpart of `textKey` for the image tower. */
-export function visionKey(state: StateDict): (name: string) => string {
-  return dropPrefix(state, 'vision_model.', 'post_layernorm.weight');
-}
+const visionKeys = (state: StateDict): KeyRules => towerKeys(state, 'vision_model.', 'post_layernorm.weight');
 
 export class CLIPVisionModel extends Model {
   readonly config: ClipVisionConfig;
@@ -110,8 +114,8 @@ export class CLIPVisionModel extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): CLIPVisionModel {
-    return loadWeights(new CLIPVisionModel(config), state, options, visionKey(state));
+  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPVisionModel> {
+    return loadWeights(new CLIPVisionModel(config), state, options, visionKeys(state));
   }
 
   /** A model with fresh weights. */
@@ -152,8 +156,12 @@ export class CLIPVisionModelWithProjection extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): CLIPVisionModelWithProjection {
-    return loadWeights(new CLIPVisionModelWithProjection(config), state, options, visionKey(state));
+  static load(
+    config: unknown,
+    state: StateDict,
+    options?: LoadOptions,
+  ): Promise<CLIPVisionModelWithProjection> {
+    return loadWeights(new CLIPVisionModelWithProjection(config), state, options, visionKeys(state));
   }
 
   /** A model with fresh weights. */

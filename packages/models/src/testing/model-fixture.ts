@@ -5,61 +5,52 @@
 import type { Engine } from '@equipoise/backend';
 import { EquipoiseError, invalid, parseJson } from '@equipoise/core';
 import { fixturesOf, requireClose, type Tolerance } from '@equipoise/testing';
+import { memorySource, parseSafetensors, StateDict, type TensorInfo } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
-import type { StateDict, StateEntry, WeightDtype } from '../state-dict.js';
 
 const FIXTURES = fixturesOf(import.meta.url, '../../fixtures');
-
-interface Entry {
-  readonly dtype: WeightDtype;
-  readonly shape: number[];
-  readonly data_offsets: [number, number];
-}
 
 export class ModelFixture {
   readonly config: Record<string, unknown>;
   readonly scalars: Record<string, unknown>;
-  readonly #entries: Record<string, Entry>;
+  readonly #name: string;
+  readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #data: Uint8Array<ArrayBuffer>;
 
   constructor(name: string) {
     const bytes = FIXTURES.bytes(`${name}.safetensors`);
-    const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-    const header = parseJson(new TextDecoder().decode(bytes.subarray(8, 8 + length)), name) as Record<
-      string,
-      unknown
-    >;
-    const { __metadata__: metadata, ...entries } = header;
-    const { config, scalars } = metadata as { config: string; scalars: string };
-    this.config = parseJson(config, name) as Record<string, unknown>;
-    this.scalars = parseJson(scalars, name) as Record<string, unknown>;
-    this.#entries = entries as Record<string, Entry>;
-    this.#data = bytes.slice(8 + length);
+    const { tensors, metadata, dataOffset } = parseSafetensors(bytes, name);
+    this.#name = name;
+    this.#tensors = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    this.#data = bytes.slice(dataOffset);
+    this.config = parseJson(metadata.get('config')!, name) as Record<string, unknown>;
+    this.scalars = parseJson(metadata.get('scalars')!, name) as Record<string, unknown>;
   }
 
-  #entry(key: string): Entry {
-    const entry = this.#entries[key];
-    if (entry === undefined) throw new EquipoiseError('missing', `fixture: no tensor ${key}`);
-    return entry;
+  #info(key: string): TensorInfo {
+    const info = this.#tensors.get(key);
+    if (info === undefined) throw new EquipoiseError('missing', `fixture ${this.#name}: no tensor ${key}`);
+    return info;
   }
 
   /** Keys that start with `prefix`, without it. */
   keys(prefix: string): string[] {
-    return Object.keys(this.#entries).flatMap((key) =>
+    return [...this.#tensors.keys()].flatMap((key) =>
       key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
     );
   }
 
   bytes(key: string): Uint8Array<ArrayBuffer> {
-    return this.#data.slice(...this.#entry(key).data_offsets);
+    const { begin, end } = this.#info(key);
+    return this.#data.slice(begin, end);
   }
 
   shape(key: string): number[] {
-    return this.#entry(key).shape;
+    return [...this.#info(key).shape];
   }
 
   /** An f32 tensor's numbers. */
-  numbers(key: string): Float32Array {
+  numbers(key: string): Float32Array<ArrayBuffer> {
     return new Float32Array(this.bytes(key).buffer);
   }
 
@@ -68,22 +59,13 @@ export class ModelFixture {
     return tf.tensor(this.numbers(key), this.shape(key)) as T;
   }
 
-  /** The weights, optionally under other names; notes what was taken. */
-  state(rename: (key: string) => string = (key) => key): StateDict & { readonly taken: Set<string> } {
-    const names = new Map(this.keys('w:').map((key) => [rename(key), `w:${key}`]));
-    const taken = new Set<string>();
-    return {
-      taken,
-      has: (name) => names.has(name),
-      take: (name, shape): StateEntry => {
-        const key = names.get(name);
-        if (key === undefined) throw new EquipoiseError('missing', `${name}: no such tensor`);
-        if (!tf.util.arraysEqual(this.shape(key), [...shape]))
-          throw invalid(name, `shape [${shape}]`, this.shape(key));
-        taken.add(name);
-        return { dtype: this.#entry(key).dtype, read: () => this.bytes(key) };
-      },
-    };
+  /** The weights, optionally under other names. */
+  state(rename: (key: string) => string = (key) => key): StateDict {
+    const sources = this.keys('w:').map((key) => {
+      const { dtype, shape } = this.#info(`w:${key}`);
+      return memorySource(rename(key), dtype, shape, this.bytes(`w:${key}`), this.#name);
+    });
+    return new StateDict(sources, this.#name);
   }
 
   /** Compares a tensor with `key` and disposes it. */

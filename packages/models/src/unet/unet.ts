@@ -78,7 +78,7 @@ export class UNet2DConditionModel extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): UNet2DConditionModel {
+  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<UNet2DConditionModel> {
     return loadWeights(new UNet2DConditionModel(config), state, options);
   }
 

@@ -77,7 +77,7 @@ export class AutoencoderKL extends Model {
   }
 
   /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): AutoencoderKL {
+  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<AutoencoderKL> {
     return loadWeights(new AutoencoderKL(config), state, options);
   }
 

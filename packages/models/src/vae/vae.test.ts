@@ -40,7 +40,7 @@ for (const engine of await testEngines()) {
     t.before(() => useEngine(engine));
 
     t.test('encode', async (t) => {
-      const model = load();
+      const model = await load();
       const image = fixture.tensor<tf.Tensor4D>('in:image');
       const distribution = model.encode(image);
       await fixture.check('out:moments', tf.clone(distribution.moments), PARITY);
@@ -51,7 +51,7 @@ for (const engine of await testEngines()) {
     });
 
     t.test('decode', async (t) => {
-      const model = load();
+      const model = await load();
       const latents = fixture.tensor<tf.Tensor4D>('in:latents');
       await fixture.check('out:decoded', model.decode(latents), PARITY);
       await requireNoLeak('decode', () => model.decode(latents).dispose());
@@ -59,7 +59,7 @@ for (const engine of await testEngines()) {
     });
 
     t.test('tiles: the same picture as the reference, and none without need', async (t) => {
-      const model = load();
+      const model = await load();
       const large = fixture.tensor<tf.Tensor4D>('in:large');
       const image = fixture.tensor<tf.Tensor4D>('in:large_image');
       await fixture.check('out:tiled', model.decodeTiled(large), PARITY);
@@ -84,7 +84,7 @@ for (const engine of await testEngines()) {
     });
 
     t.test('gradients', async (t) => {
-      const model = load();
+      const model = await load();
       const image = fixture.tensor<tf.Tensor4D>('in:image');
       const latents = fixture.tensor<tf.Tensor4D>('in:latents');
       await checkGradients(
@@ -106,7 +106,7 @@ for (const engine of await testEngines()) {
     });
 
     t.test('gradients agree with finite differences', async (t) => {
-      const model = load();
+      const model = await load();
       const input = (key: string) => [{ shape: fixture.shape(key), values: fixture.numbers(key) }];
       const limits = { relative: 2e-2, absolute: 5e-2, directions: 2 };
       const decode = (z: tf.Tensor) => model.decode(z as tf.Tensor4D);
@@ -129,7 +129,7 @@ t.test('scaling of latents', async (t) => {
 });
 
 t.test('bad input is refused by name', async (t) => {
-  const model = load();
+  const model = await load();
   const bad = (change: object) => () => new AutoencoderKL({ ...fixture.config, ...change });
   t.throws(
     () => model.encode(tf.zeros([1, 18, 16, 3])),
