@@ -1,1 +1,6 @@
-export {};
+export * from './bootstrap.js';
+export * from './distribution.js';
+export * from './frechet.js';
+export type { Rows } from './matrix.js';
+export * from './rank.js';
+export * from './similarity.js';

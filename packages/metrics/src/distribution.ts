@@ -1,0 +1,86 @@
+/** How evenly categories, or weights, are spread. */
+import { invalid } from '@equipoise/core';
+import { type BootstrapOptions, bootstrap, type Estimate } from './bootstrap.js';
+import { checkFinite } from './matrix.js';
+
+/** How often each of `categories` labels 0..categories-1 occurs. */
+export function countLabels(labels: ArrayLike<number>, categories: number): Float64Array {
+  if (!Number.isInteger(categories) || categories < 1) {
+    throw invalid('categories', 'a positive integer', categories);
+  }
+  const counts = new Float64Array(categories);
+  for (let i = 0; i < labels.length; i++) {
+    const label = labels[i] as number;
+    if (!Number.isInteger(label) || label < 0 || label >= categories) {
+      throw invalid(`labels[${i}]`, `an integer from 0 to ${categories - 1}`, label);
+    }
+    counts[label] = (counts[label] as number) + 1;
+  }
+  return counts;
+}
+
+/**
+ * Kullback-Leibler divergence from the uniform distribution, in nats: sum p ln(p K). 0 for equal counts,
+ * ln K when one category has everything (ITI-GEN's distribution discrepancy).
+ * @param counts non-negative, not all zero; need not be whole
+ */
+export function klToUniform(counts: ArrayLike<number>): number {
+  checkFinite('counts', counts);
+  let total = 0;
+  for (let i = 0; i < counts.length; i++) {
+    if ((counts[i] as number) < 0) throw invalid(`counts[${i}]`, 'a number >= 0', counts[i]);
+    total += counts[i] as number;
+  }
+  if (total === 0) throw invalid('counts', 'at least one observation', counts);
+  let sum = 0;
+  for (let i = 0; i < counts.length; i++) {
+    const share = (counts[i] as number) / total;
+    if (share > 0) sum += share * Math.log(share * counts.length);
+  }
+  return Math.max(sum, 0);
+}
+
+/**
+ * {@link klToUniform} of labels with a bootstrap interval. The divergence is biased upwards in small
+ * samples, by about (K - 1) / (2 n), and so are the interval's ends: a value of 0 may lie below them.
+ */
+export function klToUniformWithInterval(
+  labels: ArrayLike<number>,
+  categories: number,
+  options: BootstrapOptions = {},
+): Estimate {
+  countLabels(labels, categories);
+  const counts = new Float64Array(categories);
+  const statistic = (indices: Uint32Array): number => {
+    counts.fill(0);
+    for (const index of indices) {
+      const label = labels[index] as number;
+      counts[label] = (counts[label] as number) + 1;
+    }
+    return klToUniform(counts);
+  };
+  return bootstrap(labels.length, statistic, options);
+}
+
+/**
+ * Kish's effective sample size of weights: (sum w)^2 / sum w^2. n for equal weights, 1 when a single one
+ * counts.
+ */
+export function effectiveSampleSize(weights: ArrayLike<number>): number {
+  checkFinite('weights', weights);
+  let largest = 0;
+  for (let i = 0; i < weights.length; i++) {
+    if ((weights[i] as number) < 0) throw invalid(`weights[${i}]`, 'a number >= 0', weights[i]);
+    largest = Math.max(largest, weights[i] as number);
+  }
+  if (largest === 0) throw invalid('weights', 'at least one positive weight', weights);
+  let sum = 0;
+  let squares = 0;
+  for (let i = 0; i < weights.length; i++) {
+    // Scaled, so that squares neither overflow nor vanish.
+    const weight = (weights[i] as number) / largest;
+    sum += weight;
+    squares += weight * weight;
+  }
+  return (sum * sum) / squares;
+}

@@ -1,0 +1,130 @@
+/** Distances between two sets of feature vectors: Frechet (FID) and kernel (KID). */
+import { invalid, PhiloxSequence } from '@equipoise/core';
+import { Matrix } from 'ml-matrix';
+import { checkRows, type Rows, symmetricEigen, toMatrix } from './matrix.js';
+
+/** Mean and sample covariance (divided by n - 1) of feature vectors. */
+export interface FeatureStatistics {
+  readonly mean: Float64Array;
+  /** Row-major, width x width. */
+  readonly covariance: Float64Array;
+  readonly width: number;
+  readonly count: number;
+}
+
+/** At least two rows. */
+export function featureStatistics(rows: Rows): FeatureStatistics {
+  checkRows('features', rows, 2);
+  const { data, count, width } = rows;
+  const mean = new Float64Array(width);
+  for (let i = 0; i < count * width; i++) mean[i % width] = (mean[i % width] as number) + (data[i] as number);
+  for (let j = 0; j < width; j++) mean[j] = (mean[j] as number) / count;
+  const covariance = new Float64Array(width * width);
+  const centered = new Float64Array(width);
+  for (let i = 0; i < count; i++) {
+    for (let j = 0; j < width; j++) centered[j] = (data[i * width + j] as number) - (mean[j] as number);
+    for (let j = 0; j < width; j++) {
+      const value = centered[j] as number;
+      const row = j * width;
+      for (let k = j; k < width; k++)
+        covariance[row + k] = (covariance[row + k] as number) + value * (centered[k] as number);
+    }
+  }
+  for (let j = 0; j < width; j++) {
+    for (let k = j; k < width; k++) {
+      const value = (covariance[j * width + k] as number) / (count - 1);
+      covariance[j * width + k] = value;
+      covariance[k * width + j] = value;
+    }
+  }
+  return { mean, covariance, width, count };
+}
+
+/** The symmetric square root of a positive semi-definite matrix; round-off below zero counts as zero. */
+function squareRoot(matrix: Matrix): Matrix {
+  const { eigenvectorMatrix: vectors, realEigenvalues: values } = symmetricEigen(matrix);
+  const roots = values.map((value) => Math.sqrt(Math.max(value, 0)));
+  return vectors.clone().mulRowVector(roots).mmul(vectors.transpose());
+}
+
+/**
+ * Squared Frechet distance of two Gaussians, |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)): FID when the
+ * features are Inception's (Heusel et al. 2017). The trace of the root is the sum of the square roots of
+ * the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: no complex round-off to discard.
+ */
+export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): number {
+  if (a.width !== b.width) throw invalid('features', `width ${a.width} in both sets`, b.width);
+  const { width } = a;
+  const [first, second] = [a, b].map((s) => toMatrix({ data: s.covariance, count: width, width })) as [
+    Matrix,
+    Matrix,
+  ];
+  const root = squareRoot(first);
+  const product = root.mmul(second).mmul(root);
+  // Exactly symmetric in theory; averaging removes what rounding left.
+  const symmetric = Matrix.add(product, product.transpose()).mul(0.5);
+  const values = symmetricEigen(symmetric).realEigenvalues;
+  const traceOfRoot = values.reduce((sum, value) => sum + Math.sqrt(Math.max(value, 0)), 0);
+  let squared = 0;
+  for (let i = 0; i < width; i++) squared += ((a.mean[i] as number) - (b.mean[i] as number)) ** 2;
+  return squared + first.trace() + second.trace() - 2 * traceOfRoot;
+}
+
+export interface KidOptions {
+  /** Default 0. */
+  seed?: number;
+  /** Random subsets to average over; default 100. */
+  subsets?: number;
+  /** Images in a subset, at most; default 1000. */
+  subsetSize?: number;
+}
+
+/** The cubic polynomial kernel of KID on rows of equal width. */
+function polynomialKernel(a: Rows, i: number, b: Rows, j: number): number {
+  const { width } = a;
+  let dot = 0;
+  for (let k = 0; k < width; k++)
+    dot += (a.data[i * width + k] as number) * (b.data[j * width + k] as number);
+  return (dot / width + 1) ** 3;
+}
+
+/** Unbiased squared maximum mean discrepancy of two subsets, given as row indices. */
+function subsetDiscrepancy(a: Rows, inA: readonly number[], b: Rows, inB: readonly number[]): number {
+  const size = inA.length;
+  let within = 0;
+  let across = 0;
+  for (let i = 0; i < size; i++) {
+    for (let j = 0; j < size; j++) {
+      const [ai, aj, bi, bj] = [inA[i], inA[j], inB[i], inB[j]] as [number, number, number, number];
+      if (i !== j) within += polynomialKernel(a, ai, a, aj) + polynomialKernel(b, bi, b, bj);
+      across += polynomialKernel(a, ai, b, bj);
+    }
+  }
+  return within / (size * (size - 1)) - (2 * across) / (size * size);
+}
+
+/**
+ * Kernel distance: the unbiased squared maximum mean discrepancy under (x.y / d + 1)^3, averaged over
+ * random subsets (Binkowski et al. 2018).
+ * @returns the mean over subsets and its standard deviation
+ */
+export function kernelDistance(a: Rows, b: Rows, options: KidOptions = {}): { value: number; std: number } {
+  const { seed = 0, subsets = 100, subsetSize = 1000 } = options;
+  checkRows('first features', a, 2);
+  checkRows('second features', b, 2);
+  if (a.width !== b.width) throw invalid('features', `width ${a.width} in both sets`, b.width);
+  if (!Number.isInteger(subsets) || subsets < 1) throw invalid('subsets', 'a positive integer', subsets);
+  if (!Number.isInteger(subsetSize) || subsetSize < 2)
+    throw invalid('subsetSize', 'an integer >= 2', subsetSize);
+  const size = Math.min(subsetSize, a.count, b.count);
+  const random = new PhiloxSequence(seed);
+  const choose = (count: number): number[] => {
+    return random.shuffle(Array.from({ length: count }, (_, i) => i)).slice(0, size);
+  };
+  const values = Array.from({ length: subsets }, () =>
+    subsetDiscrepancy(a, choose(a.count), b, choose(b.count)),
+  );
+  const mean = values.reduce((sum, value) => sum + value, 0) / subsets;
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(subsets - 1, 1);
+  return { value: mean, std: Math.sqrt(variance) };
+}
