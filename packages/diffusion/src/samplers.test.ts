@@ -8,8 +8,8 @@ import {
   noiseLevels,
   parseSchedulerConfig,
   posterior,
-  scheduleOf,
   type SamplerOptions,
+  scheduleOf,
 } from './index.js';
 
 interface Trajectory {
@@ -20,12 +20,19 @@ interface Trajectory {
   init_noise_sigma: number;
   x: string;
 }
-const fixture = JSON.parse(
-  readFileSync(new URL('../fixtures/schedulers.json', import.meta.url), 'utf8'),
-) as { seed: number; width: number; trajectories: Trajectory[] };
+const fixture = JSON.parse(readFileSync(new URL('../fixtures/schedulers.json', import.meta.url), 'utf8')) as {
+  seed: number;
+  width: number;
+  trajectories: Trajectory[];
+};
 const stableDiffusion = {
-  beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear', steps_offset: 1, clip_sample: false,
-  set_alpha_to_one: false, skip_prk_steps: true,
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: 'scaled_linear',
+  steps_offset: 1,
+  clip_sample: false,
+  set_alpha_to_one: false,
+  skip_prk_steps: true,
 };
 
 /** The stand-in model of the fixtures. */
@@ -56,7 +63,10 @@ t.test('full trajectories equal diffusers to 1e-4', async (t) => {
     let worst = 0;
     for (let i = 0; i < sampler.timesteps.length; i++) {
       const step = sampler.coefficients(i);
-      const output = model(state.x.map((value) => value * step.inputScale), step.timestep);
+      const output = model(
+        state.x.map((value) => value * step.inputScale),
+        step.timestep,
+      );
       const noise = step.drawsNoise ? generator.randn(fixture.width) : undefined;
       state = applyStep(step, state, output, noise, sampler.historyLength);
       for (const [j, value] of state.x.entries()) {
@@ -76,7 +86,11 @@ function recursion(className: string, options: SamplerOptions, extra: object = {
   return sampler.timesteps.map((_, i) => {
     const step = sampler.coefficients(i);
     const input = state.x.map((value) => value * step.inputScale);
-    state = applyStep(step, state, input.map((value) => 0.1 * value + (0.01 * step.timestep) / 1000));
+    state = applyStep(
+      step,
+      state,
+      input.map((value) => 0.1 * value + (0.01 * step.timestep) / 1000),
+    );
     return state.x[0] as number;
   });
 }
@@ -89,17 +103,33 @@ t.test('published recursions', async (t) => {
     }
   };
   const v = { prediction_type: 'v_prediction' };
-  check('DDIM 50', recursion('DDIMScheduler', { steps: 50 }),
-    [1.1093174, 1.2268875, 1.3528742], [9.5236235, 9.5161324]);
-  check('DDIM 100', recursion('DDIMScheduler', { steps: 100 }),
-    [1.0543162, 1.1107427, 1.1693077], [10.002573, 9.9947052]);
-  check('DDIM 50 v', recursion('DDIMScheduler', { steps: 50 }, v),
-    [0.9989276, 0.9977595, 0.9964919], [0.8367183, 0.8356415]);
+  check(
+    'DDIM 50',
+    recursion('DDIMScheduler', { steps: 50 }),
+    [1.1093174, 1.2268875, 1.3528742],
+    [9.5236235, 9.5161324],
+  );
+  check(
+    'DDIM 100',
+    recursion('DDIMScheduler', { steps: 100 }),
+    [1.0543162, 1.1107427, 1.1693077],
+    [10.002573, 9.9947052],
+  );
+  check(
+    'DDIM 50 v',
+    recursion('DDIMScheduler', { steps: 50 }, v),
+    [0.9989276, 0.9977595, 0.9964919],
+    [0.8367183, 0.8356415],
+  );
   const pndm = recursion('PNDMScheduler', { steps: 50 });
   t.equal(pndm.length, 51);
   check('PNDM 50', pndm, [1.1093174, 1.108656, 1.2255183, 1.350659, 1.4842281], [9.4407749, 9.4333925]);
-  check('Euler 50', recursion('EulerDiscreteScheduler', { steps: 50 }, { timestep_spacing: 'leading' }),
-    [12.9998636, 12.8490648, 12.7054777], [9.5317488, 9.4924021]);
+  check(
+    'Euler 50',
+    recursion('EulerDiscreteScheduler', { steps: 50 }, { timestep_spacing: 'leading' }),
+    [12.9998636, 12.8490648, 12.7054777],
+    [9.5317488, 9.4924021],
+  );
 });
 
 t.test('published DDPM coefficients', async (t) => {

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import {
-  fractionalTimesteps,
   forwardFactors,
+  fractionalTimesteps,
   linspaceF32,
   makeSchedule,
   parseSchedulerConfig,
@@ -26,11 +26,16 @@ const fixture = JSON.parse(
   readFileSync(new URL('../fixtures/schedulers.json', import.meta.url), 'utf8'),
 ) as Fixture;
 const stableDiffusion = {
-  numTrainTimesteps: 1000, betaStart: 0.00085, betaEnd: 0.012, betaSchedule: 'scaled_linear',
+  numTrainTimesteps: 1000,
+  betaStart: 0.00085,
+  betaEnd: 0.012,
+  betaSchedule: 'scaled_linear',
 } as const;
 
 const sha256 = (data: Float32Array | Float64Array): string =>
-  createHash('sha256').update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest('hex');
+  createHash('sha256')
+    .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    .digest('hex');
 
 t.test('betas and cumulative products equal diffusers bit for bit', async (t) => {
   t.equal(fixture.tables.length, 6);
@@ -44,13 +49,26 @@ t.test('betas and cumulative products equal diffusers bit for bit', async (t) =>
 
 t.test('published values of the Stable Diffusion schedule', async (t) => {
   const { betas, alphasCumprod } = makeSchedule(stableDiffusion);
-  for (const [step, value] of [[0, 0.00085], [1, 0.000854698592], [999, 0.012]] as const) {
+  for (const [step, value] of [
+    [0, 0.00085],
+    [1, 0.000854698592],
+    [999, 0.012],
+  ] as const) {
     t.ok(Math.abs((betas[step] as number) / value - 1) < 1e-7, `beta at ${step}`);
   }
   const golden: [number, number][] = [
-    [0, 0.999149978], [1, 0.998296022], [10, 0.990431309], [50, 0.95157665], [100, 0.894223154],
-    [250, 0.673792303], [500, 0.276332468], [750, 0.0561698042], [900, 0.0141511327],
-    [991, 0.00513006235], [998, 0.00471669575], [999, 0.00466009509],
+    [0, 0.999149978],
+    [1, 0.998296022],
+    [10, 0.990431309],
+    [50, 0.95157665],
+    [100, 0.894223154],
+    [250, 0.673792303],
+    [500, 0.276332468],
+    [750, 0.0561698042],
+    [900, 0.0141511327],
+    [991, 0.00513006235],
+    [998, 0.00471669575],
+    [999, 0.00466009509],
   ];
   for (const [step, value] of golden) t.equal(alphasCumprod[step], Math.fround(value), `alpha at ${step}`);
   const { signal, noise } = forwardFactors({ betas, alphasCumprod }, 500);
@@ -64,7 +82,10 @@ t.test('a zero-terminal-SNR schedule ends without signal and starts unchanged', 
     const expected = new Float32Array(Uint8Array.from(Buffer.from(text, 'base64')).buffer);
     t.equal(expected.length, Math.ceil(found.length / 9));
     const errors = expected.map((value, i) => Math.abs((found.at(-1 - 9 * i) as number) - value));
-    t.ok(errors.every((error) => error <= 5e-7), `${String(config['beta_schedule'])}: ${Math.max(...errors)}`);
+    t.ok(
+      errors.every((error) => error <= 5e-7),
+      `${String(config['beta_schedule'])}: ${Math.max(...errors)}`,
+    );
   }
   const plain = makeSchedule(stableDiffusion).alphasCumprod;
   const zero = makeSchedule({ ...stableDiffusion, rescaleZeroTerminalSnr: true }).alphasCumprod;
@@ -110,7 +131,12 @@ t.test('scheduler configs: class defaults, pipeline corrections, unknown keys', 
   const pndm = { _class_name: 'PNDMScheduler', skip_prk_steps: true, set_alpha_to_one: false, extra: 1 };
   const parsed = parseSchedulerConfig(pndm);
   t.strictSame(parsed.ignored, ['extra']);
-  t.match(parsed.config, { betaStart: 0.0001, stepsOffset: 0, clipSample: false, timestepSpacing: 'leading' });
+  t.match(parsed.config, {
+    betaStart: 0.0001,
+    stepsOffset: 0,
+    clipSample: false,
+    timestepSpacing: 'leading',
+  });
 
   const reused = parseSchedulerConfig(pndm, { as: 'DDIMScheduler' });
   t.equal(reused.config.clipSample, true, 'a PNDM config read as DDIM clips by default');
@@ -136,7 +162,10 @@ t.test('scheduler configs that cannot be honoured are refused by name', async (t
   refuse({}, /missing.*DDPMScheduler/);
   refuse({ _class_name: 'UniPCMultistepScheduler' }, /UniPCMultistepScheduler.*not supported/);
   refuse({ _class_name: 'PNDMScheduler' }, /skip_prk_steps.*expected true/);
-  refuse({ _class_name: 'PNDMScheduler', skip_prk_steps: true, prediction_type: 'sample' }, /prediction_type/);
+  refuse(
+    { _class_name: 'PNDMScheduler', skip_prk_steps: true, prediction_type: 'sample' },
+    /prediction_type/,
+  );
   refuse({ _class_name: 'DDPMScheduler', thresholding: true }, /thresholding/);
   refuse({ _class_name: 'DDPMScheduler', variance_type: 'learned' }, /variance_type/);
   refuse({ _class_name: 'DDPMScheduler', beta_start: '0.1' }, /beta_start.*a number/);

@@ -45,7 +45,9 @@ export function spacedTimesteps(
     case 'trailing':
       return countDown(trainSteps, steps).map((t) => roundHalfEven(t) - 1);
     case 'linspace':
-      return evenly(trainSteps - 1, steps).map(roundHalfEven).reverse();
+      return evenly(trainSteps - 1, steps)
+        .map(roundHalfEven)
+        .reverse();
     default:
       throw invalid('timestep_spacing', "'leading', 'trailing' or 'linspace'", spacing);
   }
@@ -63,5 +65,7 @@ export function fractionalTimesteps(
 ): number[] {
   if (spacing !== 'linspace') return spacedTimesteps(spacing, steps, trainSteps, offset);
   checkCount(steps, trainSteps);
-  return evenly(trainSteps - 1, steps).map(Math.fround).reverse();
+  return evenly(trainSteps - 1, steps)
+    .map(Math.fround)
+    .reverse();
 }

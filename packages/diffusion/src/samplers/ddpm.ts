@@ -48,7 +48,13 @@ export function makeDdpm(config: SchedulerConfig, schedule: Schedule, steps: num
     const drawsNoise = timestep > 0;
     const prediction = makePrediction(config.predictionType, alpha);
     const step: PosteriorStep = {
-      timestep, prediction, x0, eps: 0, x, noise: drawsNoise ? std : 0, drawsNoise,
+      timestep,
+      prediction,
+      x0,
+      eps: 0,
+      x,
+      noise: drawsNoise ? std : 0,
+      drawsNoise,
     };
     return combine(step, config);
   };

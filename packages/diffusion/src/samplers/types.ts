@@ -31,7 +31,12 @@ export interface SamplerStep {
   /** d(eps)/d(m): 1 for epsilon prediction, sqrt(alpha_cumprod) for v prediction. */
   readonly epsilonScale: number;
   /** Adds weight * clamp(x * cx + m * ce, -range, range): the predicted image, clipped. */
-  readonly clip?: { readonly cx: number; readonly ce: number; readonly weight: number; readonly range: number };
+  readonly clip?: {
+    readonly cx: number;
+    readonly ce: number;
+    readonly weight: number;
+    readonly range: number;
+  };
 }
 
 /** A sampler made for a schedule and a number of steps. Immutable; may be shared. */

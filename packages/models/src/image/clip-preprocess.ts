@@ -56,7 +56,10 @@ export function clipCrop(image: RgbImage, options: ClipPreprocessOptions = {}): 
  * A batch for a vision tower.
  * @returns float32 [images, crop, crop, 3], normalised
  */
-export function clipPreprocess(images: readonly RgbImage[], options: ClipPreprocessOptions = {}): tf.Tensor4D {
+export function clipPreprocess(
+  images: readonly RgbImage[],
+  options: ClipPreprocessOptions = {},
+): tf.Tensor4D {
   const { crop = 224, mean = clipMean, std = clipStd } = options;
   const size = crop * crop * 3;
   const values = new Float32Array(images.length * size);
@@ -84,11 +87,15 @@ function sideOf(value: unknown, key: string, source: string): number {
  * Reads a preprocessor_config.json, with CLIPImageProcessor's defaults; steps switched off and kernels
  * other than bicubic are refused.
  */
-export function parsePreprocessorConfig(json: unknown, source = 'preprocessor_config.json'): Required<ClipPreprocessOptions> {
+export function parsePreprocessorConfig(
+  json: unknown,
+  source = 'preprocessor_config.json',
+): Required<ClipPreprocessOptions> {
   if (typeof json !== 'object' || json === null) throw invalid(source, 'a JSON object', json);
   const config = json as Json;
   for (const key of ['do_resize', 'do_center_crop', 'do_rescale', 'do_normalize', 'do_convert_rgb']) {
-    if ((config[key] ?? true) !== true) throw invalid(`${source}: ${key}`, 'true', config[key], { code: 'unsupported' });
+    if ((config[key] ?? true) !== true)
+      throw invalid(`${source}: ${key}`, 'true', config[key], { code: 'unsupported' });
   }
   if ((config['resample'] ?? 3) !== 3) {
     throw invalid(`${source}: resample`, '3 (bicubic)', config['resample'], { code: 'unsupported' });

@@ -49,7 +49,10 @@ function check(metadata: Metadata, name: string, options: DecodeOptions): void {
  * dropped (not blended), embedded color profiles are ignored except for CMYK, as training pipelines do.
  * @throws EquipoiseError `corrupt`, `missing` or `unsupported`, naming the image
  */
-export async function decodeImage(input: string | Uint8Array, options: DecodeOptions = {}): Promise<RgbImage> {
+export async function decodeImage(
+  input: string | Uint8Array,
+  options: DecodeOptions = {},
+): Promise<RgbImage> {
   const name = options.name ?? (typeof input === 'string' ? input : 'image');
   // The limit is ours, checked on the header: sharp's own message would not name the file.
   const common = { limitInputPixels: false, failOn: 'warning' } as const;
@@ -69,7 +72,11 @@ export async function decodeImage(input: string | Uint8Array, options: DecodeOpt
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new Error(`${info.channels} channels after conversion to RGB`);
-    return { width: info.width, height: info.height, data: new Uint8Array(data.buffer, data.byteOffset, data.length) };
+    return {
+      width: info.width,
+      height: info.height,
+      data: new Uint8Array(data.buffer, data.byteOffset, data.length),
+    };
   } catch (error) {
     throw unreadable(name, error);
   }

@@ -9,9 +9,9 @@ import {
   clipPreprocess,
   decodeImage,
   parsePreprocessorConfig,
+  type RgbImage,
   resizeBicubic,
   resizeShortestEdge,
-  type RgbImage,
 } from './index.js';
 
 interface Reference {
@@ -19,7 +19,8 @@ interface Reference {
   crops: { size: [number, number]; hf: string; openai: string; values: number[] }[];
   files: Record<string, string>;
 }
-const path = (name: string): string => fileURLToPath(new URL(`../../fixtures/image/${name}`, import.meta.url));
+const path = (name: string): string =>
+  fileURLToPath(new URL(`../../fixtures/image/${name}`, import.meta.url));
 const reference = JSON.parse(await readFile(path('reference.json'), 'utf8')) as Reference;
 const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex');
 
@@ -83,12 +84,20 @@ t.test('files decode to the pixels that Pillow reads', async (t) => {
 
 t.test('images that cannot be used are refused by name', async (t) => {
   await t.rejects(decodeImage(path('truncated.png')), { code: 'corrupt', message: /truncated\.png/ });
-  await t.rejects(decodeImage(path('lying.png')), { message: /lying\.png: expected at most 67108864 pixels, got 60000 x 60000/ });
+  await t.rejects(decodeImage(path('lying.png')), {
+    message: /lying\.png: expected at most 67108864 pixels, got 60000 x 60000/,
+  });
   await t.rejects(decodeImage(path('rgb.png'), { maxPixels: 95 }), /at most 95 pixels, got 12 x 8/);
-  await t.rejects(decodeImage(path('animated.gif')), /animated\.gif: expected a single picture, got .* 2 frames/);
+  await t.rejects(
+    decodeImage(path('animated.gif')),
+    /animated\.gif: expected a single picture, got .* 2 frames/,
+  );
   t.match(await decodeImage(path('animated.gif'), { frames: 'first' }), { width: 12, height: 8 });
   await t.rejects(decodeImage(path('nothing.png')), { code: 'missing' });
-  await t.rejects(decodeImage(new Uint8Array([1, 2, 3]), { name: 'upload' }), { code: 'corrupt', message: /^upload/ });
+  await t.rejects(decodeImage(new Uint8Array([1, 2, 3]), { name: 'upload' }), {
+    code: 'corrupt',
+    message: /^upload/,
+  });
   const svg = new TextEncoder().encode('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>');
   await t.rejects(decodeImage(svg, { name: 'drawing' }), { code: 'unsupported', message: /drawing.*svg/ });
 });
@@ -96,7 +105,8 @@ t.test('images that cannot be used are refused by name', async (t) => {
 t.test('preprocessor_config.json: defaults, both spellings, refusals', async (t) => {
   t.match(parsePreprocessorConfig({}), { shortestEdge: 224, crop: 224, rounding: 'hf' });
   t.match(parsePreprocessorConfig({ size: { shortest_edge: 336 }, crop_size: { height: 336, width: 336 } }), {
-    shortestEdge: 336, crop: 336,
+    shortestEdge: 336,
+    crop: 336,
   });
   t.match(parsePreprocessorConfig({ size: 64, crop_size: 64 }), { shortestEdge: 64, crop: 64 });
   t.throws(() => parsePreprocessorConfig({ do_center_crop: false }), /do_center_crop/);

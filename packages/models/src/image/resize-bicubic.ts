@@ -100,14 +100,17 @@ function resample(
 }
 
 function checkSize(name: string, size: number): void {
-  if (!Number.isInteger(size) || size < 1 || size > 65_535) throw invalid(name, 'an integer from 1 to 65535', size);
+  if (!Number.isInteger(size) || size < 1 || size > 65_535)
+    throw invalid(name, 'an integer from 1 to 65535', size);
 }
 
 function resizeWidth(image: RgbImage, width: number): RgbImage {
   if (width === image.width) return image;
   const data = new Uint8Array(width * image.height * channels);
   resample(image.data, data, makeTaps(image.width, width), image.height, {
-    input: image.width * channels, output: width * channels, along: channels,
+    input: image.width * channels,
+    output: width * channels,
+    along: channels,
   });
   return { width, height: image.height, data };
 }
@@ -118,7 +121,9 @@ function resizeHeight(image: RgbImage, height: number): RgbImage {
   const data = new Uint8Array(row * height);
   // A "line" is one column; its neighbours along the axis lie a whole row apart.
   resample(image.data, data, makeTaps(image.height, height), image.width, {
-    input: channels, output: channels, along: row,
+    input: channels,
+    output: channels,
+    along: row,
   });
   return { width: image.width, height, data };
 }

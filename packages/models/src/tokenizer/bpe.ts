@@ -75,7 +75,11 @@ export class BytePairEncoding {
       const [leftId, rightId, id] = [left, right, left + right].map((token) => {
         const found = vocabulary.get(token);
         if (found !== undefined) return found;
-        throw invalid(`${source}: merge ${rank + 1} (${left} ${right})`, `${token} in the vocabulary`, undefined);
+        throw invalid(
+          `${source}: merge ${rank + 1} (${left} ${right})`,
+          `${token} in the vocabulary`,
+          undefined,
+        );
       }) as [number, number, number];
       const key = leftId * idLimit + rightId;
       if (!this.#merges.has(key)) this.#merges.set(key, { rank, id });

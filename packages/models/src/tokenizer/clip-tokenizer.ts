@@ -45,7 +45,12 @@ function requireId(files: TokenizerFiles, token: string, role: string): number {
 function effectiveTokens(files: TokenizerFiles): AddedToken[] {
   const byContent = new Map<string, AddedToken>();
   for (const token of files.addedTokens) byContent.set(token.content, token);
-  const special = { bos_token: files.bosToken, eos_token: files.eosToken, unk_token: files.unkToken, pad_token: files.padToken };
+  const special = {
+    bos_token: files.bosToken,
+    eos_token: files.eosToken,
+    unk_token: files.unkToken,
+    pad_token: files.padToken,
+  };
   for (const [role, content] of Object.entries(special)) {
     if (byContent.has(content)) continue;
     const id = requireId(files, content, role);
@@ -80,7 +85,9 @@ export class ClipTokenizer {
     const added = effectiveTokens(files);
     this.#before = new AddedTokenMatcher(added.filter((token) => !token.normalized));
     this.#after = new AddedTokenMatcher(
-      added.filter((token) => token.normalized).map((token) => ({ ...token, content: cleaning.clean(token.content) })),
+      added
+        .filter((token) => token.normalized)
+        .map((token) => ({ ...token, content: cleaning.clean(token.content) })),
     );
     this.#tokens = new Map([...files.vocabulary].map(([token, id]) => [id, token]));
     for (const token of added) this.#tokens.set(token.id, token.content);

@@ -1,7 +1,14 @@
 /** The files of a CLIP tokenizer folder: vocab.json + merges.txt, or tokenizer.json. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EquipoiseError, invalid, parseJson, systemErrorCode, writeFileAtomic, writeJsonAtomic } from '@equipoise/core';
+import {
+  EquipoiseError,
+  invalid,
+  parseJson,
+  systemErrorCode,
+  writeFileAtomic,
+  writeJsonAtomic,
+} from '@equipoise/core';
 import type { AddedToken } from './added-tokens.js';
 import { largestId } from './bpe.js';
 import { endOfText, startOfText, type Vocabulary } from './train-bpe.js';
@@ -49,7 +56,9 @@ export function parseVocabulary(json: unknown, source: string): Map<string, numb
   const owners = new Map<number, string>();
   for (const [token, id] of Object.entries(json)) {
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > largestId) {
-      throw invalid(`${source}: ${JSON.stringify(token)}`, `an id from 0 to ${largestId}`, id, { code: 'corrupt' });
+      throw invalid(`${source}: ${JSON.stringify(token)}`, `an id from 0 to ${largestId}`, id, {
+        code: 'corrupt',
+      });
     }
     const owner = owners.get(id as number);
     if (owner !== undefined) {
@@ -70,7 +79,9 @@ export function parseMerges(text: string, source: string): [string, string][] {
     if (line === '' || (i === 0 && line.startsWith('#version'))) continue;
     const parts = line.split(' ');
     if (parts.length !== 2 || parts.includes('')) {
-      throw invalid(`${source}: line ${i + 1}`, 'two tokens with one space between', line, { code: 'corrupt' });
+      throw invalid(`${source}: line ${i + 1}`, 'two tokens with one space between', line, {
+        code: 'corrupt',
+      });
     }
     merges.push(parts as [string, string]);
   }
@@ -84,7 +95,10 @@ function tokenText(value: unknown): string | undefined {
 }
 
 /** Special tokens that the two config files declare, with CLIP's own as defaults. */
-function specialTokens(config: Json, map: Json): Pick<TokenizerFiles, 'bosToken' | 'eosToken' | 'unkToken' | 'padToken'> {
+function specialTokens(
+  config: Json,
+  map: Json,
+): Pick<TokenizerFiles, 'bosToken' | 'eosToken' | 'unkToken' | 'padToken'> {
   const pick = (key: string, fallback: string): string =>
     tokenText(config[key]) ?? tokenText(map[key]) ?? fallback;
   return {
@@ -105,10 +119,15 @@ function modelMaxLength(config: Json, source: string): number {
 
 function addedToken(id: number, entry: unknown, source: string): AddedToken {
   if (!isObject(entry) || typeof entry['content'] !== 'string' || !Number.isInteger(id) || id < 0) {
-    throw invalid(`${source}: added token ${id}`, 'an id and an object with "content"', entry, { code: 'corrupt' });
+    throw invalid(`${source}: added token ${id}`, 'an id and an object with "content"', entry, {
+      code: 'corrupt',
+    });
   }
   if (entry['single_word'] === true) {
-    throw new EquipoiseError('unsupported', `${source}: added token ${entry['content']}: single_word is not supported`);
+    throw new EquipoiseError(
+      'unsupported',
+      `${source}: added token ${entry['content']}: single_word is not supported`,
+    );
   }
   return {
     content: entry['content'],
@@ -131,14 +150,17 @@ interface Model {
 function checkTokenizerJson(json: Json, source: string): Json {
   const model = json['model'];
   if (!isObject(model) || model['type'] !== 'BPE' || model['end_of_word_suffix'] !== '</w>') {
-    const type = isObject(model) ? `${String(model['type'])}, suffix ${String(model['end_of_word_suffix'])}` : model;
+    const type = isObject(model)
+      ? `${String(model['type'])}, suffix ${String(model['end_of_word_suffix'])}`
+      : model;
     throw invalid(`${source}: model`, 'BPE with the end-of-word suffix </w>', type, { code: 'unsupported' });
   }
   const normalizer = json['normalizer'];
-  const steps = isObject(normalizer) && Array.isArray(normalizer['normalizers']) ? normalizer['normalizers'] : [];
+  const steps =
+    isObject(normalizer) && Array.isArray(normalizer['normalizers']) ? normalizer['normalizers'] : [];
   const kinds = steps.map((step) => (isObject(step) ? String(step['type']) : '?')).join(', ');
   if (kinds !== 'NFC, Replace, Lowercase') {
-    throw invalid(`${source}: normalizer`, 'CLIP\'s: NFC, Replace, Lowercase', kinds, { code: 'unsupported' });
+    throw invalid(`${source}: normalizer`, "CLIP's: NFC, Replace, Lowercase", kinds, { code: 'unsupported' });
   }
   return model;
 }
@@ -148,13 +170,16 @@ function parseTokenizerJson(text: string, source: string): Model {
   if (!isObject(json)) throw invalid(source, 'a JSON object', json, { code: 'corrupt' });
   const model = checkTokenizerJson(json, source);
   const merges = model['merges'];
-  if (!Array.isArray(merges)) throw invalid(`${source}: model.merges`, 'an array', merges, { code: 'corrupt' });
+  if (!Array.isArray(merges))
+    throw invalid(`${source}: model.merges`, 'an array', merges, { code: 'corrupt' });
   const lines = merges.map((merge) => (Array.isArray(merge) ? merge.join(' ') : String(merge))).join('\n');
   const added = Array.isArray(json['added_tokens']) ? json['added_tokens'] : [];
   return {
     vocabulary: parseVocabulary(model['vocab'], `${source}: model.vocab`),
     merges: parseMerges(lines, `${source}: model.merges`),
-    added: added.map((entry: unknown) => addedToken(isObject(entry) ? Number(entry['id']) : -1, entry, source)),
+    added: added.map((entry: unknown) =>
+      addedToken(isObject(entry) ? Number(entry['id']) : -1, entry, source),
+    ),
     source,
   };
 }
@@ -191,7 +216,11 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
 }
 
 /** A trained vocabulary as {@link readTokenizerFiles} would give it. */
-export function filesOfVocabulary(vocabulary: Vocabulary, padToken = endOfText, modelMaxLength = 77): TokenizerFiles {
+export function filesOfVocabulary(
+  vocabulary: Vocabulary,
+  padToken = endOfText,
+  modelMaxLength = 77,
+): TokenizerFiles {
   return {
     vocabulary: new Map(vocabulary.tokens.map((token, id) => [token, id])),
     merges: vocabulary.merges,
@@ -213,7 +242,10 @@ export async function writeTokenizerFiles(folder: string, files: TokenizerFiles)
   const byId = [...files.vocabulary].sort(([, a], [, b]) => a - b);
   const merges = files.merges.map((pair) => `${pair.join(' ')}\n`).join('');
   const special = {
-    bos_token: files.bosToken, eos_token: files.eosToken, pad_token: files.padToken, unk_token: files.unkToken,
+    bos_token: files.bosToken,
+    eos_token: files.eosToken,
+    pad_token: files.padToken,
+    unk_token: files.unkToken,
   };
   await writeFileAtomic(join(folder, 'vocab.json'), JSON.stringify(Object.fromEntries(byId)));
   await writeFileAtomic(join(folder, 'merges.txt'), `#version: 0.2\n${merges}`);

@@ -8,9 +8,9 @@ import {
   filesOfVocabulary,
   fromByteCharacters,
   readTokenizerFiles,
+  type TruncationWarning,
   toByteCharacters,
   trainBpe,
-  type TruncationWarning,
 } from './index.js';
 
 interface Fixture {
@@ -37,9 +37,14 @@ t.test('ids equal transformers for every string, adversarial ones included', asy
 t.test('decoded text equals transformers', async (t) => {
   const entries = Object.entries(fixture.decoded);
   t.ok(entries.length >= 200);
-  const wrong = entries.filter(([i, text]) => tokenizer.decode(tokenizer.encode(fixture.strings[Number(i)] as string)) !== text);
+  const wrong = entries.filter(
+    ([i, text]) => tokenizer.decode(tokenizer.encode(fixture.strings[Number(i)] as string)) !== text,
+  );
   t.strictSame(wrong, []);
-  t.equal(tokenizer.decode([tokenizer.bosId, ...tokenizer.encode('a cat'), tokenizer.eosId], { skipSpecial: true }), 'a cat');
+  t.equal(
+    tokenizer.decode([tokenizer.bosId, ...tokenizer.encode('a cat'), tokenizer.eosId], { skipSpecial: true }),
+    'a cat',
+  );
 });
 
 t.test('Stable Diffusion 2 pads with "!", which then matches in the text', async (t) => {
@@ -55,7 +60,9 @@ t.test('Stable Diffusion 2 pads with "!", which then matches in the text', async
 
 t.test('batches are padded, and truncated with a warning', async (t) => {
   const warnings: TruncationWarning[] = [];
-  const batch = tokenizer.encodeBatch(fixture.batch.texts, { onWarning: (warning) => warnings.push(warning) });
+  const batch = tokenizer.encodeBatch(fixture.batch.texts, {
+    onWarning: (warning) => warnings.push(warning),
+  });
   t.equal(batch.length, 77);
   t.strictSame([...batch.ids], fixture.batch.ids.flat());
   t.equal(warnings.length, 1);
@@ -91,7 +98,10 @@ t.test('training is repeatable, honours its size and reads back', async (t) => {
   const made = new ClipTokenizer(filesOfVocabulary(vocabulary));
   t.equal(made.encode('low').length, 1);
   t.equal(made.decode(made.encode('Lowest ÉTÉ!')), 'lowest été !');
-  t.ok(trainBpe(['aa'], 1000, { minFrequency: 1 }).tokens.length < 1000, 'a small corpus gives a small vocabulary');
+  t.ok(
+    trainBpe(['aa'], 1000, { minFrequency: 1 }).tokens.length < 1000,
+    'a small corpus gives a small vocabulary',
+  );
   t.throws(() => trainBpe(corpus, 100), /vocabulary size.*514/);
 
   const home = await mkdtemp(join(tmpdir(), 'equipoise-tokenizer-'));
@@ -116,7 +126,11 @@ t.test('damaged tokenizer folders are refused by file and place', async (t) => {
   await put('vocab.json', vocabulary);
   await put('merges.txt', '#version: 0.2\na b</w>\n');
   t.strictSame((await ClipTokenizer.fromFolder(home)).encode('ab AB'), [2, 2]);
-  t.strictSame((await ClipTokenizer.fromFolder(home)).encode('ax'), [0, 4], 'an unknown character is unk_token');
+  t.strictSame(
+    (await ClipTokenizer.fromFolder(home)).encode('ax'),
+    [0, 4],
+    'an unknown character is unk_token',
+  );
   await put('merges.txt', 'a b</w> c\n');
   await refuse(/merges\.txt: line 1: expected two tokens/);
   await put('merges.txt', 'a a\n');
@@ -140,9 +154,19 @@ t.test('tokenizer.json is read like the two files', async (t) => {
   t.teardown(() => rm(home, { recursive: true }));
   const files = await readTokenizerFiles(folder);
   const json = {
-    added_tokens: [{ id: files.vocabulary.get('<|endoftext|>'), content: '<|endoftext|>', special: true, rstrip: true }],
-    normalizer: { type: 'Sequence', normalizers: [{ type: 'NFC' }, { type: 'Replace' }, { type: 'Lowercase' }] },
-    model: { type: 'BPE', end_of_word_suffix: '</w>', vocab: Object.fromEntries(files.vocabulary), merges: files.merges },
+    added_tokens: [
+      { id: files.vocabulary.get('<|endoftext|>'), content: '<|endoftext|>', special: true, rstrip: true },
+    ],
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [{ type: 'NFC' }, { type: 'Replace' }, { type: 'Lowercase' }],
+    },
+    model: {
+      type: 'BPE',
+      end_of_word_suffix: '</w>',
+      vocab: Object.fromEntries(files.vocabulary),
+      merges: files.merges,
+    },
   };
   const path = join(home, 'tokenizer.json');
   await writeFile(path, JSON.stringify(json));
@@ -150,7 +174,11 @@ t.test('tokenizer.json is read like the two files', async (t) => {
   for (const text of fixture.strings.slice(0, 300)) {
     if (!text.includes('<|endoftext|>')) t.strictSame(single.encode(text), tokenizer.encode(text));
   }
-  t.strictSame(single.encode('a<|endoftext|>  b'), tokenizer.encode('a<|endoftext|>b'), 'rstrip swallows spaces');
+  t.strictSame(
+    single.encode('a<|endoftext|>  b'),
+    tokenizer.encode('a<|endoftext|>b'),
+    'rstrip swallows spaces',
+  );
   await writeFile(path, JSON.stringify({ ...json, normalizer: null }));
   await t.rejects(ClipTokenizer.fromFolder(home), /tokenizer\.json: normalizer/);
   await writeFile(path, JSON.stringify({ ...json, model: { ...json.model, type: 'WordPiece' } }));
@@ -171,7 +199,7 @@ t.test(
       "it's 2024!": '585 568 273 271 273 275 256',
       'naïve café': '1097 35689 563 15304',
       'hello   world\n': '3306 1002',
-      '日本': '39121 19277 361',
+      日本: '39121 19277 361',
       '🙂': '14860',
       'x_y-z': '343 318 344 268 345',
       '!!! ... !?': '995 678 6004',
