@@ -7,6 +7,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { KeyValue, Transformer2DModel } from './transformer.js';
 
 export class CrossAttentionCache {
+  /** Number of texts. */
+  readonly batch: number;
   readonly #layers = new Map<Transformer2DModel, readonly KeyValue[]>();
 
   /**
@@ -14,6 +16,7 @@ export class CrossAttentionCache {
    * @param context the text [B, L, D]
    */
   constructor(transformers: Iterable<Transformer2DModel>, context: tf.Tensor3D) {
+    this.batch = context.shape[0];
     for (const transformer of transformers) {
       const keyValues = transformer.blocks.map(({ attn2 }) => tf.tidy(() => attn2.keyValue(context)));
       for (const { key, value } of keyValues) {

@@ -203,6 +203,11 @@ t.test('bad input is refused by name', async (t) => {
     /sample: expected latents \[B, H, W, 4\]/,
   );
   t.throws(() => model.forward(sample, Number.NaN, context), /timestep: expected finite numbers/);
+  t.throws(() => model.forward(sample, [1, 2, 3], context), /timestep: expected 1 or 2 or 2 numbers, got 3/);
+  t.throws(
+    () => model.forward(sample, 1, tf.zeros([3, 7, 40])),
+    /context: expected a multiple of 2 texts, got 3/,
+  );
   t.throws(() => model.forward(sample, 1, tf.zeros([1, 7, 3])), /context: expected \[B, L, 40\]/);
   t.throws(() => new UNet2DConditionModel(fixture.config).forward(sample, 1, context), /added|weights/);
   const other = await load('unet-sd2');

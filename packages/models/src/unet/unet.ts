@@ -122,8 +122,10 @@ export class UNet2DConditionModel extends Model {
   ): tf.Tensor4D {
     this.#checkSample(sample);
     if (context instanceof tf.Tensor) this.#checkContext(context);
+    const times = typeof timestep === 'number' ? [timestep] : timestep;
+    checkBatches(sample.shape[0], times, context, options.added);
     return tf.tidy(() => {
-      const time = tf.tidy(() => this.#embedTime(timestep, options.added));
+      const time = tf.tidy(() => this.#embedTime(times, options.added));
       const inputs: BlockInputs = { time, context, recompute: options.recompute ?? false };
       let h = this.#convIn.forward(sample);
       const skips = [h];
@@ -138,11 +140,8 @@ export class UNet2DConditionModel extends Model {
   }
 
   /** SiLU of the time embedding: what every residual block starts from. */
-  #embedTime(timestep: number | readonly number[], added: AddedConditions | undefined): tf.Tensor2D {
+  #embedTime(times: readonly number[], added: AddedConditions | undefined): tf.Tensor2D {
     const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, block_out_channels } = this.config;
-    const times = typeof timestep === 'number' ? [timestep] : timestep;
-    if (times.length === 0 || !times.every(Number.isFinite))
-      throw invalid('timestep', 'finite numbers', timestep);
     const sinusoid = sinusoidalEmbedding(times, { dim: block_out_channels[0]!, flipSinToCos, freqShift });
     const embedding = this.#timeEmbedding.forward(sinusoid);
     if (this.#addEmbedding === null) {
@@ -183,6 +182,23 @@ export class UNet2DConditionModel extends Model {
     if (context.rank !== 3 || context.shape[2] !== width)
       throw invalid('context', `[B, L, ${width}]`, context.shape);
   }
+}
+
+/** The text's batch is a whole multiple of the latents'; everything else has one of the two, or one row. */
+function checkBatches(
+  latents: number,
+  times: readonly number[],
+  context: tf.Tensor3D | CrossAttentionCache,
+  added: AddedConditions | undefined,
+): void {
+  const texts = context instanceof tf.Tensor ? context.shape[0] : context.batch;
+  if (texts === 0 || texts % latents !== 0) throw invalid('context', `a multiple of ${latents} texts`, texts);
+  const counts = [1, latents, texts];
+  if (!counts.includes(times.length))
+    throw invalid('timestep', `${counts.join(' or ')} numbers`, times.length);
+  if (!times.every(Number.isFinite)) throw invalid('timestep', 'finite numbers', times);
+  const rows = added?.textEmbeds.shape[0] ?? 1;
+  if (!counts.includes(rows)) throw invalid('added: textEmbeds', `${counts.join(' or ')} rows`, rows);
 }
 
 function levelOptions(config: UNetConfig, level: number, attends: boolean): LevelOptions {

@@ -1,0 +1,51 @@
+/**
+ * Loads the small models of packages/models/fixtures and saves them as the folders the reference libraries load.
+ * Run by check_saved_models.py: node --import tsx --conditions=equipoise-source tools/parity/save-models.ts FOLDER
+ */
+import { basename, join } from 'node:path';
+import { useEngine } from '@equipoise/backend';
+import { parseJson, writeFileAtomic } from '@equipoise/core';
+import {
+  AutoencoderKL,
+  CLIPModel,
+  CLIPTextModel,
+  CLIPTextModelWithProjection,
+  CLIPVisionModelWithProjection,
+  type Model,
+  type StateDict,
+  UNet2DConditionModel,
+} from '@equipoise/models';
+import { openSafetensors, renamed, saveWeights, StateDict as WeightsDict } from '@equipoise/weights';
+
+type ModelClass = { load(config: unknown, state: StateDict): Promise<Model> };
+
+const MODELS: Readonly<Record<string, readonly ['diffusers' | 'transformers', ModelClass]>> = {
+  'unet-sd1': ['diffusers', UNet2DConditionModel],
+  'unet-sd2': ['diffusers', UNet2DConditionModel],
+  'unet-sdxl': ['diffusers', UNet2DConditionModel],
+  vae: ['diffusers', AutoencoderKL],
+  'clip-text-l': ['transformers', CLIPTextModel],
+  'clip-text-projected': ['transformers', CLIPTextModelWithProjection],
+  'clip-vision-projected': ['transformers', CLIPVisionModelWithProjection],
+  clip: ['transformers', CLIPModel],
+};
+
+const output = process.argv[2];
+if (output === undefined) throw new Error('usage: save-models.ts FOLDER');
+const fixtures = join(import.meta.dirname, '../../packages/models/fixtures');
+await useEngine('cpu');
+for (const [name, [library, type]] of Object.entries(MODELS)) {
+  await using file = await openSafetensors(join(fixtures, `${name}.safetensors`));
+  const config = file.metadata.get('config') ?? '';
+  const sources = [...file.tensors.values()].filter((source) => source.name.startsWith('w:'));
+  const state = new WeightsDict(
+    sources.map((source) => renamed(source, source.name.slice(2))),
+    basename(file.path),
+  );
+  const model = await type.load(parseJson(config, name), state);
+  const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
+  await saveWeights(join(output, name), base, model.tensorSources());
+  // As it came: transformers refuses 1 where it wrote 1.0.
+  await writeFileAtomic(join(output, name, 'config.json'), config);
+  model.dispose();
+}
