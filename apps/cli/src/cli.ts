@@ -1,0 +1,75 @@
+/** The program: finds the command, validates its options, runs it, and turns errors into exit statuses. */
+import { EquipoiseError, type ErrorCode, formatError, invalid, isCancelled, nearest } from '@equipoise/core';
+import { parseWords } from './arguments.js';
+import type { CommandEntry, CommandIo } from './command.js';
+import { commands as allCommands } from './commands/index.js';
+import { commandHelp, programHelp } from './help.js';
+import { createProgress } from './progress.js';
+import { programVersion } from './version.js';
+
+/** Exit statuses, so that scripts can tell a mistake from a failure. */
+const EXIT: Partial<Record<ErrorCode, number>> = {
+  invalid: 2,
+  unsupported: 2,
+  missing: 3,
+  corrupt: 4,
+  unsafe: 4,
+  busy: 5,
+  conflict: 5,
+  cancelled: 130,
+};
+
+export interface CliEnvironment extends CommandIo {
+  readonly signal: AbortSignal;
+  readonly commands?: Readonly<Record<string, CommandEntry>>;
+}
+
+/** Runs one command line (the words after `equipoise`) and gives the exit status. Never throws. */
+export async function runCli(argv: readonly string[], environment: CliEnvironment): Promise<number> {
+  try {
+    return await dispatch(argv, environment);
+  } catch (error) {
+    environment.note(`equipoise: ${formatError(error)}`);
+    if (isCancelled(error)) return 130;
+    return (error instanceof EquipoiseError && EXIT[error.code]) || 1;
+  }
+}
+
+async function dispatch(argv: readonly string[], environment: CliEnvironment): Promise<number> {
+  const { commands = allCommands, signal, print, note } = environment;
+  const [name, ...words] = argv;
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    const [topic] = words;
+    if (name === 'help' && topic !== undefined) return dispatch([topic, '--help'], environment);
+    print(programHelp(commands));
+    return name === undefined ? 2 : 0;
+  }
+  if (name === '--version' || name === '-V') {
+    print(programVersion());
+    return 0;
+  }
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry === undefined) throw unknownCommand(name, Object.keys(commands));
+  const command = await entry.load();
+  const end = words.indexOf('--');
+  const flags = end < 0 ? words : words.slice(0, end);
+  if (flags.includes('--help') || flags.includes('-h')) {
+    print(commandHelp(name, command));
+    return 0;
+  }
+  const options = command.options.parseText(
+    parseWords(words, command.options.list(), command.positionals ?? []),
+  );
+  const progress = createProgress(note);
+  try {
+    return await command.run(options, { print, note, signal, argv, onProgress: progress.onProgress });
+  } finally {
+    progress.end();
+  }
+}
+
+function unknownCommand(name: string, known: string[]): EquipoiseError {
+  const closest = nearest(name, known);
+  const hint = closest === undefined ? 'equipoise --help lists the commands.' : `Did you mean ${closest}?`;
+  return invalid('command', `one of ${known.join(', ')}`, name, { hints: [hint] });
+}
