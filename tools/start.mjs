@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { CommandError, installedBin, main, root, runOrThrow, setUp } from './lib/setup.mjs';
+import { CommandError, installedBin, main, root, setUp } from './lib/setup.mjs';
 import { toolchainVersions } from './lib/toolchain.mjs';
 
 const folder = path.join(root, 'runs', 'start');
@@ -75,6 +75,17 @@ function builtFiles() {
   return [...scripts, ...addons].sort();
 }
 
+/** Builds the addon and all packages (nothing when unchanged); what the tools say is shown only when they fail. */
+function build() {
+  console.log('Building (minutes the first time) …');
+  const env = { ...process.env, NX_NO_CLOUD: 'true', NX_DAEMON: 'false' };
+  const args = [installedBin('nx'), 'run-many', '-t', 'build:native', 'build', '--output-style=static'];
+  const result = spawnSync(process.execPath, args, { cwd: root, env, encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (result.status === 0) return;
+  console.error(`${result.stdout}${result.stderr}`);
+  throw new CommandError('the build failed: see above');
+}
+
 /** Runs one step, or reads what it left when nothing has changed since. */
 function runStep(step, again) {
   const file = path.join(folder, `${step.name}.json`);
@@ -142,13 +153,7 @@ await main(() => {
   const unknown = process.argv.slice(2).find((word) => word !== '--again');
   if (unknown) throw new CommandError(`start: expected --again or nothing, got ${unknown}`);
   setUp();
-  console.log('Building …');
-  const env = { ...process.env, NX_NO_CLOUD: 'true', NX_DAEMON: 'false' };
-  runOrThrow(
-    process.execPath,
-    [installedBin('nx'), 'run-many', '-t', 'build:native', 'build', '--output-style=static'],
-    { env },
-  );
+  build();
   fs.mkdirSync(folder, { recursive: true });
   const records = steps.map((step) => runStep(step, again));
   const lines = ['# Equipoise', '', ...steps.flatMap((step, i) => section(step, records[i]))];
