@@ -26,7 +26,7 @@ export function vaeConfig(scalingFactor: number): Record<string, unknown> {
     in_channels: 3,
     latent_channels: LATENT_CHANNELS,
     layers_per_block: 1,
-    mid_block_add_attention: true,
+    mid_block_add_attention: false,
     norm_num_groups: 8,
     out_channels: 3,
     sample_size: IMAGE_SIZE,

@@ -4,18 +4,15 @@
  */
 import { CLIPModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Dataset } from '../../data/dataset.js';
 import { pictureTensor } from '../../data/pictures.js';
 import { clipConfig } from '../../model/architecture.js';
 import { BatchOrder } from '../batches.js';
+import { clipRetrieval } from '../measurements.js';
 import { type TrainingStage, trainStage } from '../loop.js';
 import { type StageContext, type StageOutcome, outcomeOf, tokenRows } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
 
 type ClipInputs = { pixels: tf.Tensor4D; ids: Int32Array[]; targets: tf.Tensor2D };
-
-/** Pictures of the retrieval measurement. */
-const PROBES = 256;
 
 /** Trains and saves `clip/clip.safetensors`. */
 export async function trainClip(context: StageContext): Promise<StageOutcome> {
@@ -23,7 +20,6 @@ export async function trainClip(context: StageContext): Promise<StageOutcome> {
   const [data, test] = [await context.dataset('train'), await context.dataset('test')];
   const tokenizer = await context.tokenizer();
   const rows = tokenRows(tokenizer, data.samples.map((sample) => sample.caption));
-  const testRows = tokenRows(tokenizer, test.samples.slice(0, PROBES).map((sample) => sample.caption));
   const model = CLIPModel.random(clipConfig(await context.vocabularyIds()), recipe.seed, { storage: 'f32' });
   const weights = new TrainedWeights(model.setTrainable(() => true), recipe.clip.average);
   const order = new BatchOrder(recipe.seed, 'clip', data.samples.length, recipe.clip.batch);
@@ -42,7 +38,7 @@ export async function trainClip(context: StageContext): Promise<StageOutcome> {
       };
     },
     loss: ({ pixels, ids, targets }) => contrastiveLoss(model.forward(ids, pixels).logitsPerImage, targets),
-    inspect: async () => ({ retrieval: await retrieval(model, test, testRows) }),
+    inspect: async () => ({ retrieval: await clipRetrieval(model, tokenizer, test) }),
   };
   const result = await trainStage(stage, await context.loopOptions('clip', recipe.clip.checkpointEvery));
   if (result.finished) {
@@ -69,14 +65,4 @@ function contrastiveLoss(logits: tf.Tensor2D, targets: tf.Tensor2D): tf.Scalar {
   const entropy = (x: tf.Tensor): tf.Tensor => tf.neg(tf.sum(tf.mul(targets, tf.logSoftmax(x, -1))));
   const both = tf.add(entropy(logits), entropy(tf.transpose(logits)));
   return tf.div(both, 2 * logits.shape[0]) as tf.Scalar;
-}
-
-/** Share of pictures whose most similar caption, of all probes' captions, reads as their own. */
-async function retrieval(model: CLIPModel, test: Dataset, rows: readonly Int32Array[]): Promise<number> {
-  const indices = rows.map((_, index) => index);
-  const best = tf.tidy(() => tf.argMax(model.forward(rows, pictureTensor(test.images, indices)).logitsPerImage, 1));
-  const choices = await best.data();
-  best.dispose();
-  const caption = (index: number): string | undefined => test.samples[index]?.caption;
-  return indices.filter((index) => caption(choices[index] as number) === caption(index)).length / indices.length;
 }

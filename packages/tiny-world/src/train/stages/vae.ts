@@ -1,7 +1,7 @@
 /**
  * Stage `vae`: AutoencoderKL from scratch. Most steps see random crops, which cost a quarter of a picture and
- * teach as much, the network being convolutional; the last ones see whole pictures, because its group norms and
- * its one attention depend on the extent.
+ * teach as much, the network being convolutional; the last ones see whole pictures, because its group norms
+ * depend on the extent.
  */
 import { randomNormal } from '@equipoise/backend';
 import { PhiloxSequence, streamId, writeFileAtomic } from '@equipoise/core';
@@ -11,7 +11,9 @@ import type { Dataset } from '../../data/dataset.js';
 import { gridPng, pictureBytes, pictureTensor } from '../../data/pictures.js';
 import { LATENT_CHANNELS, vaeConfig } from '../../model/architecture.js';
 import { IMAGE_SIZE } from '../../world/attributes.js';
+import { IMAGE_BYTES } from '../../world/render.js';
 import { BatchOrder } from '../batches.js';
+import { reconstruct, reconstructionPsnr } from '../measurements.js';
 import { type TrainingStage, trainStage } from '../loop.js';
 import type { Recipe } from '../recipe.js';
 import { type StageContext, type StageOutcome, outcomeOf } from '../stage-context.js';
@@ -19,7 +21,7 @@ import { TrainedWeights } from '../trained-weights.js';
 
 type VaeInputs = { pictures: tf.Tensor4D; noise: tf.Tensor4D };
 
-const PROBES = 64;
+const ENCODE_BATCH = 64;
 /** Crops start on multiples of the autoencoder's downscale, so that they meet the grid pictures have. */
 const GRID = 4;
 
@@ -102,30 +104,24 @@ function klToNormal(moments: tf.Tensor4D): tf.Tensor {
   return tf.mul(tf.mean(terms), 0.5);
 }
 
-/** Peak signal-to-noise ratio in dB of reconstructions of test pictures, and a picture of some. */
+/** Reconstruction quality, and a picture of 16 test pictures above their reconstructions. */
 async function inspect(model: AutoencoderKL, test: Dataset, folder: string): Promise<{ psnr: number }> {
-  const indices = Array.from({ length: PROBES }, (_, index) => index);
-  const [decoded, squared] = tf.tidy(() => {
-    const pictures = pictureTensor(test.images, indices);
-    const images = tf.clipByValue(model.decode(model.encode(pictures).mode()), -1, 1) as tf.Tensor4D;
-    return [images, tf.mean(tf.square(tf.div(tf.sub(images, pictures), 2)))] as const;
-  });
-  const [error] = await squared.data();
+  const decoded = reconstruct(model, test);
   const bytes = await pictureBytes(decoded);
-  tf.dispose([decoded, squared]);
-  const half = bytes.length / 4;
-  const sheet = new Uint8Array(2 * half);
-  sheet.set(test.images.subarray(0, half));
-  sheet.set(bytes.subarray(0, half), half);
+  decoded.dispose();
+  const length = 16 * IMAGE_BYTES;
+  const sheet = new Uint8Array(2 * length);
+  sheet.set(test.images.subarray(0, length));
+  sheet.set(bytes.subarray(0, length), length);
   await writeFileAtomic(`${folder}/reconstructions.png`, await gridPng(sheet));
-  return { psnr: -10 * Math.log10(error as number) };
+  return { psnr: await reconstructionPsnr(model, test) };
 }
 
 /** Standard deviation of the training pictures' latents: its inverse scales them for the denoiser. */
 async function latentDeviation(model: AutoencoderKL, data: Dataset): Promise<number> {
   let [sum, squares, count] = [0, 0, 0];
-  for (let start = 0; start < Math.min(1024, data.samples.length); start += PROBES) {
-    const indices = Array.from({ length: PROBES }, (_, offset) => (start + offset) % data.samples.length);
+  for (let start = 0; start < Math.min(1024, data.samples.length); start += ENCODE_BATCH) {
+    const indices = Array.from({ length: ENCODE_BATCH }, (_, offset) => (start + offset) % data.samples.length);
     const latents = tf.tidy(() => model.encode(pictureTensor(data.images, indices)).mode());
     for (const value of await latents.data()) {
       sum += value;

@@ -1,0 +1,95 @@
+/** `tiny-world:verify`: measures weights again and compares with their card; `--update` writes the card. */
+import { mkdir, readFile, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ENGINES, useEngine } from '@equipoise/backend';
+import { EquipoiseError, type JsonValue, defineOptions, exists, option, parseJson, writeFileAtomic, writeJsonAtomic, z } from '@equipoise/core';
+import { gridPng } from '../data/pictures.js';
+import { generate } from '../model/generate.js';
+import { SHIPPED_WEIGHTS, loadJudges, loadTinyClip, loadTinyModel } from '../model/load.js';
+import { RECIPE } from '../train/recipe.js';
+import { modelCard } from '../verify/card.js';
+import { type MeasureOptions, type Measurements, measure } from '../verify/measure.js';
+import { type Requirement, differences, requirements } from '../verify/requirements.js';
+import { sampleGrids } from '../verify/samples.js';
+import { progressPrinter, readOptions, runMain } from './terminal.js';
+
+const MEASURED = 'measured.json';
+const PICTURES = 'samples';
+
+const OPTIONS = defineOptions('tiny-world:verify', {
+  weights: option(z.string().default(SHIPPED_WEIGHTS), 'Model folder; by default the shipped one.'),
+  data: option(z.string().default('.cache/tiny-world'), 'Folder for rendered pictures.'),
+  engine: option(z.enum(ENGINES).default('equipoise-cpu'), 'What computes.'),
+  count: option(z.int().min(8).max(4096).default(128), 'Pictures of each suite.'),
+  seed: option(z.int().min(0).default(7), 'Seed of prompts and noise.'),
+  steps: option(z.int().min(1).max(1000).default(25), 'Denoising steps.'),
+  guidance: option(z.number().min(0).max(50).default(4), 'Guidance scale.'),
+  update: option(z.boolean().default(false), "Write the measurements, the sample grids and the card into the model's folder."),
+});
+
+async function main(): Promise<void> {
+  const { engine, update, ...rest } = readOptions(OPTIONS);
+  await useEngine(engine);
+  const options: MeasureOptions = { ...rest, onProgress: progressPrinter() };
+  const measured = await measure(options);
+  const checks = requirements(measured);
+  for (const [name, value] of Object.entries(measured.scores)) console.log(`${name.padEnd(48)} ${value.toFixed(4)}`);
+  for (const [name, { shares, klToUniform }] of Object.entries(measured.headshots)) {
+    console.log(`${name.padEnd(14)} KL ${klToUniform.toFixed(4)}  ${JSON.stringify(shares)}`);
+  }
+  printRequirements(checks);
+  if (update) await writeCard(options, measured, checks);
+  else await compareWithCard(options, measured);
+  if (checks.some((check) => !check.met)) process.exitCode = 1;
+}
+
+function printRequirements(checks: readonly Requirement[]): void {
+  for (const { name, actual, least, most, met } of checks) {
+    const range = most === Number.POSITIVE_INFINITY ? `>= ${least}` : `${least}..${most}`;
+    console.log(`${met ? 'met   ' : 'UNMET '} ${name}: ${actual.toFixed(4)} (${range})`);
+  }
+}
+
+async function compareWithCard(options: MeasureOptions, measured: Measurements): Promise<void> {
+  const path = join(options.weights, MEASURED);
+  if (!(await exists(path))) {
+    throw new EquipoiseError('missing', `${path}: expected the card's measurements`, {
+      hints: ['Write them with --update.'],
+    });
+  }
+  const before = parseJson(await readFile(path, 'utf8'), path) as unknown as Measurements;
+  const changed = differences(before, measured);
+  for (const line of changed) console.log(`DIFFERS ${line}`);
+  if (changed.length > 0) process.exitCode = 1;
+  else console.log('agrees with the card');
+}
+
+async function writeCard(options: MeasureOptions, measured: Measurements, checks: readonly Requirement[]): Promise<void> {
+  const { weights, seed, steps, guidance } = options;
+  const model = await loadTinyModel(weights);
+  const [clip, judges] = [await loadTinyClip(weights), await loadJudges(weights)];
+  const grids = sampleGrids(seed);
+  await mkdir(join(weights, PICTURES), { recursive: true });
+  for (const { name, prompts } of grids) {
+    const images = await generate(model, prompts, { seed, steps, guidance });
+    await writeFileAtomic(join(weights, PICTURES, `${name}.png`), await gridPng(images, 8));
+  }
+  const parameters = {
+    UNet: model.unet.parameterCount,
+    autoencoder: model.vae.parameterCount,
+    'text encoder': model.textEncoder.parameterCount,
+    'CLIP (text tower again, vision tower)': clip.parameterCount,
+    judges: judges.scene.parameterCount + judges.headshot.parameterCount,
+  };
+  const facts = { recipe: RECIPE, weightBytes: await weightBytes(weights), parameters, grids, pictures: PICTURES };
+  await writeJsonAtomic(join(weights, MEASURED), measured as unknown as JsonValue);
+  await writeFileAtomic(join(weights, 'README.md'), modelCard(measured, checks, facts));
+}
+
+async function weightBytes(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true });
+  const files = names.filter((name) => name.endsWith('.safetensors')).map((name) => stat(join(folder, name)));
+  return (await Promise.all(files)).reduce((sum, { size }) => sum + size, 0);
+}
+
+await runMain(main);

@@ -1,0 +1,79 @@
+/** Scores of compositional prompts, by the binding judge and the rule-based detector. */
+import { detectObjects, standsIn } from '../judges/detector.js';
+import type { JudgeNetwork } from '../judges/network.js';
+import { type SeenShape, readScene } from '../judges/scene-judge.js';
+import { judgeLogits } from '../train/stages/judges.js';
+import { IMAGE_BYTES } from '../world/render.js';
+import type { ScenePrompt, Wanted } from './prompts.js';
+
+/** What was found in one generated picture. */
+export interface SceneFinding {
+  /** Every wanted shape is there, whatever its colour. */
+  readonly shapes: boolean;
+  /** Every wanted colour is there, whatever it is on. */
+  readonly colors: boolean;
+  /** Every wanted object is there with its own colour and texture. */
+  readonly bound: boolean;
+  /** Every wanted texture is on its shape. */
+  readonly textures: boolean;
+  /** The wanted relation holds; null where none is wanted or an object is missing. */
+  readonly relation: boolean | null;
+  /** The detector finds each colour that the judge names, and no other; null when the judge sees nothing. */
+  readonly agreement: boolean | null;
+  readonly confidence: number;
+}
+
+/** Judges one generated picture for each prompt. */
+export async function findScenes(
+  judge: JudgeNetwork,
+  prompts: readonly ScenePrompt[],
+  images: Uint8Array,
+): Promise<SceneFinding[]> {
+  const logits = await judgeLogits(judge, images, prompts.map((_, index) => index));
+  return prompts.map((prompt, index) => {
+    const image = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
+    return finding(prompt, readScene(logits[index] as Float32Array), image);
+  });
+}
+
+function finding(prompt: ScenePrompt, seen: readonly SeenShape[], image: Uint8Array): SceneFinding {
+  const of = (wanted: Wanted): SeenShape | undefined => seen.find((shape) => shape.shape === wanted.shape);
+  const colorFits = (wanted: Wanted): boolean => wanted.color === undefined || of(wanted)?.color === wanted.color;
+  const textureFits = (wanted: Wanted): boolean => wanted.texture === undefined || of(wanted)?.texture === wanted.texture;
+  const shapes = prompt.objects.every(of);
+  const textures = shapes && prompt.objects.every(textureFits);
+  const detected = new Set(detectObjects(image).map((object) => object.color));
+  const named = new Set(seen.map((shape) => shape.color));
+  const [first, second] = prompt.objects.map(of);
+  return {
+    shapes,
+    colors: prompt.objects.every(({ color }) => color === undefined || named.has(color)),
+    bound: textures && prompt.objects.every(colorFits),
+    textures,
+    relation: prompt.relation && first && second ? standsIn(prompt.relation, first, second) : null,
+    agreement: seen.length === 0 ? null : named.size === detected.size && [...named].every((color) => detected.has(color)),
+    confidence: Math.min(1, ...seen.map((shape) => shape.confidence)),
+  };
+}
+
+/** Share of findings for which `test` holds; those for which it is null do not count. */
+export function share(findings: readonly SceneFinding[], test: (finding: SceneFinding) => boolean | null): number {
+  const answers = findings.map(test).filter((answer) => answer !== null);
+  return answers.length === 0 ? 0 : answers.filter(Boolean).length / answers.length;
+}
+
+/**
+ * Expected calibration error of the judge's confidence on generated pictures, with the detector's agreement as
+ * the truth: mean over ten bins of |mean confidence - agreement|, weighted by the bins' sizes (Guo et al., 2017).
+ */
+export function calibrationError(findings: readonly SceneFinding[], bins = 10): number {
+  const judged = findings.filter((one) => one.agreement !== null);
+  let error = 0;
+  for (let bin = 0; bin < bins; bin++) {
+    const inside = judged.filter((one) => Math.min(bins - 1, Math.floor(one.confidence * bins)) === bin);
+    if (inside.length === 0) continue;
+    const confidence = inside.reduce((sum, one) => sum + one.confidence, 0) / inside.length;
+    error += (inside.length / judged.length) * Math.abs(confidence - share(inside, (one) => one.agreement));
+  }
+  return error;
+}
