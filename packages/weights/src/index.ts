@@ -11,3 +11,7 @@ export * from './sharded.js';
 export * from './state-dict.js';
 export * from './tensor-source.js';
 export { isPickleName } from './unsafe-formats.js';
+export { type AdapterConfig, parseAdapterConfig } from './adapter-config.js';
+export * from './adapter-file.js';
+export type { AdapterSpelling } from './adapter-keys.js';
+export * from './adapter-writer.js';
