@@ -6,8 +6,12 @@
 #define EQ_FAMILIES(X) \
   X(activation) \
   X(attention) \
+  X(diffusion) \
   X(elementwise) \
-  X(norm)
+  X(gemm) \
+  X(loss) \
+  X(norm) \
+  X(training)
 
 namespace eq::addon {
 

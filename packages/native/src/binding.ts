@@ -1,8 +1,12 @@
 /** The native addon's surface, one to one. Nothing here interprets or converts. */
 import type { ActivationOps } from './ops/activation.js';
 import type { AttentionOps } from './ops/attention.js';
+import type { DiffusionOps } from './ops/diffusion.js';
 import type { ElementwiseOps } from './ops/elementwise.js';
+import type { GemmOps } from './ops/gemm.js';
+import type { LossOps } from './ops/loss.js';
 import type { NormOps } from './ops/norm.js';
+import type { TrainingOps } from './ops/training.js';
 
 declare const handleBrand: unique symbol;
 /** A tensor in device memory. Opaque, type-tagged; freed by {@link NativeAddon.release} or the garbage collector. */
@@ -45,7 +49,7 @@ export interface DeviceDescription {
 }
 
 /** All compute kernels; one interface per family. */
-export interface NativeOps extends ActivationOps, AttentionOps, ElementwiseOps, NormOps {}
+export interface NativeOps extends ActivationOps, AttentionOps, DiffusionOps, ElementwiseOps, GemmOps, LossOps, NormOps, TrainingOps {}
 
 export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */

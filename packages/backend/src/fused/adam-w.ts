@@ -12,6 +12,7 @@
  * Bytes: 28 per element (p, m, v read and written, g read), 4 more for the norm. FLOPs: about 14 per element.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { currentDevice } from '../backend.js';
 import { checkInteger, checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
 import { defineKernel, isPortable } from './define.js';
 
@@ -127,9 +128,12 @@ function resolve(op: string, options: AdamWOptions): AdamWAttrs {
   return attrs;
 }
 
-/** An in-place update must not reach through a variable into clones that share its data. */
+/** An in-place update must reach neither clones that share a variable's data nor a frozen weight. */
 function unshare(variable: tf.Variable): void {
-  if (tf.backend().refCount(variable.dataId) > 1) variable.assign(tf.tidy(() => tf.add(variable, 0)));
+  const device = currentDevice();
+  const frozen = device?.native.info(device.handle(variable, 'AdamW')).frozen === true;
+  if (!frozen && tf.backend().refCount(variable.dataId) === 1) return;
+  tf.tidy(() => variable.assign(tf.add(variable, 0)));
 }
 
 /**

@@ -2,5 +2,9 @@
 import './activation.js';
 import './attention.js';
 import './clip-by-value.js';
+import './diffusion.js';
 import './identity.js';
+import './mat-mul.js';
+import './loss.js';
 import './norm.js';
+import './training.js';
