@@ -96,6 +96,19 @@ std::string Call::text(std::size_t i, const char* name) const {
   return v.As<Napi::String>().Utf8Value();
 }
 
+DType Call::dtype(std::size_t i, const char* name) const {
+  const std::string s = text(i, name);
+  for (DType t : {DType::F32, DType::BF16, DType::I32, DType::Bool, DType::F16})
+    if (s == dtype_name(t)) return t;
+  throw TypeError(concat(op_, ": ", name, " must be f32, bf16, f16, i32 or bool, got ", s));
+}
+
+DType Call::storage(std::size_t i, const char* name) const {
+  const DType t = dtype(i, name);
+  check_type(t != DType::F16, op_, ": ", name, " must be f32, bf16, i32 or bool, got f16");
+  return t;
+}
+
 std::vector<std::int64_t> Call::integers(std::size_t i, const char* name) const {
   const Napi::Value v = info_[i];
   check_type(v.IsArray(), op_, ": ", name, " must be an array of whole numbers, got ", describe(v));

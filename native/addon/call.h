@@ -30,6 +30,10 @@ class Call {
   std::int64_t integer(std::size_t i, const char* name, std::int64_t low, std::int64_t high) const;
   bool boolean(std::size_t i, const char* name) const;
   std::string text(std::size_t i, const char* name) const;
+  /// One of f32, bf16, f16, i32, bool.
+  DType dtype(std::size_t i, const char* name) const;
+  /// A dtype that tensors are stored as (not f16).
+  DType storage(std::size_t i, const char* name) const;
   std::vector<std::int64_t> integers(std::size_t i, const char* name) const;
   Shape shape(std::size_t i, const char* name) const;
   template <class Enum>

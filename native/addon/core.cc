@@ -5,21 +5,13 @@ namespace eq::addon {
 
 namespace {
 
-DType dtype_arg(Call& c, std::size_t i, const char* name) {
-  const std::string s = c.text(i, name);
-  for (DType t : {DType::F32, DType::BF16, DType::I32, DType::Bool, DType::F16})
-    if (s == dtype_name(t)) return t;
-  throw TypeError(concat(c.op(), ": ", name, " must be f32, bf16, f16, i32 or bool, got ", s));
-}
-
 // upload(values: TypedArray, sourceDtype, shape, storage, frozen) -> handle
 void upload(Call& c) {
   check_type(c.raw(0).IsTypedArray(), "upload: values must be a typed array");
   const auto values = c.raw(0).As<Napi::TypedArray>();
-  const DType source = dtype_arg(c, 1, "sourceDtype");
+  const DType source = c.dtype(1, "sourceDtype");
   const Shape shape = c.shape(2, "shape");
-  const DType storage = dtype_arg(c, 3, "storage");
-  check_type(storage != DType::F16, "upload: storage must be f32, bf16, i32 or bool, got f16");
+  const DType storage = c.storage(3, "storage");
   const std::size_t expected = static_cast<std::size_t>(shape.numel()) * dtype_size(source);
   check_range(values.ByteLength() == expected, "upload: a ", dtype_name(source), " tensor of shape ", shape.str(),
               " has ", expected, " bytes, the values have ", values.ByteLength());
