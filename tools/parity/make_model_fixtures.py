@@ -2,7 +2,8 @@
 
 Each fixture is one safetensors file: the weights in f16 under their own names with the prefix "w:", inputs
 ("in:"), outputs ("out:") and gradients ("grad:") in f32. The metadata holds the config and the scalar inputs.
-The reference runs in f32 on weights already rounded to f16, so both sides start from the same numbers.
+The reference runs in f32 on weights that both f16 and bf16 hold exactly, so that both sides start from the same
+numbers in every storage format.
 
 Usage: python tools/parity/make_model_fixtures.py [OUTPUT_FOLDER]
 Versions: tools/parity/requirements.txt
@@ -33,13 +34,17 @@ VOLATILE = {"_use_default_values", "_name_or_path", "transformers_version", "dty
 
 
 def perturb(model, seed):
-    """Moves every weight off its initial value (norms from 1 and 0 above all) and rounds it to f16."""
+    """Moves every weight off its initial value (norms from 1 and 0 above all) and rounds it to 8 bits."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             scale = 0.2 if weight.ndim < 2 else 0.02
-            weight.copy_((weight + scale * noise).half().float())
+            rounded = (weight + scale * noise).bfloat16().float()
+            # Below 2^-17 the last bit of a bf16 is finer than f16's smallest step.
+            rounded[rounded.abs() < 2**-17] = 0
+            assert torch.equal(rounded.half().float(), rounded)
+            weight.copy_(rounded)
     return model.eval()
 
 

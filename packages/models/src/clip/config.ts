@@ -88,6 +88,8 @@ const TEXT: ConfigSchema<ClipTextConfig> = {
     projection_dim: { read: integer(1), fallback: 512 },
     eos_token_id: { read: integer(0), fallback: 49407 },
   },
+  // With it pipelines would mask the padding; none of the supported models was trained that way.
+  only: { use_attention_mask: [false, null] },
   ignored: TRANSFORMERS_KEYS,
 };
 
