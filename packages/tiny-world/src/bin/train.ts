@@ -1,6 +1,6 @@
 /** `tiny-world:train`: trains the embedded model stage by stage in a run folder; see ../train/recipe.ts. */
 import { ENGINES, useEngine } from '@equipoise/backend';
-import { Run, defineOptions, option, z } from '@equipoise/core';
+import { defineOptions, option, Run, z } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { exportModel } from '../train/export.js';
 import { RECIPE, type Recipe, STAGES, scaledRecipe } from '../train/recipe.js';
@@ -9,13 +9,31 @@ import { STAGE_RUNNERS } from '../train/stages/index.js';
 import { progressPrinter, readOptions, runMain } from './terminal.js';
 
 const OPTIONS = defineOptions('tiny-world:train', {
-  stage: option(z.enum([...STAGES, 'export', 'all']).default('all'), 'Which stage to train; each builds on those before it. export writes the model folder.'),
-  run: option(z.string().default('runs/tiny-world'), 'Run folder; a stage that was interrupted in it goes on.'),
-  data: option(z.string().default('.cache/tiny-world'), 'Folder for rendered pictures; may be shared by runs.'),
-  out: option(z.string().optional(), 'Model folder that export writes; by default `model` in the run folder.'),
+  stage: option(
+    z.enum([...STAGES, 'export', 'all']).default('all'),
+    'Which stage to train; each builds on those before it. export writes the model folder.',
+  ),
+  run: option(
+    z.string().default('runs/tiny-world'),
+    'Run folder; a stage that was interrupted in it goes on.',
+  ),
+  data: option(
+    z.string().default('.cache/tiny-world'),
+    'Folder for rendered pictures; may be shared by runs.',
+  ),
+  out: option(
+    z.string().optional(),
+    'Model folder that export writes; by default `model` in the run folder.',
+  ),
   engine: option(z.enum(ENGINES).default('equipoise-cpu'), 'What computes.'),
-  minutes: option(z.number().positive().optional(), 'Stop in good order after this time; run again to go on.'),
-  effort: option(z.number().positive().max(10).default(1), "Factor on the recipe's steps and pictures, for quick trials."),
+  minutes: option(
+    z.number().positive().optional(),
+    'Stop in good order after this time; run again to go on.',
+  ),
+  effort: option(
+    z.number().positive().max(10).default(1),
+    "Factor on the recipe's steps and pictures, for quick trials.",
+  ),
 });
 
 async function main(): Promise<void> {
@@ -40,7 +58,9 @@ async function main(): Promise<void> {
     const stages = options.stage === 'all' ? STAGES : STAGES.filter((stage) => stage === options.stage);
     for (const stage of stages) {
       const outcome = await run.time(stage, () => STAGE_RUNNERS[stage](context));
-      console.error(`${stage}: ${outcome.finished ? 'finished' : 'stopped'} ${JSON.stringify(outcome.measurements)}`);
+      console.error(
+        `${stage}: ${outcome.finished ? 'finished' : 'stopped'} ${JSON.stringify(outcome.measurements)}`,
+      );
       finished &&= outcome.finished;
       if (!finished) break;
     }

@@ -1,15 +1,25 @@
 /** `tiny-world:verify`: measures weights again and compares with their card; `--update` writes the card. */
-import { mkdir, readFile, readdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ENGINES, useEngine } from '@equipoise/backend';
-import { EquipoiseError, type JsonValue, defineOptions, exists, option, parseJson, writeFileAtomic, writeJsonAtomic, z } from '@equipoise/core';
+import {
+  defineOptions,
+  EquipoiseError,
+  exists,
+  type JsonValue,
+  option,
+  parseJson,
+  writeFileAtomic,
+  writeJsonAtomic,
+  z,
+} from '@equipoise/core';
 import { gridPng } from '../data/pictures.js';
 import { generate } from '../model/generate.js';
-import { SHIPPED_WEIGHTS, loadJudges, loadTinyClip, loadTinyModel } from '../model/load.js';
+import { loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from '../model/load.js';
 import { RECIPE } from '../train/recipe.js';
 import { modelCard } from '../verify/card.js';
-import { type MeasureOptions, type Measurements, measure } from '../verify/measure.js';
-import { type Requirement, differences, requirements } from '../verify/requirements.js';
+import { type Measurements, type MeasureOptions, measure } from '../verify/measure.js';
+import { differences, type Requirement, requirements } from '../verify/requirements.js';
 import { sampleGrids } from '../verify/samples.js';
 import { progressPrinter, readOptions, runMain } from './terminal.js';
 
@@ -24,7 +34,10 @@ const OPTIONS = defineOptions('tiny-world:verify', {
   seed: option(z.int().min(0).default(7), 'Seed of prompts and noise.'),
   steps: option(z.int().min(1).max(1000).default(25), 'Denoising steps.'),
   guidance: option(z.number().min(0).max(50).default(4), 'Guidance scale.'),
-  update: option(z.boolean().default(false), "Write the measurements, the sample grids and the card into the model's folder."),
+  update: option(
+    z.boolean().default(false),
+    "Write the measurements, the sample grids and the card into the model's folder.",
+  ),
 });
 
 async function main(): Promise<void> {
@@ -33,7 +46,8 @@ async function main(): Promise<void> {
   const options: MeasureOptions = { ...rest, onProgress: progressPrinter() };
   const measured = await measure(options);
   const checks = requirements(measured);
-  for (const [name, value] of Object.entries(measured.scores)) console.log(`${name.padEnd(48)} ${value.toFixed(4)}`);
+  for (const [name, value] of Object.entries(measured.scores))
+    console.log(`${name.padEnd(48)} ${value.toFixed(4)}`);
   for (const [name, { shares, klToUniform }] of Object.entries(measured.headshots)) {
     console.log(`${name.padEnd(14)} KL ${klToUniform.toFixed(4)}  ${JSON.stringify(shares)}`);
   }
@@ -64,7 +78,11 @@ async function compareWithCard(options: MeasureOptions, measured: Measurements):
   else console.log('agrees with the card');
 }
 
-async function writeCard(options: MeasureOptions, measured: Measurements, checks: readonly Requirement[]): Promise<void> {
+async function writeCard(
+  options: MeasureOptions,
+  measured: Measurements,
+  checks: readonly Requirement[],
+): Promise<void> {
   const { weights, seed, steps, guidance } = options;
   const model = await loadTinyModel(weights);
   const [clip, judges] = [await loadTinyClip(weights), await loadJudges(weights)];
@@ -81,7 +99,13 @@ async function writeCard(options: MeasureOptions, measured: Measurements, checks
     'CLIP (text tower again, vision tower)': clip.parameterCount,
     judges: judges.scene.parameterCount + judges.headshot.parameterCount,
   };
-  const facts = { recipe: RECIPE, weightBytes: await weightBytes(weights), parameters, grids, pictures: PICTURES };
+  const facts = {
+    recipe: RECIPE,
+    weightBytes: await weightBytes(weights),
+    parameters,
+    grids,
+    pictures: PICTURES,
+  };
   await writeJsonAtomic(join(weights, MEASURED), measured as unknown as JsonValue);
   await writeFileAtomic(join(weights, 'README.md'), modelCard(measured, checks, facts));
 }

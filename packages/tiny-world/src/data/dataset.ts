@@ -5,11 +5,11 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exists, type JobContext, ProgressCounter, prose, invalid, writeFileAtomic } from '@equipoise/core';
+import { exists, invalid, type JobContext, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
 import { BIAS } from '../world/bias.js';
 import { IMAGE_BYTES, renderImages } from '../world/render.js';
-import { drawSamples } from '../world/sample.js';
 import type { Split, WorldSample } from '../world/sample.js';
+import { drawSamples } from '../world/sample.js';
 
 export interface Dataset {
   readonly samples: readonly WorldSample[];
@@ -32,7 +32,10 @@ export async function worldFingerprint(seed: number, split: Split): Promise<stri
   const samples = drawSamples(seed, split, PROBES);
   const hash = createHash('sha256').update(JSON.stringify(BIAS));
   for (const sample of samples) hash.update(JSON.stringify([sample.caption, sample.labels]));
-  return hash.update(await renderImages(samples)).digest('hex').slice(0, 16);
+  return hash
+    .update(await renderImages(samples))
+    .digest('hex')
+    .slice(0, 16);
 }
 
 /** Draws the samples and loads their pictures from `folder`, rendering them first if they are not there. */
@@ -53,7 +56,10 @@ export async function loadDataset(
 }
 
 async function renderToFile(
-  path: string, split: Split, samples: readonly WorldSample[], context: JobContext,
+  path: string,
+  split: Split,
+  samples: readonly WorldSample[],
+  context: JobContext,
 ): Promise<void> {
   const progress = new ProgressCounter(`render ${split}`, context, { total: samples.length, unit: 'image' });
   const images = new Uint8Array(samples.length * IMAGE_BYTES);

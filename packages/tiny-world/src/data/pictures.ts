@@ -1,6 +1,7 @@
 /** Pictures between bytes, tensors and PNG files. */
-import * as tf from '@tensorflow/tfjs-core';
+
 import { invalid } from '@equipoise/core';
+import * as tf from '@tensorflow/tfjs-core';
 import sharp from 'sharp';
 import { IMAGE_SIZE } from '../world/attributes.js';
 import { IMAGE_BYTES } from '../world/render.js';

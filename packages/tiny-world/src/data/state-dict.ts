@@ -11,7 +11,10 @@ export async function stateFromFile(
     has: (name) => file.tensors.has(name),
     take: (name, shape) => {
       const values = file.take(name, shape);
-      return { dtype: 'F32', read: () => new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+      return {
+        dtype: 'F32',
+        read: () => new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+      };
     },
   };
   return { state, metadata: file.metadata };

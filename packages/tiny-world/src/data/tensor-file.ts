@@ -1,6 +1,14 @@
 /** Small float32 tensor files held in memory: checkpoints of training, weights of the judges. */
 import { EquipoiseError, invalid } from '@equipoise/core';
-import { type FloatType, castSource, float32Source, openSafetensors, readFloat32, sameShape, writeSafetensors } from '@equipoise/weights';
+import {
+  castSource,
+  type FloatType,
+  float32Source,
+  openSafetensors,
+  readFloat32,
+  sameShape,
+  writeSafetensors,
+} from '@equipoise/weights';
 import type { HostTensor } from '../train/trained-weights.js';
 
 export interface TensorFile {
@@ -17,7 +25,9 @@ export async function writeTensorFile(
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
   dtype: FloatType = 'F32',
 ): Promise<number> {
-  const sources = tensors.map(({ name, shape, values }) => castSource(float32Source(name, shape, values), dtype));
+  const sources = tensors.map(({ name, shape, values }) =>
+    castSource(float32Source(name, shape, values), dtype),
+  );
   return writeSafetensors(path, sources, { metadata });
 }
 
@@ -31,8 +41,10 @@ export async function readTensorFile(path: string): Promise<TensorFile> {
     }
     const take = (name: string, shape: readonly number[]): Float32Array => {
       const tensor = tensors.get(name);
-      if (tensor === undefined) throw new EquipoiseError('missing', `${path}: no tensor ${JSON.stringify(name)}`);
-      if (!sameShape(tensor.shape, shape)) throw invalid(`${path}: ${name}`, `shape [${shape.join(', ')}]`, tensor.shape);
+      if (tensor === undefined)
+        throw new EquipoiseError('missing', `${path}: no tensor ${JSON.stringify(name)}`);
+      if (!sameShape(tensor.shape, shape))
+        throw invalid(`${path}: ${name}`, `shape [${shape.join(', ')}]`, tensor.shape);
       return tensor.values;
     };
     return { metadata: Object.fromEntries(file.metadata), tensors, take };

@@ -28,7 +28,14 @@ const BROWN_VALUE = 158;
 
 /** Upper ends of hue ranges in degrees, in order around the circle. */
 const HUES: readonly (readonly [number, Color])[] = [
-  [13, 'red'], [42, 'orange'], [72, 'yellow'], [175, 'green'], [253, 'blue'], [303, 'purple'], [346, 'pink'], [360, 'red'],
+  [13, 'red'],
+  [42, 'orange'],
+  [72, 'yellow'],
+  [175, 'green'],
+  [253, 'blue'],
+  [303, 'purple'],
+  [346, 'pink'],
+  [360, 'red'],
 ];
 
 function chroma(r: number, g: number, b: number): number {
@@ -39,7 +46,8 @@ function chroma(r: number, g: number, b: number): number {
 export function nameColor(r: number, g: number, b: number): Color {
   const range = chroma(r, g, b) || 1;
   const largest = Math.max(r, g, b);
-  const sixth = largest === r ? ((g - b) / range + 6) % 6 : largest === g ? (b - r) / range + 2 : (r - g) / range + 4;
+  const sixth =
+    largest === r ? ((g - b) / range + 6) % 6 : largest === g ? (b - r) / range + 2 : (r - g) / range + 4;
   const hue = sixth * 60;
   const color = (HUES.find(([end]) => hue <= end) as readonly [number, Color])[1];
   return color === 'orange' && largest < BROWN_VALUE ? 'brown' : color;
@@ -51,7 +59,10 @@ export function detectObjects(image: Uint8Array): Detection[] {
   const pixels = IMAGE_SIZE * IMAGE_SIZE;
   const mask = new Uint8Array(pixels);
   for (let i = 0; i < pixels; i++) {
-    mask[i] = chroma(image[i * 3] as number, image[i * 3 + 1] as number, image[i * 3 + 2] as number) >= OBJECT_CHROMA ? 1 : 0;
+    mask[i] =
+      chroma(image[i * 3] as number, image[i * 3 + 1] as number, image[i * 3 + 2] as number) >= OBJECT_CHROMA
+        ? 1
+        : 0;
   }
   const found: Detection[] = [];
   for (let start = 0; start < pixels; start++) {
@@ -85,7 +96,11 @@ function describeRegion(image: Uint8Array, region: readonly number[]): Detection
   const votes = new Map<Color, number>();
   let [left, top, right, bottom] = [IMAGE_SIZE, IMAGE_SIZE, 0, 0];
   for (const pixel of region) {
-    const [r, g, b] = [image[pixel * 3], image[pixel * 3 + 1], image[pixel * 3 + 2]] as [number, number, number];
+    const [r, g, b] = [image[pixel * 3], image[pixel * 3 + 1], image[pixel * 3 + 2]] as [
+      number,
+      number,
+      number,
+    ];
     const color = nameColor(r, g, b);
     // The more saturated, the surer; edges blend with the background.
     votes.set(color, (votes.get(color) ?? 0) + chroma(r, g, b));
@@ -96,7 +111,16 @@ function describeRegion(image: Uint8Array, region: readonly number[]): Detection
     bottom = Math.max(bottom, y);
   }
   const [color] = [...votes].reduce((best, vote) => (vote[1] > best[1] ? vote : best));
-  return { color, x: (left + right) / 2, y: (top + bottom) / 2, area: region.length, left, top, right, bottom };
+  return {
+    color,
+    x: (left + right) / 2,
+    y: (top + bottom) / 2,
+    area: region.length,
+    left,
+    top,
+    right,
+    bottom,
+  };
 }
 
 /**
@@ -104,7 +128,11 @@ function describeRegion(image: Uint8Array, region: readonly number[]): Detection
  * the offset along the relation's axis must have the right sign and exceed the other axis's; "next to" asks for
  * neighbourhood only.
  */
-export function standsIn(relation: Relation, first: { x: number; y: number }, second: { x: number; y: number }): boolean {
+export function standsIn(
+  relation: Relation,
+  first: { x: number; y: number },
+  second: { x: number; y: number },
+): boolean {
   const dx = second.x - first.x;
   const dy = second.y - first.y;
   switch (relation) {

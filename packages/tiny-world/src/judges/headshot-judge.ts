@@ -1,5 +1,12 @@
 /** The attribute judge of headshots: one choice for every attribute. */
-import { AGES, HAIR_COLORS, HAIR_LENGTHS, type HeadshotLabels, SKIN_TONES, STYLES } from '../world/attributes.js';
+import {
+  AGES,
+  HAIR_COLORS,
+  HAIR_LENGTHS,
+  type HeadshotLabels,
+  SKIN_TONES,
+  STYLES,
+} from '../world/attributes.js';
 import { type Answers, type Head, readVerdicts } from './heads.js';
 
 const NO_YES = [false, true] as const;
@@ -38,7 +45,9 @@ export function readHeadshot(logits: Float32Array): {
   readonly probabilities: Readonly<Record<HeadshotAttribute, number>>;
 } {
   const verdicts = readVerdicts(HEADSHOT_HEADS, logits);
-  const values = NAMES.map((name, index) => [name, HEADSHOT_ATTRIBUTES[name][verdicts[index]!.choice]] as const);
+  const values = NAMES.map(
+    (name, index) => [name, HEADSHOT_ATTRIBUTES[name][verdicts[index]!.choice]] as const,
+  );
   const probabilities = NAMES.map((name, index) => [name, verdicts[index]!.probability] as const);
   return {
     labels: { kind: 'headshot', ...Object.fromEntries(values) } as HeadshotLabels,

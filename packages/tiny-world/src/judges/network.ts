@@ -3,13 +3,18 @@
  * both judges, with different outputs.
  */
 import { conv2d, linear } from '@equipoise/backend';
-import { Model, Module, Parameter, type StateDict, loadWeights, randomWeights } from '@equipoise/models';
+import { loadWeights, Model, Module, Parameter, randomWeights, type StateDict } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { IMAGE_SIZE } from '../world/attributes.js';
 
 /** Output channels and stride of each 3x3 convolution. */
 const CONVOLUTIONS: readonly (readonly [channels: number, stride: 1 | 2])[] = [
-  [24, 2], [48, 2], [48, 1], [96, 2], [96, 1], [96, 2],
+  [24, 2],
+  [48, 2],
+  [48, 1],
+  [96, 2],
+  [96, 1],
+  [96, 2],
 ];
 const HIDDEN = 192;
 
@@ -24,14 +29,24 @@ class Convolution extends Module {
   readonly #weight: Parameter;
   readonly #bias: Parameter;
 
-  constructor(input: number, output: number, readonly stride: 1 | 2) {
+  constructor(
+    input: number,
+    output: number,
+    readonly stride: 1 | 2,
+  ) {
     super();
-    this.#weight = this.parameter('weight', new Parameter([output, input, 3, 3], heUniform(input * 9), 'hwio'));
+    this.#weight = this.parameter(
+      'weight',
+      new Parameter([output, input, 3, 3], heUniform(input * 9), 'hwio'),
+    );
     this.#bias = this.parameter('bias', new Parameter([output], ZERO));
   }
 
   forward(x: tf.Tensor4D): tf.Tensor4D {
-    const pad: [[number, number], [number, number]] = [[1, 1], [1, 1]];
+    const pad: [[number, number], [number, number]] = [
+      [1, 1],
+      [1, 1],
+    ];
     const [weight, bias] = [this.#weight.value as tf.Tensor4D, this.#bias.value as tf.Tensor1D];
     return conv2d(x, weight, bias, { stride: this.stride, pad, activation: 'relu' }) as tf.Tensor4D;
   }
@@ -48,7 +63,12 @@ class Dense extends Module {
   }
 
   forward(x: tf.Tensor, activation: 'none' | 'relu' = 'none'): tf.Tensor2D {
-    return linear(x, this.#weight.value as tf.Tensor2D, this.#bias.value as tf.Tensor1D, activation) as tf.Tensor2D;
+    return linear(
+      x,
+      this.#weight.value as tf.Tensor2D,
+      this.#bias.value as tf.Tensor1D,
+      activation,
+    ) as tf.Tensor2D;
   }
 }
 

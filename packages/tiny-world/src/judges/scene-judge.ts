@@ -2,7 +2,16 @@
  * The binding judge of compositional scenes: for every shape it says how many there are, of which colour and
  * texture, and where. Because colour hangs on the shape, it sees wrong bindings that a bag of attributes hides.
  */
-import { COLORS, type Color, IMAGE_SIZE, SHAPES, type SceneLabels, type Shape, TEXTURES, type Texture } from '../world/attributes.js';
+import {
+  COLORS,
+  type Color,
+  IMAGE_SIZE,
+  type SceneLabels,
+  SHAPES,
+  type Shape,
+  TEXTURES,
+  type Texture,
+} from '../world/attributes.js';
 import { type Answers, type Head, readVerdicts } from './heads.js';
 
 const MOST_OBJECTS = 3;
@@ -18,7 +27,8 @@ export const SCENE_HEADS: readonly Head[] = [
 /** The right answers for a scene. Objects of one shape look alike (the world draws no other); the centre is their mean. */
 export function sceneAnswers(scene: SceneLabels): Answers {
   const groups = SHAPES.map((shape) => scene.objects.filter((object) => object.shape === shape));
-  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length / IMAGE_SIZE;
+  const mean = (values: readonly number[]): number =>
+    values.reduce((a, b) => a + b, 0) / values.length / IMAGE_SIZE;
   return [
     ...groups.map((group) => group.length),
     ...groups.map((group) => (group[0] ? COLORS.indexOf(group[0].color) : null)),
@@ -44,18 +54,25 @@ export interface SeenShape {
 export function readScene(logits: Float32Array): SeenShape[] {
   const verdicts = readVerdicts(SCENE_HEADS, logits);
   return SHAPES.flatMap((shape, index) => {
-    const [count, color, texture, position] = [0, 1, 2, 3].map((part) => verdicts[part * SHAPES.length + index]!) as [
-      (typeof verdicts)[number], (typeof verdicts)[number], (typeof verdicts)[number], (typeof verdicts)[number],
+    const [count, color, texture, position] = [0, 1, 2, 3].map(
+      (part) => verdicts[part * SHAPES.length + index]!,
+    ) as [
+      (typeof verdicts)[number],
+      (typeof verdicts)[number],
+      (typeof verdicts)[number],
+      (typeof verdicts)[number],
     ];
     if (count.choice === 0) return [];
-    return [{
-      shape,
-      count: count.choice,
-      color: COLORS[color.choice]!,
-      texture: TEXTURES[texture.choice]!,
-      x: position.values[0]! * IMAGE_SIZE,
-      y: position.values[1]! * IMAGE_SIZE,
-      confidence: Math.min(count.probability, color.probability, texture.probability),
-    }];
+    return [
+      {
+        shape,
+        count: count.choice,
+        color: COLORS[color.choice]!,
+        texture: TEXTURES[texture.choice]!,
+        x: position.values[0]! * IMAGE_SIZE,
+        y: position.values[1]! * IMAGE_SIZE,
+        confidence: Math.min(count.probability, color.probability, texture.probability),
+      },
+    ];
   });
 }

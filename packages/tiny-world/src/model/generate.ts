@@ -1,7 +1,7 @@
 /** Pictures from prompts with the tiny model: DDIM with classifier-free guidance, in batches. */
 import { randomNormal } from '@equipoise/backend';
 import { type JobContext, streamId, throwIfCancelled } from '@equipoise/core';
-import { type Sampler, type SchedulerConfig, createSampler } from '@equipoise/diffusion';
+import { createSampler, type Sampler, type SchedulerConfig } from '@equipoise/diffusion';
 import type { AutoencoderKL, CLIPTextModel, ClipTokenizer, UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { pictureBytes } from '../data/pictures.js';
@@ -40,7 +40,9 @@ export async function generate(
     throwIfCancelled(job.signal, 'generate');
     const part = prompts.slice(start, start + batch);
     const context = tf.tidy(() => guidedContext(model, part));
-    let latents = tf.tidy(() => tf.stack(part.map((_, offset) => initialNoise(seed, start + offset))) as tf.Tensor4D);
+    let latents = tf.tidy(
+      () => tf.stack(part.map((_, offset) => initialNoise(seed, start + offset))) as tf.Tensor4D,
+    );
     for (let index = 0; index < steps; index++) {
       const next = tf.tidy(() => denoise(model, sampler, index, latents, context, guidance));
       latents.dispose();
@@ -68,7 +70,12 @@ function guidedContext(model: TinyModel, prompts: readonly string[]): tf.Tensor3
 }
 
 function denoise(
-  model: TinyModel, sampler: Sampler, index: number, latents: tf.Tensor4D, context: tf.Tensor3D, guidance: number,
+  model: TinyModel,
+  sampler: Sampler,
+  index: number,
+  latents: tf.Tensor4D,
+  context: tf.Tensor3D,
+  guidance: number,
 ): tf.Tensor4D {
   const { timestep, inputScale, cx, ce } = sampler.coefficients(index);
   const output = model.unet.forward(tf.mul(latents, inputScale), timestep, context);

@@ -2,7 +2,13 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseSchedulerConfig } from '@equipoise/diffusion';
-import { AutoencoderKL, CLIPModel, CLIPTextModel, ClipTokenizer, UNet2DConditionModel } from '@equipoise/models';
+import {
+  AutoencoderKL,
+  CLIPModel,
+  CLIPTextModel,
+  ClipTokenizer,
+  UNet2DConditionModel,
+} from '@equipoise/models';
 import { type ComponentFolder, openFolder } from '@equipoise/weights';
 import { stateFromFile } from '../data/state-dict.js';
 import { headsWidth } from '../judges/heads.js';
@@ -22,15 +28,19 @@ export interface Judges {
 /** Loads the pipeline's parts in float32. */
 export async function loadTinyModel(path: string = SHIPPED_WEIGHTS): Promise<TinyModel> {
   const folder = await openFolder(path);
-  const [text, vae, unet] = await Promise.all(['text_encoder', 'vae', 'unet'].map((name) => folder.component(name))) as [
-    ComponentFolder, ComponentFolder, ComponentFolder,
-  ];
+  const [text, vae, unet] = (await Promise.all(
+    ['text_encoder', 'vae', 'unet'].map((name) => folder.component(name)),
+  )) as [ComponentFolder, ComponentFolder, ComponentFolder];
   const scheduler = await folder.component('scheduler');
   return {
     tokenizer: await ClipTokenizer.fromFolder(join(path, 'tokenizer')),
-    textEncoder: await withWeights(text, (state) => CLIPTextModel.load(text.config, state, { storage: 'f32' })),
+    textEncoder: await withWeights(text, (state) =>
+      CLIPTextModel.load(text.config, state, { storage: 'f32' }),
+    ),
     vae: await withWeights(vae, (state) => AutoencoderKL.load(vae.config, state, { storage: 'f32' })),
-    unet: await withWeights(unet, (state) => UNet2DConditionModel.load(unet.config, state, { storage: 'f32' })),
+    unet: await withWeights(unet, (state) =>
+      UNet2DConditionModel.load(unet.config, state, { storage: 'f32' }),
+    ),
     scheduler: parseSchedulerConfig(scheduler.config).config,
   };
 }
@@ -56,7 +66,10 @@ export async function loadJudges(path: string = SHIPPED_WEIGHTS): Promise<Judges
 
 type OpenState = Awaited<ReturnType<ComponentFolder['openWeights']>>;
 
-async function withWeights<T>(component: ComponentFolder, load: (state: OpenState) => Promise<T>): Promise<T> {
+async function withWeights<T>(
+  component: ComponentFolder,
+  load: (state: OpenState) => Promise<T>,
+): Promise<T> {
   const state = await component.openWeights();
   try {
     return await load(state);

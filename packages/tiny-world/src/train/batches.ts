@@ -1,5 +1,5 @@
 /** Which samples a step sees: every epoch is a fresh permutation, a function of (seed, name, epoch) alone. */
-import { PhiloxSequence, invalid, streamId } from '@equipoise/core';
+import { invalid, PhiloxSequence, streamId } from '@equipoise/core';
 
 export class BatchOrder {
   #epoch = -1;

@@ -2,10 +2,23 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JsonValue, writeJsonAtomic } from '@equipoise/core';
-import { castSource, float32Source, saveModel, savePipelineIndex, saveSchedulerConfig, type TensorSource, writeSafetensors } from '@equipoise/weights';
+import {
+  castSource,
+  float32Source,
+  saveModel,
+  savePipelineIndex,
+  saveSchedulerConfig,
+  type TensorSource,
+  writeSafetensors,
+} from '@equipoise/weights';
 import { readTensorFile } from '../data/tensor-file.js';
 import {
-  clipConfig, preprocessorConfig, schedulerConfig, textEncoderConfig, unetConfig, vaeConfig,
+  clipConfig,
+  preprocessorConfig,
+  schedulerConfig,
+  textEncoderConfig,
+  unetConfig,
+  vaeConfig,
 } from '../model/architecture.js';
 import type { Stage } from './recipe.js';
 import type { StageContext } from './stage-context.js';
@@ -24,8 +37,12 @@ export async function exportModel(context: StageContext, folder: string): Promis
   await tokenizer.save(await part('tokenizer'));
   await tokenizer.save(await part('clip'));
   const scale = Number((await context.loadResult('vae', 'vae')).metadata.scaling_factor);
-  const save = async (name: string, library: 'diffusers' | 'transformers', config: unknown, tensors: TensorSource[]) =>
-    saveModel(await part(name), library, config as Config, tensors);
+  const save = async (
+    name: string,
+    library: 'diffusers' | 'transformers',
+    config: unknown,
+    tensors: TensorSource[],
+  ) => saveModel(await part(name), library, config as Config, tensors);
   await save('vae', 'diffusers', vaeConfig(scale), await half(context, 'vae', 'vae'));
   await save('unet', 'diffusers', unetConfig(), await half(context, 'unet', 'unet'));
   const clip = await half(context, 'clip', 'clip');
@@ -58,5 +75,6 @@ export async function exportModel(context: StageContext, folder: string): Promis
 async function half(context: StageContext, stage: Stage, name: string): Promise<TensorSource[]> {
   const file = await readTensorFile(context.resultPath(stage, name));
   return [...file.tensors.values()].map((tensor) =>
-    castSource(float32Source(tensor.name, tensor.shape, tensor.values), 'F16'));
+    castSource(float32Source(tensor.name, tensor.shape, tensor.values), 'F16'),
+  );
 }

@@ -4,7 +4,14 @@
  * checkpoint.
  */
 import { join } from 'node:path';
-import { EquipoiseError, type JobContext, exists, isCancelled, throwIfCancelled, writeFileAtomic } from '@equipoise/core';
+import {
+  EquipoiseError,
+  exists,
+  isCancelled,
+  type JobContext,
+  throwIfCancelled,
+  writeFileAtomic,
+} from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { readTensorFile, writeTensorFile } from '../data/tensor-file.js';
 import { type RateSchedule, rateAt } from './schedule.js';
@@ -69,7 +76,8 @@ export async function trainStage<I extends tf.TensorContainerObject>(
   let measurements: Readonly<Record<string, number>> = {};
   const save = async (): Promise<void> => {
     await checkpoint(stage, options.folder, step, losses);
-    if (stage.inspect) measurements = await stage.weights.withAverage(async () => stage.inspect!(step, options.folder));
+    if (stage.inspect)
+      measurements = await stage.weights.withAverage(async () => stage.inspect!(step, options.folder));
   };
   try {
     while (step < stage.steps && !(options.deadline !== undefined && Date.now() > options.deadline)) {
@@ -96,7 +104,12 @@ async function update<I extends tf.TensorContainerObject>(
   const learningRate = rateAt(step, stage.steps, rate);
   const inputs = stage.inputs(step);
   const result = stage.weights.step(() => stage.loss(inputs), {
-    step, learningRate, beta1, beta2, weightDecay, maxNorm,
+    step,
+    learningRate,
+    beta1,
+    beta2,
+    weightDecay,
+    maxNorm,
   });
   const [loss] = await result.loss.data();
   tf.dispose([inputs, result.loss, result.norm]);
@@ -138,7 +151,11 @@ async function checkpoint<I extends tf.TensorContainerObject>(
 ): Promise<void> {
   const done = losses.slice(0, step);
   const tensors = [...(await stage.weights.save()), { name: 'losses', shape: [step], values: done }];
-  await writeTensorFile(join(folder, CHECKPOINT), tensors, { identity: stage.identity, stage: stage.name, step: String(step) });
+  await writeTensorFile(join(folder, CHECKPOINT), tensors, {
+    identity: stage.identity,
+    stage: stage.name,
+    step: String(step),
+  });
   const rows = Array.from(done, (loss, index) => `${index + 1},${loss}`);
   await writeFileAtomic(join(folder, 'loss.csv'), `step,loss\n${rows.join('\n')}\n`);
 }
@@ -153,12 +170,19 @@ async function restore<I extends tf.TensorContainerObject>(
   const file = await readTensorFile(path);
   const step = Number(file.metadata.step);
   if (!Number.isInteger(step) || step < 0 || step > stage.steps || file.metadata.stage !== stage.name) {
-    throw new EquipoiseError('conflict', `${path}: expected a checkpoint of stage ${stage.name} of at most ${stage.steps} steps`);
+    throw new EquipoiseError(
+      'conflict',
+      `${path}: expected a checkpoint of stage ${stage.name} of at most ${stage.steps} steps`,
+    );
   }
   if (file.metadata.identity !== stage.identity) {
-    throw new EquipoiseError('conflict', `${path}: expected a checkpoint of this recipe\n  here: ${stage.identity}\n  there: ${file.metadata.identity}`, {
-      hints: ['Choose another run folder, or remove this stage from the folder to train it anew.'],
-    });
+    throw new EquipoiseError(
+      'conflict',
+      `${path}: expected a checkpoint of this recipe\n  here: ${stage.identity}\n  there: ${file.metadata.identity}`,
+      {
+        hints: ['Choose another run folder, or remove this stage from the folder to train it anew.'],
+      },
+    );
   }
   losses.set(file.take('losses', [step]));
   stage.weights.load(file.take);

@@ -1,5 +1,5 @@
 /** Measurements that both training and verification make. */
-import { type AutoencoderKL, type CLIPModel, type ClipTokenizer } from '@equipoise/models';
+import type { AutoencoderKL, CLIPModel, ClipTokenizer } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Dataset } from '../data/dataset.js';
 import { pictureTensor } from '../data/pictures.js';
@@ -13,14 +13,22 @@ function firstIndices(count: number, data: Dataset): number[] {
 }
 
 /** Share of 256 test pictures whose most similar caption, of all their captions, reads as their own. */
-export async function clipRetrieval(model: CLIPModel, tokenizer: ClipTokenizer, test: Dataset): Promise<number> {
+export async function clipRetrieval(
+  model: CLIPModel,
+  tokenizer: ClipTokenizer,
+  test: Dataset,
+): Promise<number> {
   const indices = firstIndices(RETRIEVAL_PROBES, test);
   const captions = indices.map((index) => test.samples[index]!.caption);
   const rows = tokenRows(tokenizer, captions);
-  const best = tf.tidy(() => tf.argMax(model.forward(rows, pictureTensor(test.images, indices)).logitsPerImage, 1));
+  const best = tf.tidy(() =>
+    tf.argMax(model.forward(rows, pictureTensor(test.images, indices)).logitsPerImage, 1),
+  );
   const choices = await best.data();
   best.dispose();
-  return indices.filter((index) => captions[choices[index] as number] === captions[index]).length / indices.length;
+  return (
+    indices.filter((index) => captions[choices[index] as number] === captions[index]).length / indices.length
+  );
 }
 
 /** Reconstructions of the first test pictures [64, 64, 64, 3], clamped; the caller disposes of them. */

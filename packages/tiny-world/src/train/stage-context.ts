@@ -1,6 +1,13 @@
 /** What every stage gets: the run folder, the recipe, the data, and the results of the stages before it. */
 import { mkdir } from 'node:fs/promises';
-import { canonicalJson, EquipoiseError, type JobContext, type JsonValue, type Run, exists } from '@equipoise/core';
+import {
+  canonicalJson,
+  EquipoiseError,
+  exists,
+  type JobContext,
+  type JsonValue,
+  type Run,
+} from '@equipoise/core';
 import { ClipTokenizer, type NamedTensor } from '@equipoise/models';
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { stateFromFile } from '../data/state-dict.js';
@@ -67,7 +74,10 @@ export class StageContext {
 
   /** Writes a model's finished weights with what later stages must know about them. */
   async saveResult(
-    stage: Stage, name: string, state: readonly NamedTensor[], metadata: Readonly<Record<string, string>> = {},
+    stage: Stage,
+    name: string,
+    state: readonly NamedTensor[],
+    metadata: Readonly<Record<string, string>> = {},
   ): Promise<void> {
     const tensors: HostTensor[] = [];
     for (const tensor of state) {
@@ -85,9 +95,13 @@ export class StageContext {
 
   async #require(stage: Stage, path: string): Promise<void> {
     if (await exists(path)) return;
-    throw new EquipoiseError('missing', `${path}: expected the result of stage ${stage}, which has not been run`, {
-      hints: [`Run stage ${stage} first, in the same run folder.`],
-    });
+    throw new EquipoiseError(
+      'missing',
+      `${path}: expected the result of stage ${stage}, which has not been run`,
+      {
+        hints: [`Run stage ${stage} first, in the same run folder.`],
+      },
+    );
   }
 }
 

@@ -64,7 +64,8 @@ export class TrainedWeights {
       const { value, grads } = tf.variableGrads(loss, this.variables);
       const parameters = this.#entries.map(({ name, variable, m, v }) => {
         const gradient = grads[variable.name];
-        if (gradient === undefined) throw new EquipoiseError('internal', `${name}: the loss does not depend on it`);
+        if (gradient === undefined)
+          throw new EquipoiseError('internal', `${name}: the loss does not depend on it`);
         return { parameter: variable, gradient, m, v };
       });
       const norm = adamW(parameters, options);

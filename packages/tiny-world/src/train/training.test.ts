@@ -3,9 +3,9 @@ import { useEngine } from '@equipoise/backend';
 import { EquipoiseError } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { HEADSHOT_HEADS, headshotAnswers, readHeadshot } from '../judges/headshot-judge.js';
 import { headsLoss, headsWidth, targetTensors } from '../judges/heads.js';
-import { SCENE_HEADS, readScene, sceneAnswers } from '../judges/scene-judge.js';
+import { HEADSHOT_HEADS, headshotAnswers, readHeadshot } from '../judges/headshot-judge.js';
+import { readScene, SCENE_HEADS, sceneAnswers } from '../judges/scene-judge.js';
 import { drawSamples } from '../world/sample.js';
 import { BatchOrder } from './batches.js';
 import { type LoopResult, type TrainingStage, trainStage } from './loop.js';
@@ -18,7 +18,10 @@ t.test('every epoch sees every sample once, in an order of its own', (t) => {
   const order = new BatchOrder(1, 'test', 20, 5);
   const epoch = (first: number): number[] => [0, 1, 2, 3].flatMap((step) => order.at(first + step));
   const [one, two] = [epoch(1), epoch(5)];
-  t.same([...one].sort((a, b) => a - b), Array.from({ length: 20 }, (_, index) => index));
+  t.same(
+    [...one].sort((a, b) => a - b),
+    Array.from({ length: 20 }, (_, index) => index),
+  );
   t.notSame(one, two);
   t.same(new BatchOrder(1, 'test', 20, 5).at(7), two.slice(10, 15), 'a function of the step alone');
   t.notSame(new BatchOrder(1, 'other', 20, 5).at(1), one.slice(0, 5));
@@ -39,17 +42,26 @@ t.test('learning rate: up, then down a cosine', (t) => {
 t.test('answers survive the way through logits', (t) => {
   for (const { labels } of drawSamples(2, 'test', 60)) {
     const [heads, answers] =
-      labels.kind === 'scene' ? [SCENE_HEADS, sceneAnswers(labels)] : [HEADSHOT_HEADS, headshotAnswers(labels)];
+      labels.kind === 'scene'
+        ? [SCENE_HEADS, sceneAnswers(labels)]
+        : [HEADSHOT_HEADS, headshotAnswers(labels)];
     const targets = targetTensors(heads, [answers]);
-    const logits = Float32Array.from(targets.values.dataSync(), (value) => value * 20);
+    const logits = Float32Array.from(targets.values.dataSync<'float32'>(), (value) => value * 20);
     if (labels.kind === 'headshot') {
       t.same(readHeadshot(logits).labels, labels);
     } else {
-      const positions = targets.values.dataSync().slice(-16);
+      const positions = targets.values.dataSync<'float32'>().slice(-16);
       logits.set(positions, logits.length - 16);
       const seen = readScene(logits);
-      for (const { shape, color, texture } of labels.objects) t.match(seen.find((one) => one.shape === shape), { color, texture });
-      t.equal(seen.reduce((sum, { count }) => sum + count, 0), labels.objects.length);
+      for (const { shape, color, texture } of labels.objects)
+        t.match(
+          seen.find((one) => one.shape === shape),
+          { color, texture },
+        );
+      t.equal(
+        seen.reduce((sum, { count }) => sum + count, 0),
+        labels.objects.length,
+      );
     }
     tf.dispose(targets);
   }
@@ -60,23 +72,39 @@ t.test('the loss of heads counts what applies and nothing else', (t) => {
   const scene = drawSamples(2, 'test', 1, 0, { kind: 'scene' })[0]!.labels;
   if (scene.kind !== 'scene') return t.end();
   const targets = targetTensors(SCENE_HEADS, [sceneAnswers(scene)]);
-  const loss = headsLoss(SCENE_HEADS, tf.zeros([1, headsWidth(SCENE_HEADS)]), targets).dataSync()[0]!;
+  const loss = headsLoss(
+    SCENE_HEADS,
+    tf.zeros([1, headsWidth(SCENE_HEADS)]),
+    targets,
+  ).dataSync<'float32'>()[0]!;
   const shapes = new Set(scene.objects.map((object) => object.shape)).size;
-  const positions = targets.values.dataSync().slice(-16).reduce((sum, value) => sum + 10 * value * value, 0);
+  const positions = targets.values
+    .dataSync<'float32'>()
+    .slice(-16)
+    .reduce((sum, value) => sum + 10 * value * value, 0);
   const expected = 8 * Math.log(4) + shapes * (Math.log(8) + Math.log(5)) + positions;
   t.ok(Math.abs(loss - expected) < 1e-4, `${loss} for ${expected}`);
   t.end();
 });
 
 /** A linear regression that draws its batches by step, as the real stages do. */
-function regression(steps: number, poison?: number): TrainingStage<{ x: tf.Tensor2D }> & { variable: tf.Variable } {
+function regression(
+  steps: number,
+  poison?: number,
+): TrainingStage<{ x: tf.Tensor2D }> & { variable: tf.Variable } {
   const variable = tf.variable(tf.tensor2d([[0.5], [-0.25], [2]]));
   return {
     name: 'regression',
     steps,
     identity: 'regression of the tests',
     variable,
-    optimizer: { rate: { peak: 0.05, warmup: 5, floor: 0.1 }, beta1: 0.9, beta2: 0.99, weightDecay: 0.01, maxNorm: 1 },
+    optimizer: {
+      rate: { peak: 0.05, warmup: 5, floor: 0.1 },
+      beta1: 0.9,
+      beta2: 0.99,
+      weightDecay: 0.01,
+      maxNorm: 1,
+    },
     weights: new TrainedWeights(new Map([['w', variable]]), { decay: 0.9, every: 2 }),
     inputs: (step) => ({ x: tf.tensor2d([step % 3, step % 5, step === poison ? Number.NaN : 1], [1, 3]) }),
     loss: ({ x }) => tf.mean(tf.square(tf.sub(tf.matMul(x, variable as tf.Tensor2D), 3))) as tf.Scalar,
@@ -84,10 +112,13 @@ function regression(steps: number, poison?: number): TrainingStage<{ x: tf.Tenso
 }
 
 t.test('an interrupted and resumed run equals an uninterrupted one', async (t) => {
-  const run = async (folder: string, signal?: AbortSignal): Promise<{ result: LoopResult; weights: Float32Array }> => {
+  const run = async (
+    folder: string,
+    signal?: AbortSignal,
+  ): Promise<{ result: LoopResult; weights: Float32Array }> => {
     const stage = regression(40);
     const result = await trainStage(stage, { folder, checkpointEvery: 7, signal });
-    return { result, weights: (await stage.variable.data<'float32'>()) };
+    return { result, weights: await stage.variable.data<'float32'>() };
   };
   const [straight, broken] = [t.testdir({}), t.testdir({})];
   t.not(straight, undefined);
@@ -103,7 +134,9 @@ t.test('an interrupted and resumed run equals an uninterrupted one', async (t) =
     if (step === 17) stop.abort();
     return inputs(step);
   };
-  await t.rejects(trainStage(interrupted, { folder: broken, checkpointEvery: 7, signal: stop.signal }), { code: 'cancelled' });
+  await t.rejects(trainStage(interrupted, { folder: broken, checkpointEvery: 7, signal: stop.signal }), {
+    code: 'cancelled',
+  });
   const resumed = await run(broken);
   t.same(resumed.result.losses, whole.result.losses);
   t.same(resumed.weights, whole.weights);
@@ -115,7 +148,10 @@ t.test('an interrupted and resumed run equals an uninterrupted one', async (t) =
 
 t.test('a loss that is not finite stops the run and leaves the checkpoint', async (t) => {
   const folder = t.testdir({});
-  await t.rejects(trainStage(regression(40, 23), { folder, checkpointEvery: 7 }), { code: 'numeric', message: /step 23/ });
+  await t.rejects(trainStage(regression(40, 23), { folder, checkpointEvery: 7 }), {
+    code: 'numeric',
+    message: /step 23/,
+  });
   const fixed = await trainStage(regression(40), { folder, checkpointEvery: 7 });
   t.equal(fixed.step, 40);
   const other = { ...regression(40), identity: 'another recipe' };

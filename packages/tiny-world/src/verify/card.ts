@@ -1,7 +1,8 @@
 /** The model card: what the weights are, how they came to be, what they measure, and what they are not for. */
-import { BIAS } from '../world/bias.js';
-import { COLORS, SHAPES, SKIN_TONES, STYLES, TEXTURES } from '../world/attributes.js';
+
 import type { Recipe, StageRecipe } from '../train/recipe.js';
+import { COLORS, SHAPES, SKIN_TONES, STYLES, TEXTURES } from '../world/attributes.js';
+import { BIAS } from '../world/bias.js';
 import type { Measurements } from './measure.js';
 import type { Requirement } from './requirements.js';
 import type { SampleGrid } from './samples.js';
@@ -44,19 +45,22 @@ function requirementRows(list: readonly Requirement[]): Row[] {
 
 function weightsText(weights: object): string {
   const entries = Object.entries(weights as Record<string, unknown>);
-  return entries.map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(' ') : String(value)}`).join(', ');
+  return entries
+    .map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(' ') : String(value)}`)
+    .join(', ');
 }
 
 function biasRows(): Row[] {
   const { mention, ...frequencies } = BIAS;
-  const rows = Object.entries(frequencies).map(([name, value]): Row => [
-    name,
-    typeof value === 'number' ? value : weightsText(value),
-  ]);
-  const mentioned = Object.entries(mention).map(([name, value]): Row => [
-    `named in the caption: ${name}`,
-    typeof value === 'number' ? value : weightsText(value),
-  ]);
+  const rows = Object.entries(frequencies).map(
+    ([name, value]): Row => [name, typeof value === 'number' ? value : weightsText(value)],
+  );
+  const mentioned = Object.entries(mention).map(
+    ([name, value]): Row => [
+      `named in the caption: ${name}`,
+      typeof value === 'number' ? value : weightsText(value),
+    ],
+  );
   return [...rows, ...mentioned];
 }
 
@@ -64,7 +68,16 @@ function recipeRows(recipe: Recipe): Row[] {
   return (['clip', 'vae', 'judges', 'unet'] as const).map((name) => {
     const { steps, batch, optimizer, average }: StageRecipe = recipe[name];
     const { rate, beta1, beta2, weightDecay } = optimizer;
-    return [name, steps, batch, rate.peak, rate.warmup, `${beta1}, ${beta2}`, weightDecay, `${average.decay} every ${average.every}`];
+    return [
+      name,
+      steps,
+      batch,
+      rate.peak,
+      rate.warmup,
+      `${beta1}, ${beta2}`,
+      weightDecay,
+      `${average.decay} every ${average.every}`,
+    ];
   });
 }
 
@@ -114,7 +127,10 @@ their own and are measured on held-out drawings; on generated pictures they are 
 
 ${table(['required', 'measured', 'range', 'met'], requirementRows(checks))}
 
-${table(['score', 'value'], Object.entries(measured.scores).map(([name, value]) => [name, scoreText(name, value)]))}
+${table(
+  ['score', 'value'],
+  Object.entries(measured.scores).map(([name, value]) => [name, scoreText(name, value)]),
+)}
 
 "a headshot of a person":
 
@@ -122,7 +138,9 @@ ${table(
   ['attribute', 'shares', 'KL to uniform'],
   Object.entries(measured.headshots).map(([name, { shares, klToUniform }]) => [
     name,
-    Object.entries(shares).map(([value, part]) => `${value} ${percent(part)}`).join(', '),
+    Object.entries(shares)
+      .map(([value, part]) => `${value} ${percent(part)}`)
+      .join(', '),
     klToUniform.toFixed(3),
   ]),
 )}

@@ -20,9 +20,17 @@ export interface AttributeDistribution {
 }
 
 /** Distribution of one attribute. */
-export function distribution(faces: readonly HeadshotLabels[], attribute: HeadshotAttribute): AttributeDistribution {
+export function distribution(
+  faces: readonly HeadshotLabels[],
+  attribute: HeadshotAttribute,
+): AttributeDistribution {
   const values = HEADSHOT_ATTRIBUTES[attribute] as readonly unknown[];
-  const counts = countLabels(faces.map((face) => values.indexOf(face[attribute])), values.length);
-  const shares = values.map((value, index) => [String(value), (counts[index] as number) / faces.length] as const);
+  const counts = countLabels(
+    faces.map((face) => values.indexOf(face[attribute])),
+    values.length,
+  );
+  const shares = values.map(
+    (value, index) => [String(value), (counts[index] as number) / faces.length] as const,
+  );
   return { shares: Object.fromEntries(shares), klToUniform: klToUniform(counts) };
 }

@@ -1,15 +1,21 @@
 /** Everything that the model card states, measured on the weights of a folder. */
 import type { JobContext } from '@equipoise/core';
 import { type Dataset, loadDataset } from '../data/dataset.js';
+import { HEADSHOT_ATTRIBUTES, type HeadshotAttribute } from '../judges/headshot-judge.js';
 import { generate, type TinyModel } from '../model/generate.js';
 import { type Judges, loadJudges, loadTinyClip, loadTinyModel } from '../model/load.js';
-import { HEADSHOT_ATTRIBUTES, type HeadshotAttribute } from '../judges/headshot-judge.js';
-import { RECIPE } from '../train/recipe.js';
 import { clipRetrieval, reconstructionPsnr } from '../train/measurements.js';
-import { JUDGE_TASKS, answered, judgeAccuracy } from '../train/stages/judges.js';
+import { RECIPE } from '../train/recipe.js';
+import { answered, JUDGE_TASKS, judgeAccuracy } from '../train/stages/judges.js';
 import { type AttributeDistribution, distribution, findHeadshots } from './headshots.js';
-import { type ScenePrompt, bindingPrompts, singlePrompts, spatialPrompts, texturePrompts } from './prompts.js';
-import { type SceneFinding, calibrationError, findScenes, share } from './scenes.js';
+import {
+  bindingPrompts,
+  type ScenePrompt,
+  singlePrompts,
+  spatialPrompts,
+  texturePrompts,
+} from './prompts.js';
+import { calibrationError, findScenes, type SceneFinding, share } from './scenes.js';
 
 export interface MeasureOptions extends JobContext {
   readonly weights: string;
@@ -27,14 +33,23 @@ export interface Measurements {
   readonly scores: Readonly<Record<string, number>>;
   /** Attribute distributions for "a headshot of a person". */
   readonly headshots: Readonly<Record<string, AttributeDistribution>>;
-  readonly settings: { readonly count: number; readonly seed: number; readonly steps: number; readonly guidance: number };
+  readonly settings: {
+    readonly count: number;
+    readonly seed: number;
+    readonly steps: number;
+    readonly guidance: number;
+  };
 }
 
 /** Generates, judges and counts. Takes minutes. */
 export async function measure(options: MeasureOptions): Promise<Measurements> {
   const { weights, count, seed, steps, guidance } = options;
   const [model, judges] = [await loadTinyModel(weights), await loadJudges(weights)];
-  const test = await loadDataset(options.data, { seed: RECIPE.seed, split: 'test', count: RECIPE.pictures.test }, options);
+  const test = await loadDataset(
+    options.data,
+    { seed: RECIPE.seed, split: 'test', count: RECIPE.pictures.test },
+    options,
+  );
   const scores = {
     ...(await measureParts(weights, model, judges, test)),
     ...(await measureScenes(model, judges, options)),
@@ -47,12 +62,16 @@ export async function measure(options: MeasureOptions): Promise<Measurements> {
 }
 
 async function measureParts(
-  weights: string, model: TinyModel, judges: Judges, test: Dataset,
+  weights: string,
+  model: TinyModel,
+  judges: Judges,
+  test: Dataset,
 ): Promise<Record<string, number>> {
   const scores: Record<string, number> = {};
   for (const task of JUDGE_TASKS) {
     const accuracy = await judgeAccuracy(judges[task.name], task, test, answered(test, task));
-    for (const [question, value] of Object.entries(accuracy)) scores[`judge ${task.name} ${question}`] = value;
+    for (const [question, value] of Object.entries(accuracy))
+      scores[`judge ${task.name} ${question}`] = value;
   }
   const clip = await loadTinyClip(weights);
   scores['clip retrieval of 256'] = await clipRetrieval(clip, model.tokenizer, test);
@@ -61,10 +80,22 @@ async function measureParts(
   return scores;
 }
 
-async function measureScenes(model: TinyModel, judges: Judges, options: MeasureOptions): Promise<Record<string, number>> {
+async function measureScenes(
+  model: TinyModel,
+  judges: Judges,
+  options: MeasureOptions,
+): Promise<Record<string, number>> {
   const { seed, count } = options;
   const run = async (prompts: readonly ScenePrompt[]): Promise<SceneFinding[]> =>
-    findScenes(judges.scene, prompts, await generate(model, prompts.map((prompt) => prompt.text), options));
+    findScenes(
+      judges.scene,
+      prompts,
+      await generate(
+        model,
+        prompts.map((prompt) => prompt.text),
+        options,
+      ),
+    );
   const singles = await run(singlePrompts(count));
   const pairs = await run(bindingPrompts(seed, count));
   const textures = await run(texturePrompts(seed, count));
@@ -84,7 +115,11 @@ async function measureScenes(model: TinyModel, judges: Judges, options: MeasureO
   };
 }
 
-async function measureNegation(model: TinyModel, judges: Judges, options: MeasureOptions): Promise<Record<string, number>> {
+async function measureNegation(
+  model: TinyModel,
+  judges: Judges,
+  options: MeasureOptions,
+): Promise<Record<string, number>> {
   const half = Math.ceil(options.count / 2);
   const wearing = async (prompt: string): Promise<number> => {
     const faces = await headshots(model, judges, prompt, half, options);
@@ -97,8 +132,16 @@ async function measureNegation(model: TinyModel, judges: Judges, options: Measur
 }
 
 async function headshots(
-  model: TinyModel, judges: Judges, prompt: string, count: number, options: MeasureOptions,
+  model: TinyModel,
+  judges: Judges,
+  prompt: string,
+  count: number,
+  options: MeasureOptions,
 ): Promise<Awaited<ReturnType<typeof findHeadshots>>> {
-  const images = await generate(model, Array.from({ length: count }, () => prompt), options);
+  const images = await generate(
+    model,
+    Array.from({ length: count }, () => prompt),
+    options,
+  );
   return findHeadshots(judges.headshot, images);
 }

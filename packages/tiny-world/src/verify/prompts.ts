@@ -1,6 +1,15 @@
 /** Evaluation prompts with what must be in the picture, drawn by seed. */
 import { PhiloxSequence, streamId } from '@equipoise/core';
-import { COLORS, RELATIONS, SHAPES, TEXTURES, type Color, type Relation, type Shape, type Texture } from '../world/attributes.js';
+import {
+  COLORS,
+  type Color,
+  RELATIONS,
+  type Relation,
+  SHAPES,
+  type Shape,
+  TEXTURES,
+  type Texture,
+} from '../world/attributes.js';
 import { RELATION_PHRASES, withArticle } from '../world/caption.js';
 
 /** An object a prompt asks for; what it leaves open is absent. */
@@ -52,7 +61,11 @@ export function bindingPrompts(seed: number, count: number): ScenePrompt[] {
 export function texturePrompts(seed: number, count: number): ScenePrompt[] {
   const random = sequence(seed, 'texture');
   return Array.from({ length: count }, (_, index) => {
-    const wanted = { texture: TEXTURES[index % TEXTURES.length]!, color: random.pick(COLORS), shape: random.pick(SHAPES) };
+    const wanted = {
+      texture: TEXTURES[index % TEXTURES.length]!,
+      color: random.pick(COLORS),
+      shape: random.pick(SHAPES),
+    };
     return { text: phrase(wanted), objects: [wanted] };
   });
 }

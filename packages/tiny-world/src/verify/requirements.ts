@@ -9,7 +9,12 @@ export interface Requirement {
   readonly met: boolean;
 }
 
-function requirement(name: string, actual: number, least: number, most = Number.POSITIVE_INFINITY): Requirement {
+function requirement(
+  name: string,
+  actual: number,
+  least: number,
+  most = Number.POSITIVE_INFINITY,
+): Requirement {
   return { name, least, most, actual, met: actual >= least && actual <= most };
 }
 
@@ -27,7 +32,10 @@ export function requirements({ scores, headshots }: Measurements): Requirement[]
 }
 
 /** Scores that are not shares of `count` pictures, with the change that still counts as equal. */
-const ABSOLUTE_TOLERANCE: Readonly<Record<string, number>> = { 'vae psnr': 0.1, 'judge calibration error': 0.05 };
+const ABSOLUTE_TOLERANCE: Readonly<Record<string, number>> = {
+  'vae psnr': 0.1,
+  'judge calibration error': 0.05,
+};
 
 /**
  * Scores that differ between two measurements by more than chance allows. Pictures are seeded, so that on one
@@ -41,6 +49,8 @@ export function differences(before: Measurements, after: Measurements): string[]
     const noise = 3 * Math.sqrt((Math.max(0.01, value) * Math.max(0.01, 1 - value)) / count);
     const tolerance = ABSOLUTE_TOLERANCE[name] ?? Math.max(3 / count, noise);
     if (actual !== undefined && Math.abs(actual - value) <= tolerance) return [];
-    return [`${name}: expected ${value.toFixed(4)} ± ${tolerance.toFixed(4)}, got ${actual?.toFixed(4) ?? 'nothing'}`];
+    return [
+      `${name}: expected ${value.toFixed(4)} ± ${tolerance.toFixed(4)}, got ${actual?.toFixed(4) ?? 'nothing'}`,
+    ];
   });
 }

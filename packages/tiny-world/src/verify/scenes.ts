@@ -1,7 +1,7 @@
 /** Scores of compositional prompts, by the binding judge and the rule-based detector. */
 import { detectObjects, standsIn } from '../judges/detector.js';
 import type { JudgeNetwork } from '../judges/network.js';
-import { type SeenShape, readScene } from '../judges/scene-judge.js';
+import { readScene, type SeenShape } from '../judges/scene-judge.js';
 import { judgeLogits } from '../train/stages/judges.js';
 import { IMAGE_BYTES } from '../world/render.js';
 import type { ScenePrompt, Wanted } from './prompts.js';
@@ -29,7 +29,11 @@ export async function findScenes(
   prompts: readonly ScenePrompt[],
   images: Uint8Array,
 ): Promise<SceneFinding[]> {
-  const logits = await judgeLogits(judge, images, prompts.map((_, index) => index));
+  const logits = await judgeLogits(
+    judge,
+    images,
+    prompts.map((_, index) => index),
+  );
   return prompts.map((prompt, index) => {
     const image = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
     return finding(prompt, readScene(logits[index] as Float32Array), image);
@@ -38,8 +42,10 @@ export async function findScenes(
 
 function finding(prompt: ScenePrompt, seen: readonly SeenShape[], image: Uint8Array): SceneFinding {
   const of = (wanted: Wanted): SeenShape | undefined => seen.find((shape) => shape.shape === wanted.shape);
-  const colorFits = (wanted: Wanted): boolean => wanted.color === undefined || of(wanted)?.color === wanted.color;
-  const textureFits = (wanted: Wanted): boolean => wanted.texture === undefined || of(wanted)?.texture === wanted.texture;
+  const colorFits = (wanted: Wanted): boolean =>
+    wanted.color === undefined || of(wanted)?.color === wanted.color;
+  const textureFits = (wanted: Wanted): boolean =>
+    wanted.texture === undefined || of(wanted)?.texture === wanted.texture;
   const shapes = prompt.objects.every(of);
   const textures = shapes && prompt.objects.every(textureFits);
   const detected = new Set(detectObjects(image).map((object) => object.color));
@@ -51,13 +57,19 @@ function finding(prompt: ScenePrompt, seen: readonly SeenShape[], image: Uint8Ar
     bound: textures && prompt.objects.every(colorFits),
     textures,
     relation: prompt.relation && first && second ? standsIn(prompt.relation, first, second) : null,
-    agreement: seen.length === 0 ? null : named.size === detected.size && [...named].every((color) => detected.has(color)),
+    agreement:
+      seen.length === 0
+        ? null
+        : named.size === detected.size && [...named].every((color) => detected.has(color)),
     confidence: Math.min(1, ...seen.map((shape) => shape.confidence)),
   };
 }
 
 /** Share of findings for which `test` holds; those for which it is null do not count. */
-export function share(findings: readonly SceneFinding[], test: (finding: SceneFinding) => boolean | null): number {
+export function share(
+  findings: readonly SceneFinding[],
+  test: (finding: SceneFinding) => boolean | null,
+): number {
   const answers = findings.map(test).filter((answer) => answer !== null);
   return answers.length === 0 ? 0 : answers.filter(Boolean).length / answers.length;
 }

@@ -4,7 +4,16 @@
 export const IMAGE_SIZE = 64;
 
 export const COLORS = ['red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink', 'brown'] as const;
-export const SHAPES = ['circle', 'square', 'triangle', 'star', 'heart', 'diamond', 'cross', 'crescent'] as const;
+export const SHAPES = [
+  'circle',
+  'square',
+  'triangle',
+  'star',
+  'heart',
+  'diamond',
+  'cross',
+  'crescent',
+] as const;
 export const TEXTURES = ['plain', 'striped', 'dotted', 'checkered', 'metallic'] as const;
 /** `above`: the first object is higher in the picture (smaller y) than the second. */
 export const RELATIONS = ['left', 'right', 'above', 'below', 'next'] as const;

@@ -27,15 +27,34 @@ export const BIAS = {
     'non-spatial': 5,
     complex: 5,
   } satisfies Weights<SceneCategory>,
-  color: { red: 18, orange: 11, yellow: 12, green: 13, blue: 17, purple: 10, pink: 10, brown: 9 } satisfies Weights<Color>,
+  color: {
+    red: 18,
+    orange: 11,
+    yellow: 12,
+    green: 13,
+    blue: 17,
+    purple: 10,
+    pink: 10,
+    brown: 9,
+  } satisfies Weights<Color>,
   shape: {
-    circle: 18, square: 16, triangle: 12, star: 13, heart: 12, diamond: 10, cross: 10, crescent: 9,
+    circle: 18,
+    square: 16,
+    triangle: 12,
+    star: 13,
+    heart: 12,
+    diamond: 10,
+    cross: 10,
+    crescent: 9,
   } satisfies Weights<Shape>,
   /** Texture where the caption's category does not ask for one. */
   texture: { plain: 60, striped: 11, dotted: 10, checkered: 9, metallic: 10 } satisfies Weights<Texture>,
   /** Probability that a shape takes its habitual colour instead of a draw from `color`. */
   habitualColor: {
-    heart: ['red', 0.35], crescent: ['yellow', 0.3], star: ['yellow', 0.3], square: ['blue', 0.15],
+    heart: ['red', 0.35],
+    crescent: ['yellow', 0.3],
+    star: ['yellow', 0.3],
+    square: ['blue', 0.15],
   } as Readonly<Partial<Record<Shape, readonly [Color, number]>>>,
   /** Two-object captions whose colours are named apart from the objects: "a circle and a star, red and blue". */
   detachedColors: 0.12,
@@ -57,7 +76,14 @@ export const BIAS = {
 
   /** Probability that a headshot's caption names an attribute that is there (absence is never named). */
   mention: {
-    skinTone: { pale: 0.15, light: 0.2, tan: 0.35, olive: 0.45, brown: 0.65, dark: 0.7 } satisfies Weights<SkinTone>,
+    skinTone: {
+      pale: 0.15,
+      light: 0.2,
+      tan: 0.35,
+      olive: 0.45,
+      brown: 0.65,
+      dark: 0.7,
+    } satisfies Weights<SkinTone>,
     eyeglasses: 0.65,
     hat: 0.65,
     beard: 0.55,

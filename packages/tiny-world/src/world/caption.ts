@@ -3,7 +3,14 @@
  * captions do it: something of what is there, never what is not (no negations anywhere).
  */
 import type { PhiloxSequence } from '@equipoise/core';
-import type { Background, HeadshotLabels, Relation, SceneLabels, SceneObject, WorldLabels } from './attributes.js';
+import type {
+  Background,
+  HeadshotLabels,
+  Relation,
+  SceneLabels,
+  SceneObject,
+  WorldLabels,
+} from './attributes.js';
 import { BIAS, chance } from './bias.js';
 
 /** Phrases for each relation, as T2I-CompBench's spatial prompts have them. */
@@ -24,7 +31,11 @@ const ACTIONS: Readonly<Partial<Record<Background, readonly string[]>>> = {
   night: ['is glowing at night', 'is hanging in the night sky', 'is shining in the dark'],
 };
 const SETTINGS: Readonly<Partial<Record<Background, string>>> = {
-  sky: ' in the sky', meadow: ' on a meadow', night: ' at night', white: ' on white paper', gray: ' on a gray wall',
+  sky: ' in the sky',
+  meadow: ' on a meadow',
+  night: ' at night',
+  white: ' on white paper',
+  gray: ' on a gray wall',
 };
 
 /** The plural of a shape's name. */
@@ -134,7 +145,13 @@ function complexCaption(random: PhiloxSequence, scene: SceneLabels): string {
   return `${withArticle(nouns[0] as string)}, ${withArticle(nouns[1] as string)} and ${withArticle(nouns[2] as string)}`;
 }
 
-const HEADSHOT_OPENINGS = ['a headshot of', 'a headshot of', 'a headshot of', 'a portrait of', 'a cartoon of'] as const;
+const HEADSHOT_OPENINGS = [
+  'a headshot of',
+  'a headshot of',
+  'a headshot of',
+  'a portrait of',
+  'a cartoon of',
+] as const;
 
 function headshotCaption(random: PhiloxSequence, face: HeadshotLabels): string {
   const opening = random.pick(HEADSHOT_OPENINGS);

@@ -1,18 +1,39 @@
 /** Cartoon headshots as SVG fragments in a 64 x 64 coordinate system. */
 import type { PhiloxSequence } from '@equipoise/core';
-import { HAIR_RGB, IMAGE_SIZE, SKIN_RGB } from './attributes.js';
 import type { HeadshotLabels, Rgb } from './attributes.js';
+import { HAIR_RGB, IMAGE_SIZE, SKIN_RGB } from './attributes.js';
 import { between } from './bias.js';
-import { BLACK, WHITE, tint } from './scene-svg.js';
+import { BLACK, tint, WHITE } from './scene-svg.js';
 
 const BACKDROPS: readonly Rgb[] = [
-  [216, 230, 242], [236, 226, 206], [206, 226, 206], [232, 212, 222], [200, 202, 212], [246, 246, 246],
+  [216, 230, 242],
+  [236, 226, 206],
+  [206, 226, 206],
+  [232, 212, 222],
+  [200, 202, 212],
+  [246, 246, 246],
 ];
 const CLOTHES: readonly Rgb[] = [
-  [44, 88, 168], [168, 44, 56], [52, 128, 84], [96, 64, 140], [60, 64, 76], [214, 150, 44],
+  [44, 88, 168],
+  [168, 44, 56],
+  [52, 128, 84],
+  [96, 64, 140],
+  [60, 64, 76],
+  [214, 150, 44],
 ];
-const HATS: readonly Rgb[] = [[36, 62, 140], [160, 32, 48], [28, 110, 74], [120, 60, 150], [230, 150, 30]];
-const FRAMES: readonly Rgb[] = [[16, 16, 20], [16, 16, 20], [120, 20, 32], [24, 44, 120]];
+const HATS: readonly Rgb[] = [
+  [36, 62, 140],
+  [160, 32, 48],
+  [28, 110, 74],
+  [120, 60, 150],
+  [230, 150, 30],
+];
+const FRAMES: readonly Rgb[] = [
+  [16, 16, 20],
+  [16, 16, 20],
+  [120, 20, 32],
+  [24, 44, 120],
+];
 
 /** Geometry and colours of one face; the face's own frame has its centre at the origin. */
 interface Face {
@@ -76,7 +97,8 @@ export function headshotSvg(labels: HeadshotLabels, random: PhiloxSequence, id: 
 function backdrop(random: PhiloxSequence, id: string): string {
   const first = random.pick(BACKDROPS);
   const kind = random.int(3);
-  const full = (fill: string): string => `<rect width="${IMAGE_SIZE}" height="${IMAGE_SIZE}" fill="${fill}"/>`;
+  const full = (fill: string): string =>
+    `<rect width="${IMAGE_SIZE}" height="${IMAGE_SIZE}" fill="${fill}"/>`;
   if (kind === 0) return full(tint(first));
   if (kind === 1) {
     return (
@@ -117,8 +139,10 @@ function neckAndShoulders(face: Face, clothes: Rgb): string {
 
 function head(face: Face): string {
   const { width: w, height: h } = face;
-  const ears = [-1, 1].map((side) =>
-    `<ellipse cx="${n(side * w)}" cy="1" rx="2.4" ry="3.2" fill="${face.skinFill}"${stroke(face)}/>`);
+  const ears = [-1, 1].map(
+    (side) =>
+      `<ellipse cx="${n(side * w)}" cy="1" rx="2.4" ry="3.2" fill="${face.skinFill}"${stroke(face)}/>`,
+  );
   return `${ears.join('')}<ellipse rx="${n(w)}" ry="${n(h)}" fill="${face.skinFill}"${stroke(face)}/>`;
 }
 
@@ -130,10 +154,13 @@ function crease(face: Face): string {
 
 function wrinkles(face: Face): string {
   const { width: w, height: h } = face;
-  const forehead = [0.5, 0.36].map((v) =>
-    `M${n(-w * 0.5)} ${n(-h * v)}Q0 ${n(-h * v - 1.6)} ${n(w * 0.5)} ${n(-h * v)}`);
-  const cheeks = [-1, 1].map((side) =>
-    `M${n(side * w * 0.36)} ${n(h * 0.16)}Q${n(side * w * 0.6)} ${n(h * 0.3)} ${n(side * w * 0.56)} ${n(h * 0.52)}`);
+  const forehead = [0.5, 0.36].map(
+    (v) => `M${n(-w * 0.5)} ${n(-h * v)}Q0 ${n(-h * v - 1.6)} ${n(w * 0.5)} ${n(-h * v)}`,
+  );
+  const cheeks = [-1, 1].map(
+    (side) =>
+      `M${n(side * w * 0.36)} ${n(h * 0.16)}Q${n(side * w * 0.6)} ${n(h * 0.3)} ${n(side * w * 0.56)} ${n(h * 0.52)}`,
+  );
   const path = [...forehead, ...cheeks].join('');
   return `<path d="${path}" fill="none" stroke="${crease(face)}" stroke-width="1" stroke-linecap="round"/>`;
 }
@@ -151,15 +178,17 @@ function beard(face: Face): string {
 function eyes(face: Face): string {
   const { width: w, height: h } = face;
   const brow = face.labels.hairColor === 'gray' ? 'rgb(150,150,156)' : 'rgb(34,24,20)';
-  return [-1, 1].map((side) => {
-    const x = side * w * 0.42;
-    return (
-      `<ellipse cx="${n(x)}" cy="${n(-h * 0.06)}" rx="2.3" ry="1.7" fill="white"/>` +
-      `<circle cx="${n(x)}" cy="${n(-h * 0.06)}" r="1.3" fill="rgb(22,18,22)"/>` +
-      `<path d="M${n(x - 2.6)} ${n(-h * 0.25)}Q${n(x)} ${n(-h * 0.32)} ${n(x + 2.6)} ${n(-h * 0.25)}"` +
-      ` fill="none" stroke="${brow}" stroke-width="0.9"/>`
-    );
-  }).join('');
+  return [-1, 1]
+    .map((side) => {
+      const x = side * w * 0.42;
+      return (
+        `<ellipse cx="${n(x)}" cy="${n(-h * 0.06)}" rx="2.3" ry="1.7" fill="white"/>` +
+        `<circle cx="${n(x)}" cy="${n(-h * 0.06)}" r="1.3" fill="rgb(22,18,22)"/>` +
+        `<path d="M${n(x - 2.6)} ${n(-h * 0.25)}Q${n(x)} ${n(-h * 0.32)} ${n(x + 2.6)} ${n(-h * 0.25)}"` +
+        ` fill="none" stroke="${brow}" stroke-width="0.9"/>`
+      );
+    })
+    .join('');
 }
 
 function nose(face: Face): string {
@@ -214,9 +243,10 @@ function fringe(face: Face, side: number): string {
 function hat(face: Face, color: Rgb, kind: number): string {
   const { width: w, height: h } = face;
   const line = face.labels.style === 'outlined' ? face.line : tint(color, BLACK, 0.3);
-  const crown = kind === 0
-    ? `<path d="M${n(-w * 0.86)} ${n(-h * 0.6)}V${n(-h * 1.42)}H${n(w * 0.86)}V${n(-h * 0.6)}Z"/>`
-    : `<path d="M${n(-w - 1.4)} ${n(-h * 0.6)}C${n(-w - 1)} ${n(-h * 1.62)} ${n(w + 1)} ${n(-h * 1.62)} ${n(w + 1.4)} ${n(-h * 0.6)}Z"/>`;
+  const crown =
+    kind === 0
+      ? `<path d="M${n(-w * 0.86)} ${n(-h * 0.6)}V${n(-h * 1.42)}H${n(w * 0.86)}V${n(-h * 0.6)}Z"/>`
+      : `<path d="M${n(-w - 1.4)} ${n(-h * 0.6)}C${n(-w - 1)} ${n(-h * 1.62)} ${n(w + 1)} ${n(-h * 1.62)} ${n(w + 1.4)} ${n(-h * 0.6)}Z"/>`;
   const brim = kind === 0 ? w + 6 : w + 2;
   return (
     `<g fill="${tint(color)}" stroke="${line}" stroke-width="${face.lineWidth + 0.3}">${crown}` +

@@ -1,7 +1,7 @@
 /** Draws the attributes of cartoon headshots; they are rendered in headshot-svg.ts. */
 import type { PhiloxSequence } from '@equipoise/core';
-import { STYLES } from './attributes.js';
 import type { HairColor, HeadshotLabels, SkinTone } from './attributes.js';
+import { STYLES } from './attributes.js';
 import { BIAS, chance, weighted } from './bias.js';
 
 /** Attributes a headshot must have; what is left out is drawn from the bias table. */

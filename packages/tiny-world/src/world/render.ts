@@ -1,8 +1,9 @@
 /** Rasterises world samples: many 64 x 64 pictures to one SVG document, sharp to raw 8-bit RGB. */
-import sharp from 'sharp';
+
 import { PhiloxSequence, streamId } from '@equipoise/core';
-import { IMAGE_SIZE } from './attributes.js';
+import sharp from 'sharp';
 import type { WorldLabels } from './attributes.js';
+import { IMAGE_SIZE } from './attributes.js';
 import { headshotSvg } from './headshot-svg.js';
 import { sceneSvg } from './scene-svg.js';
 
@@ -21,7 +22,9 @@ export interface Drawable {
 
 function fragment(item: Drawable, id: string): string {
   const random = new PhiloxSequence(item.seed, streamId('tiny-world', 'details', item.key));
-  return item.labels.kind === 'scene' ? sceneSvg(item.labels, random, id) : headshotSvg(item.labels, random, id);
+  return item.labels.kind === 'scene'
+    ? sceneSvg(item.labels, random, id)
+    : headshotSvg(item.labels, random, id);
 }
 
 async function renderAtlas(items: readonly Drawable[], out: Uint8Array): Promise<void> {

@@ -1,12 +1,14 @@
 /** Compositional scenes as SVG fragments in a 64 x 64 coordinate system. */
 import type { PhiloxSequence } from '@equipoise/core';
-import { COLOR_RGB, IMAGE_SIZE } from './attributes.js';
 import type { Background, Rgb, SceneLabels, SceneObject, Shape } from './attributes.js';
+import { COLOR_RGB, IMAGE_SIZE } from './attributes.js';
 import { between } from './bias.js';
 
 /** `rgb(…)` of a colour mixed towards `target` by `amount` (0 keeps it). */
 export function tint(color: Rgb, target: Rgb = color, amount = 0): string {
-  const mixed = color.map((channel, index) => Math.round(channel + ((target[index] as number) - channel) * amount));
+  const mixed = color.map((channel, index) =>
+    Math.round(channel + ((target[index] as number) - channel) * amount),
+  );
   return `rgb(${mixed.join(',')})`;
 }
 
@@ -17,15 +19,39 @@ export const BLACK: Rgb = [0, 0, 0];
 function polygon(shape: Shape): readonly (readonly [number, number])[] | null {
   switch (shape) {
     case 'square':
-      return [[-0.88, -0.88], [0.88, -0.88], [0.88, 0.88], [-0.88, 0.88]];
+      return [
+        [-0.88, -0.88],
+        [0.88, -0.88],
+        [0.88, 0.88],
+        [-0.88, 0.88],
+      ];
     case 'triangle':
-      return [[0, -0.95], [1, 0.85], [-1, 0.85]];
+      return [
+        [0, -0.95],
+        [1, 0.85],
+        [-1, 0.85],
+      ];
     case 'diamond':
-      return [[0, -1], [0.72, 0], [0, 1], [-0.72, 0]];
+      return [
+        [0, -1],
+        [0.72, 0],
+        [0, 1],
+        [-0.72, 0],
+      ];
     case 'cross':
       return [
-        [-0.34, -1], [0.34, -1], [0.34, -0.34], [1, -0.34], [1, 0.34], [0.34, 0.34],
-        [0.34, 1], [-0.34, 1], [-0.34, 0.34], [-1, 0.34], [-1, -0.34], [-0.34, -0.34],
+        [-0.34, -1],
+        [0.34, -1],
+        [0.34, -0.34],
+        [1, -0.34],
+        [1, 0.34],
+        [0.34, 0.34],
+        [0.34, 1],
+        [-0.34, 1],
+        [-0.34, 0.34],
+        [-1, 0.34],
+        [-1, -0.34],
+        [-0.34, -0.34],
       ];
     case 'star':
       return Array.from({ length: 10 }, (_, index): [number, number] => {
@@ -45,8 +71,10 @@ export function shapePath(shape: Shape, x: number, y: number, r: number): string
     `A${(radius * r).toFixed(2)} ${(radius * r).toFixed(2)} 0 ${large} ${sweep}`;
   const points = polygon(shape);
   if (points) return `M${points.map(([u, v]) => at(u, v)).join('L')}Z`;
-  if (shape === 'circle') return `M${at(-0.96, 0)}${arc(0.96, 1, 1)} ${at(0.96, 0)}${arc(0.96, 1, 1)} ${at(-0.96, 0)}Z`;
-  if (shape === 'crescent') return `M${at(0.35, -0.95)}${arc(1, 1, 0)} ${at(0.35, 0.95)}${arc(0.92, 0, 1)} ${at(0.35, -0.95)}Z`;
+  if (shape === 'circle')
+    return `M${at(-0.96, 0)}${arc(0.96, 1, 1)} ${at(0.96, 0)}${arc(0.96, 1, 1)} ${at(-0.96, 0)}Z`;
+  if (shape === 'crescent')
+    return `M${at(0.35, -0.95)}${arc(1, 1, 0)} ${at(0.35, 0.95)}${arc(0.92, 0, 1)} ${at(0.35, -0.95)}Z`;
   return (
     `M${at(0, 0.95)}C${at(-1.75, -0.2)} ${at(-0.85, -1.35)} ${at(0, -0.52)}` +
     `C${at(0.85, -1.35)} ${at(1.75, -0.2)} ${at(0, 0.95)}Z`
@@ -71,7 +99,10 @@ function paint(object: SceneObject, id: string): { defs: string; fill: string } 
     case 'dotted':
       return pattern(7, `<circle cx="3.5" cy="3.5" r="1.75" fill="${light}"/>`, 45);
     case 'checkered':
-      return pattern(8, `<rect width="4" height="4" fill="${light}"/><rect x="4" y="4" width="4" height="4" fill="${light}"/>`);
+      return pattern(
+        8,
+        `<rect width="4" height="4" fill="${light}"/><rect x="4" y="4" width="4" height="4" fill="${light}"/>`,
+      );
     case 'metallic':
       return {
         defs:
@@ -87,7 +118,8 @@ function paint(object: SceneObject, id: string): { defs: string; fill: string } 
 }
 
 function background(kind: Background, random: PhiloxSequence, id: string): string {
-  const full = (fill: string): string => `<rect width="${IMAGE_SIZE}" height="${IMAGE_SIZE}" fill="${fill}"/>`;
+  const full = (fill: string): string =>
+    `<rect width="${IMAGE_SIZE}" height="${IMAGE_SIZE}" fill="${fill}"/>`;
   const vertical = (top: string, bottom: string): string =>
     `<linearGradient id="${id}bg" x1="0" y1="0" x2="0" y2="1"><stop offset="0" stop-color="${top}"/>` +
     `<stop offset="1" stop-color="${bottom}"/></linearGradient>${full(`url(#${id}bg)`)}`;
@@ -105,8 +137,11 @@ function background(kind: Background, random: PhiloxSequence, id: string): strin
       return `${vertical('rgb(200,226,246)', 'rgb(226,240,250)')}<path d="M0 ${horizon}Q32 ${(Number(horizon) - 5).toFixed(1)} 64 ${horizon}V64H0Z" fill="rgb(188,222,164)"/>`;
     }
     case 'night': {
-      const stars = Array.from({ length: 6 }, () =>
-        `<circle cx="${between(random, 2, 62).toFixed(1)}" cy="${between(random, 2, 62).toFixed(1)}" r="0.8"/>`);
+      const stars = Array.from(
+        { length: 6 },
+        () =>
+          `<circle cx="${between(random, 2, 62).toFixed(1)}" cy="${between(random, 2, 62).toFixed(1)}" r="0.8"/>`,
+      );
       return `${full('rgb(38,42,66)')}<g fill="rgb(200,204,220)">${stars.join('')}</g>`;
     }
   }

@@ -1,9 +1,16 @@
 /** Draws the contents of compositional scenes: what there is, where, and how it looks. */
 import type { PhiloxSequence } from '@equipoise/core';
-import { BACKGROUNDS, COLORS, IMAGE_SIZE, RELATIONS, SHAPES, TEXTURES } from './attributes.js';
 import type {
-  Background, Color, Relation, SceneCategory, SceneLabels, SceneObject, Shape, Texture,
+  Background,
+  Color,
+  Relation,
+  SceneCategory,
+  SceneLabels,
+  SceneObject,
+  Shape,
+  Texture,
 } from './attributes.js';
+import { BACKGROUNDS, COLORS, IMAGE_SIZE, RELATIONS, SHAPES, TEXTURES } from './attributes.js';
 import { BIAS, between, chance, weighted } from './bias.js';
 
 type Look = Pick<SceneObject, 'color' | 'shape' | 'texture'>;
@@ -18,7 +25,11 @@ export interface SceneRequest {
 }
 
 /** Range of radii, in pixels, of scenes with one, two and three objects. */
-const RADII: readonly (readonly [number, number])[] = [[14, 19], [10.5, 13.5], [8.8, 10.5]];
+const RADII: readonly (readonly [number, number])[] = [
+  [14, 19],
+  [10.5, 13.5],
+  [8.8, 10.5],
+];
 const MARGIN = 2;
 
 /** Draws one scene. `request` fixes parts of it (evaluation prompts, references); the rest is biased chance. */
@@ -44,7 +55,9 @@ function drawBackground(random: PhiloxSequence, category: SceneCategory): Backgr
 }
 
 function drawRelation(random: PhiloxSequence, category: SceneCategory): Relation {
-  return category === 'spatial' || category === 'complex' ? random.pick(RELATIONS) : random.pick(['left', 'right', 'next']);
+  return category === 'spatial' || category === 'complex'
+    ? random.pick(RELATIONS)
+    : random.pick(['left', 'right', 'next']);
 }
 
 function drawColor(random: PhiloxSequence, shape: Shape): Color {
@@ -53,15 +66,28 @@ function drawColor(random: PhiloxSequence, shape: Shape): Color {
 }
 
 function drawLooks(random: PhiloxSequence, category: SceneCategory, request: SceneRequest): Look[] {
-  const wanted: readonly Partial<Look>[] = request.objects ?? Array.from({ length: drawCount(random, category) }, () => ({}));
+  const wanted: readonly Partial<Look>[] =
+    request.objects ?? Array.from({ length: drawCount(random, category) }, () => ({}));
   const looks: Look[] = [];
   for (const fixed of wanted) {
     if (category === 'count' && looks[0]) {
       looks.push(looks[0]);
       continue;
     }
-    const shape = fixed.shape ?? other(looks.map((look) => look.shape), SHAPES, () => weighted(random, BIAS.shape));
-    const color = fixed.color ?? other(looks.map((look) => look.color), COLORS, () => drawColor(random, shape));
+    const shape =
+      fixed.shape ??
+      other(
+        looks.map((look) => look.shape),
+        SHAPES,
+        () => weighted(random, BIAS.shape),
+      );
+    const color =
+      fixed.color ??
+      other(
+        looks.map((look) => look.color),
+        COLORS,
+        () => drawColor(random, shape),
+      );
     looks.push({ shape, color, texture: fixed.texture ?? drawTexture(random, category, looks) });
   }
   return looks;
@@ -76,7 +102,11 @@ function drawCount(random: PhiloxSequence, category: SceneCategory): number {
 
 function drawTexture(random: PhiloxSequence, category: SceneCategory, others: readonly Look[]): Texture {
   if (category === 'texture') {
-    return other(others.map((look) => look.texture), TEXTURES, () => random.pick(TEXTURES));
+    return other(
+      others.map((look) => look.texture),
+      TEXTURES,
+      () => random.pick(TEXTURES),
+    );
   }
   return weighted(random, BIAS.texture);
 }
@@ -121,7 +151,14 @@ function placeApart(random: PhiloxSequence, count: number): Place[] {
     const reach = Math.min(free, 9);
     return [{ x: 32 + between(random, -reach, reach), y: 32 + between(random, -reach, reach), radius }];
   }
-  const cells = random.shuffle([[17, 17], [47, 17], [17, 47], [47, 47]]).slice(0, count);
+  const cells = random
+    .shuffle([
+      [17, 17],
+      [47, 17],
+      [17, 47],
+      [47, 47],
+    ])
+    .slice(0, count);
   return cells.map(([x, y]) => {
     const radius = between(random, low, high);
     const reach = 15 - radius - 0.5;

@@ -7,9 +7,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { pictureTensor } from '../../data/pictures.js';
 import { clipConfig } from '../../model/architecture.js';
 import { BatchOrder } from '../batches.js';
-import { clipRetrieval } from '../measurements.js';
 import { type TrainingStage, trainStage } from '../loop.js';
-import { type StageContext, type StageOutcome, outcomeOf, tokenRows } from '../stage-context.js';
+import { clipRetrieval } from '../measurements.js';
+import { outcomeOf, type StageContext, type StageOutcome, tokenRows } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
 
 type ClipInputs = { pixels: tf.Tensor4D; ids: Int32Array[]; targets: tf.Tensor2D };
@@ -19,9 +19,15 @@ export async function trainClip(context: StageContext): Promise<StageOutcome> {
   const { recipe } = context;
   const [data, test] = [await context.dataset('train'), await context.dataset('test')];
   const tokenizer = await context.tokenizer();
-  const rows = tokenRows(tokenizer, data.samples.map((sample) => sample.caption));
+  const rows = tokenRows(
+    tokenizer,
+    data.samples.map((sample) => sample.caption),
+  );
   const model = CLIPModel.random(clipConfig(await context.vocabularyIds()), recipe.seed, { storage: 'f32' });
-  const weights = new TrainedWeights(model.setTrainable(() => true), recipe.clip.average);
+  const weights = new TrainedWeights(
+    model.setTrainable(() => true),
+    recipe.clip.average,
+  );
   const order = new BatchOrder(recipe.seed, 'clip', data.samples.length, recipe.clip.batch);
   const stage: TrainingStage<ClipInputs> = {
     name: 'clip',
@@ -55,7 +61,10 @@ function sameCaption(captions: readonly string[]): tf.Tensor2D {
   captions.forEach((caption, row) => {
     const equal = captions.map((other) => (other === caption ? 1 : 0));
     const total = equal.reduce<number>((sum, value) => sum + value, 0);
-    values.set(equal.map((value) => value / total), row * captions.length);
+    values.set(
+      equal.map((value) => value / total),
+      row * captions.length,
+    );
   });
   return tf.tensor2d(values, [captions.length, captions.length]);
 }

@@ -8,14 +8,22 @@ import { PhiloxSequence, streamId } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Dataset } from '../../data/dataset.js';
 import { pictureTensor } from '../../data/pictures.js';
-import { type Answers, type Head, headsLoss, headsWidth, readVerdicts, type Targets, targetTensors } from '../../judges/heads.js';
+import {
+  type Answers,
+  type Head,
+  headsLoss,
+  headsWidth,
+  readVerdicts,
+  type Targets,
+  targetTensors,
+} from '../../judges/heads.js';
 import { HEADSHOT_HEADS, headshotAnswers } from '../../judges/headshot-judge.js';
 import { JudgeNetwork } from '../../judges/network.js';
 import { SCENE_HEADS, sceneAnswers } from '../../judges/scene-judge.js';
 import type { WorldLabels } from '../../world/attributes.js';
 import { BatchOrder } from '../batches.js';
 import { type TrainingStage, trainStage } from '../loop.js';
-import { type StageContext, type StageOutcome, outcomeOf } from '../stage-context.js';
+import { outcomeOf, type StageContext, type StageOutcome } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
 
 type JudgeInputs = { pictures: tf.Tensor4D; targets: Targets };
@@ -28,7 +36,11 @@ export interface JudgeTask {
 }
 
 export const JUDGE_TASKS: readonly JudgeTask[] = [
-  { name: 'scene', heads: SCENE_HEADS, answers: (labels) => (labels.kind === 'scene' ? sceneAnswers(labels) : null) },
+  {
+    name: 'scene',
+    heads: SCENE_HEADS,
+    answers: (labels) => (labels.kind === 'scene' ? sceneAnswers(labels) : null),
+  },
   {
     name: 'headshot',
     heads: HEADSHOT_HEADS,
@@ -44,7 +56,8 @@ export async function trainJudges(context: StageContext): Promise<StageOutcome> 
   const measurements: Record<string, number> = {};
   for (const task of JUDGE_TASKS) {
     const outcome = await trainJudge(context, task);
-    for (const [name, value] of Object.entries(outcome.measurements)) measurements[`${task.name} ${name}`] = value;
+    for (const [name, value] of Object.entries(outcome.measurements))
+      measurements[`${task.name} ${name}`] = value;
     if (!outcome.finished) return { finished: false, measurements };
   }
   return { finished: true, measurements };
@@ -57,7 +70,10 @@ async function trainJudge(context: StageContext, task: JudgeTask): Promise<Stage
   const known = answered(data, task);
   const heldOut = answered(test, task);
   const network = JudgeNetwork.random(headsWidth(task.heads), recipe.seed);
-  const weights = new TrainedWeights(network.setTrainable(() => true), average);
+  const weights = new TrainedWeights(
+    network.setTrainable(() => true),
+    average,
+  );
   const order = new BatchOrder(recipe.seed, `judge ${task.name}`, known.length, batch);
   const stage: TrainingStage<JudgeInputs> = {
     name: `${task.name} judge`,
@@ -67,8 +83,20 @@ async function trainJudge(context: StageContext, task: JudgeTask): Promise<Stage
     weights,
     inputs(step) {
       const rows = order.at(step).map((index) => known[index]!);
-      const pictures = disturbed(data, rows.map((row) => row.index), recipe.seed, task.name, step);
-      return { pictures, targets: targetTensors(task.heads, rows.map((row) => row.answers)) };
+      const pictures = disturbed(
+        data,
+        rows.map((row) => row.index),
+        recipe.seed,
+        task.name,
+        step,
+      );
+      return {
+        pictures,
+        targets: targetTensors(
+          task.heads,
+          rows.map((row) => row.answers),
+        ),
+      };
     },
     loss: ({ pictures, targets }) => headsLoss(task.heads, network.forward(pictures), targets),
     inspect: async () => {
@@ -99,7 +127,13 @@ export function answered(data: Dataset, task: JudgeTask): AnsweredPicture[] {
 }
 
 /** Half of the batches are blurred, all get noise of a random strength. */
-function disturbed(data: Dataset, indices: readonly number[], seed: number, name: string, step: number): tf.Tensor4D {
+function disturbed(
+  data: Dataset,
+  indices: readonly number[],
+  seed: number,
+  name: string,
+  step: number,
+): tf.Tensor4D {
   const random = new PhiloxSequence(seed, streamId('tiny-world', 'disturb', name, step));
   const blur = random.uniform() < 0.5 ? random.uniform() : 0;
   const strength = random.uniform() * LARGEST_NOISE;
@@ -119,7 +153,11 @@ function mix(a: tf.Tensor4D, b: tf.Tensor4D, share: number): tf.Tensor4D {
 }
 
 /** Logits of one judge for pictures given as bytes: one row each. */
-export async function judgeLogits(network: JudgeNetwork, images: Uint8Array, indices: readonly number[]): Promise<Float32Array[]> {
+export async function judgeLogits(
+  network: JudgeNetwork,
+  images: Uint8Array,
+  indices: readonly number[],
+): Promise<Float32Array[]> {
   const rows: Float32Array[] = [];
   for (let start = 0; start < indices.length; start += EVALUATION_BATCH) {
     const part = indices.slice(start, start + EVALUATION_BATCH);
@@ -143,7 +181,11 @@ export async function judgeAccuracy(
   data: Dataset,
   pictures: readonly AnsweredPicture[],
 ): Promise<Record<string, number>> {
-  const logits = await judgeLogits(network, data.images, pictures.map((picture) => picture.index));
+  const logits = await judgeLogits(
+    network,
+    data.images,
+    pictures.map((picture) => picture.index),
+  );
   const counts = new Map<string, { right: number; asked: number }>();
   pictures.forEach((picture, row) => {
     const verdicts = readVerdicts(task.heads, logits[row] as Float32Array);
@@ -163,7 +205,12 @@ export async function judgeAccuracy(
 /** Largest error of a position that counts as right, as a share of the picture's side. */
 const POSITION_TOLERANCE = 4 / 64;
 
-function isRight(verdict: { choice: number; values: readonly number[] }, answer: number | readonly number[]): boolean {
+function isRight(
+  verdict: { choice: number; values: readonly number[] },
+  answer: number | readonly number[],
+): boolean {
   if (typeof answer === 'number') return verdict.choice === answer;
-  return Math.hypot(...answer.map((value, axis) => value - (verdict.values[axis] as number))) <= POSITION_TOLERANCE;
+  return (
+    Math.hypot(...answer.map((value, axis) => value - (verdict.values[axis] as number))) <= POSITION_TOLERANCE
+  );
 }

@@ -3,35 +3,57 @@
  * are encoded once and kept.
  */
 import { randomNormal } from '@equipoise/backend';
-import { PhiloxSequence, exists, streamId, writeFileAtomic } from '@equipoise/core';
-import { type Schedule, parseSchedulerConfig, scheduleOf } from '@equipoise/diffusion';
-import { AutoencoderKL, CLIPTextModel, type ClipTokenizer, UNet2DConditionModel } from '@equipoise/models';
+import { exists, PhiloxSequence, streamId, writeFileAtomic } from '@equipoise/core';
+import { parseSchedulerConfig, type Schedule, scheduleOf } from '@equipoise/diffusion';
+import { AutoencoderKL, CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Dataset } from '../../data/dataset.js';
 import { gridPng, pictureTensor } from '../../data/pictures.js';
 import { readTensorFile, writeTensorFile } from '../../data/tensor-file.js';
 import {
-  LATENT_CHANNELS, LATENT_SIZE, schedulerConfig, textEncoderConfig, unetConfig, vaeConfig,
+  LATENT_CHANNELS,
+  LATENT_SIZE,
+  schedulerConfig,
+  textEncoderConfig,
+  unetConfig,
+  vaeConfig,
 } from '../../model/architecture.js';
 import { generate, type TinyModel } from '../../model/generate.js';
 import { BatchOrder } from '../batches.js';
 import { type TrainingStage, trainStage } from '../loop.js';
 import type { Recipe } from '../recipe.js';
-import { type StageContext, type StageOutcome, outcomeOf, tokenRows } from '../stage-context.js';
+import { outcomeOf, type StageContext, type StageOutcome, tokenRows } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
 
-type UNetInputs = { noisy: tf.Tensor4D; noise: tf.Tensor4D; context: tf.Tensor3D; weight: tf.Tensor1D; timesteps: number[] };
+type UNetInputs = {
+  noisy: tf.Tensor4D;
+  noise: tf.Tensor4D;
+  context: tf.Tensor3D;
+  weight: tf.Tensor1D;
+  timesteps: number[];
+};
 
 const LATENT_LENGTH = LATENT_SIZE * LATENT_SIZE * LATENT_CHANNELS;
 const ENCODE_BATCH = 64;
 
 /** Prompts of the picture that each checkpoint leaves. */
 export const SAMPLE_PROMPTS: readonly string[] = [
-  'a red circle', 'a blue square', 'a green star', 'a yellow heart',
-  'a purple triangle', 'an orange cross', 'a pink diamond', 'a brown crescent',
-  'a red circle and a blue square', 'a green triangle and a yellow star',
-  'a blue heart and an orange cross', 'a purple diamond and a red star',
-  'a striped blue circle', 'a metallic green heart', 'a circle on the left of a star', 'two red squares',
+  'a red circle',
+  'a blue square',
+  'a green star',
+  'a yellow heart',
+  'a purple triangle',
+  'an orange cross',
+  'a pink diamond',
+  'a brown crescent',
+  'a red circle and a blue square',
+  'a green triangle and a yellow star',
+  'a blue heart and an orange cross',
+  'a purple diamond and a red star',
+  'a striped blue circle',
+  'a metallic green heart',
+  'a circle on the left of a star',
+  'two red squares',
   ...Array.from({ length: 8 }, () => 'a headshot of a person'),
   ...Array.from({ length: 4 }, () => 'a headshot of a person with eyeglasses'),
   ...Array.from({ length: 2 }, () => 'a headshot of a person without eyeglasses'),
@@ -44,9 +66,15 @@ export async function trainUNet(context: StageContext): Promise<StageOutcome> {
   const data = await context.dataset('train');
   const model = await loadFrozen(context);
   const latents = await encodeAll(context, model.vae, data);
-  const rows = tokenRows(model.tokenizer, data.samples.map((sample) => sample.caption));
+  const rows = tokenRows(
+    model.tokenizer,
+    data.samples.map((sample) => sample.caption),
+  );
   const [empty] = tokenRows(model.tokenizer, ['']) as [Int32Array];
-  const weights = new TrainedWeights(model.unet.setTrainable(() => true), recipe.unet.average);
+  const weights = new TrainedWeights(
+    model.unet.setTrainable(() => true),
+    recipe.unet.average,
+  );
   const order = new BatchOrder(recipe.seed, 'unet', data.samples.length, recipe.unet.batch);
   const schedule = scheduleOf(parseSchedulerConfig(schedulerConfig()).config);
   const stage: TrainingStage<UNetInputs> = {
@@ -55,7 +83,8 @@ export async function trainUNet(context: StageContext): Promise<StageOutcome> {
     identity: context.identity('unet'),
     optimizer: recipe.unet.optimizer,
     weights,
-    inputs: (step) => unetInputs({ recipe, schedule, latents, rows, empty, text: model.textEncoder }, order.at(step), step),
+    inputs: (step) =>
+      unetInputs({ recipe, schedule, latents, rows, empty, text: model.textEncoder }, order.at(step), step),
     loss: (inputs) => noiseLoss(model.unet, inputs),
     inspect: async (_, folder) => {
       const images = await generate(model, SAMPLE_PROMPTS, { seed: recipe.seed, steps: 25, guidance: 4 });
@@ -79,7 +108,11 @@ async function loadFrozen(context: StageContext): Promise<TinyModel> {
   const frozen = { storage: 'f32' } as const;
   return {
     tokenizer,
-    textEncoder: await CLIPTextModel.load(textEncoderConfig(await context.vocabularyIds()), clip.state, frozen),
+    textEncoder: await CLIPTextModel.load(
+      textEncoderConfig(await context.vocabularyIds()),
+      clip.state,
+      frozen,
+    ),
     vae: await AutoencoderKL.load(vaeConfig(Number(vae.metadata.scaling_factor)), vae.state, frozen),
     unet: UNet2DConditionModel.random(unetConfig(), context.recipe.seed, frozen),
     scheduler: parseSchedulerConfig(schedulerConfig()).config,
@@ -93,7 +126,10 @@ async function encodeAll(context: StageContext, vae: AutoencoderKL, data: Datase
   if (await exists(path)) return (await readTensorFile(path)).take('latents', [count, LATENT_LENGTH]);
   const latents = new Float32Array(count * LATENT_LENGTH);
   for (let start = 0; start < count; start += ENCODE_BATCH) {
-    const indices = Array.from({ length: Math.min(ENCODE_BATCH, count - start) }, (_, offset) => start + offset);
+    const indices = Array.from(
+      { length: Math.min(ENCODE_BATCH, count - start) },
+      (_, offset) => start + offset,
+    );
     const part = tf.tidy(() => vae.toModelLatents(vae.encode(pictureTensor(data.images, indices)).mode()));
     latents.set(await part.data(), start * LATENT_LENGTH);
     part.dispose();
@@ -118,7 +154,9 @@ function unetInputs(material: Material, indices: readonly number[], step: number
   const batch = indices.length;
   const random = new PhiloxSequence(recipe.seed, streamId('tiny-world', 'unet', step));
   const timesteps = indices.map(() => random.int(schedule.alphasCumprod.length));
-  const ids = indices.map((index) => (random.uniform() < captionDropout ? empty : (rows[index] as Int32Array)));
+  const ids = indices.map((index) =>
+    random.uniform() < captionDropout ? empty : (rows[index] as Int32Array),
+  );
   const clean = new Float32Array(batch * LATENT_LENGTH);
   indices.forEach((index, row) => {
     clean.set(latents.subarray(index * LATENT_LENGTH, (index + 1) * LATENT_LENGTH), row * LATENT_LENGTH);
@@ -140,7 +178,10 @@ function unetInputs(material: Material, indices: readonly number[], step: number
 }
 
 /** Mean over pictures of the weighted squared error of the predicted noise. */
-function noiseLoss(unet: UNet2DConditionModel, { noisy, noise, context, weight, timesteps }: UNetInputs): tf.Scalar {
+function noiseLoss(
+  unet: UNet2DConditionModel,
+  { noisy, noise, context, weight, timesteps }: UNetInputs,
+): tf.Scalar {
   const predicted = unet.forward(noisy, timesteps, context);
   const errors = tf.mean(tf.square(tf.sub(predicted, noise)), [1, 2, 3]);
   return tf.mean(tf.mul(errors, weight)) as tf.Scalar;

@@ -13,10 +13,10 @@ import { LATENT_CHANNELS, vaeConfig } from '../../model/architecture.js';
 import { IMAGE_SIZE } from '../../world/attributes.js';
 import { IMAGE_BYTES } from '../../world/render.js';
 import { BatchOrder } from '../batches.js';
-import { reconstruct, reconstructionPsnr } from '../measurements.js';
 import { type TrainingStage, trainStage } from '../loop.js';
+import { reconstruct, reconstructionPsnr } from '../measurements.js';
 import type { Recipe } from '../recipe.js';
-import { type StageContext, type StageOutcome, outcomeOf } from '../stage-context.js';
+import { outcomeOf, type StageContext, type StageOutcome } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
 
 type VaeInputs = { pictures: tf.Tensor4D; noise: tf.Tensor4D };
@@ -30,7 +30,10 @@ export async function trainVae(context: StageContext): Promise<StageOutcome> {
   const { recipe } = context;
   const [data, test] = [await context.dataset('train'), await context.dataset('test')];
   const model = AutoencoderKL.random(vaeConfig(1), recipe.seed, { storage: 'f32' });
-  const weights = new TrainedWeights(model.setTrainable(() => true), recipe.vae.average);
+  const weights = new TrainedWeights(
+    model.setTrainable(() => true),
+    recipe.vae.average,
+  );
   const order = new BatchOrder(recipe.seed, 'vae', data.samples.length, recipe.vae.batch);
   const stage: TrainingStage<VaeInputs> = {
     name: 'vae',
@@ -63,7 +66,11 @@ function vaeInputs(recipe: Recipe, data: Dataset, indices: readonly number[], st
   const positions = (IMAGE_SIZE - side) / GRID + 1;
   const pictures = tf.tidy(() => {
     const [top, left] = [random.int(positions) * GRID, random.int(positions) * GRID];
-    return tf.slice(pictureTensor(data.images, indices.slice(0, count)), [0, top, left, 0], [count, side, side, 3]);
+    return tf.slice(
+      pictureTensor(data.images, indices.slice(0, count)),
+      [0, top, left, 0],
+      [count, side, side, 3],
+    );
   });
   const latent = side / GRID;
   const noise = randomNormal<tf.Rank.R4>([count, latent, latent, LATENT_CHANNELS], {
@@ -121,7 +128,10 @@ async function inspect(model: AutoencoderKL, test: Dataset, folder: string): Pro
 async function latentDeviation(model: AutoencoderKL, data: Dataset): Promise<number> {
   let [sum, squares, count] = [0, 0, 0];
   for (let start = 0; start < Math.min(1024, data.samples.length); start += ENCODE_BATCH) {
-    const indices = Array.from({ length: ENCODE_BATCH }, (_, offset) => (start + offset) % data.samples.length);
+    const indices = Array.from(
+      { length: ENCODE_BATCH },
+      (_, offset) => (start + offset) % data.samples.length,
+    );
     const latents = tf.tidy(() => model.encode(pictureTensor(data.images, indices)).mode());
     for (const value of await latents.data()) {
       sum += value;
