@@ -1,0 +1,137 @@
+/** Learning as a resumable run: references, features, checkpoints, logs and files in one folder. */
+import fs from 'node:fs/promises';
+import { invalid, type JobContext, Journal, prose, type Run, type RunSpec, Run as RunFolder, sha256Json, throwIfCancelled } from '@equipoise/core';
+import { TensorBoardWriter } from '@equipoise/report';
+import { float32Source, openSafetensors, readFloat32, type TensorSource, writeSafetensors } from '@equipoise/weights';
+import { type Attribute, type AttributeFiles, chooseReferences, imbalanceWarning } from './attributes.js';
+import type { LoadedClip } from './clip-folder.js';
+import { attributeFeatures } from './features.js';
+import { type InclusiveTokens, saveTokens } from './tokens.js';
+import { InclusiveTrainer, type StepLog, type TrainOptions, type TrainState } from './train.js';
+
+export interface TrainJobOptions extends TrainOptions {
+  /** References per category; the paper uses 25. */
+  readonly references: number;
+  /** Tokens are saved after every so many epochs. */
+  readonly saveEvery: number;
+}
+
+export interface TrainJob {
+  readonly folder: string;
+  readonly clip: LoadedClip;
+  readonly attributes: readonly AttributeFiles[];
+  readonly options: TrainJobOptions;
+  /** Where image features are cached; inside the run folder if absent. */
+  readonly featureCache?: string;
+  readonly onWarning?: (message: string) => void;
+}
+
+export interface TrainResult {
+  readonly tokens: InclusiveTokens;
+  readonly log: readonly StepLog[];
+  /** The file with the final tokens. */
+  readonly file: string;
+}
+
+const CHECKPOINT = 'checkpoint.safetensors';
+const TOKENS = 'tokens.safetensors';
+
+/** Runs or resumes a training; everything it makes is in the run folder, and a finished run is read back. */
+export async function trainJob(job: TrainJob, context: JobContext = {}): Promise<TrainResult> {
+  const { options, clip } = job;
+  const attributes = await chooseReferences(job.attributes, options.references, options.seed, context);
+  for (const attribute of attributes) {
+    const warning = imbalanceWarning(attribute);
+    if (warning !== undefined) job.onWarning?.(warning);
+  }
+  const run = await RunFolder.open(job.folder, runSpec(job, attributes));
+  const journal = await Journal.open<StepLog[]>(run.path('log.jsonl')).catch(async (error: unknown) => {
+    await run.fail(error);
+    throw error;
+  });
+  try {
+    const tokens = await learn(job, attributes, run, journal, context);
+    const file = run.path(TOKENS);
+    await saveTokens(file, tokens);
+    await run.finish();
+    return { tokens, log: [...journal.entries.values()].flat(), file };
+  } catch (error) {
+    await run.fail(error);
+    throw error;
+  } finally {
+    await journal.close();
+  }
+}
+
+function runSpec({ options, clip }: TrainJob, attributes: readonly Attribute[]): RunSpec {
+  const references = attributes.map(({ name, categories }) => ({ name, categories: categories.map((c) => ({ name: c.name, images: c.images.map((i) => i.hash) })) }));
+  return { command: 'iti-gen train', options: { ...options }, free: ['saveEvery', 'epochs'], seeds: { run: options.seed }, inputs: { clip: clip.hash, references: sha256Json(references) } };
+}
+
+async function learn(job: TrainJob, attributes: readonly Attribute[], run: Run, journal: Journal<StepLog[]>, context: JobContext): Promise<InclusiveTokens> {
+  const { options, clip } = job;
+  const source = { clip: clip.clip, clipHash: clip.hash, preprocess: clip.preprocess, cacheFolder: job.featureCache ?? run.path('features') };
+  const features = await run.time('image features', async () => {
+    const all = [];
+    for (const attribute of attributes) all.push(await attributeFeatures(attribute, source, context));
+    return all;
+  });
+  const trainer = new InclusiveTrainer(attributes, features, clip.clip, clip.tokenizer, options);
+  try {
+    const state = await readCheckpoint(run.path(CHECKPOINT));
+    if (state !== undefined) trainer.restore(state);
+    const board = new TensorBoardWriter(run.path('tensorboard'));
+    while (trainer.epoch < options.epochs) {
+      throwIfCancelled(context.signal, 'iti-gen train');
+      const { epoch } = trainer;
+      const logs = await run.time('epochs', () => trainer.epochStep(context));
+      await journal.append(String(epoch), logs);
+      board.scalars(epoch, scalarsOf(logs));
+      await writeCheckpoint(run.path(CHECKPOINT), await trainer.state());
+      if (trainer.epoch % options.saveEvery === 0) await saveTokens(run.path(`tokens-epoch-${trainer.epoch}.safetensors`), await trainer.tokens(clip.hash));
+    }
+    return await trainer.tokens(clip.hash);
+  } finally {
+    trainer.dispose();
+  }
+}
+
+/** Means over an epoch's steps, per attribute. */
+function scalarsOf(logs: readonly StepLog[]): Record<string, number> {
+  const scalars: Record<string, number> = {};
+  for (const name of new Set(logs.map(({ attribute }) => attribute))) {
+    const own = logs.filter(({ attribute }) => attribute === name);
+    const mean = (value: (log: StepLog) => number): number => own.reduce((sum, log) => sum + value(log), 0) / own.length;
+    scalars[`${name}/loss`] = mean((log) => log.loss);
+    scalars[`${name}/direction`] = mean((log) => log.direction);
+    scalars[`${name}/consistency`] = mean((log) => log.consistency);
+    own[0]?.pairCosine.forEach((_, pair) => {
+      scalars[`${name}/cosine/${pair}`] = mean((log) => log.pairCosine[pair] as number);
+    });
+  }
+  return scalars;
+}
+
+async function writeCheckpoint(file: string, state: TrainState): Promise<void> {
+  const tensors: TensorSource[] = state.attributes.flatMap((attribute, a) =>
+    (['tokens', 'm', 'v'] as const).map((part) => float32Source(`${a}.${part}`, [attribute[part].length], attribute[part])),
+  );
+  await writeSafetensors(file, tensors, { metadata: { epoch: String(state.epoch) } });
+}
+
+async function readCheckpoint(file: string): Promise<TrainState | undefined> {
+  if (!(await fs.stat(file).then(() => true, () => false))) return undefined;
+  const opened = await openSafetensors(file);
+  try {
+    const epoch = Number(opened.metadata.get('epoch'));
+    if (!Number.isInteger(epoch) || epoch < 0) throw invalid(`${file}: epoch`, 'a number of epochs', prose(String(opened.metadata.get('epoch'))), { code: 'corrupt' });
+    const attributes: TrainState['attributes'][number][] = [];
+    for (let a = 0; opened.tensors.has(`${a}.tokens`); a++) {
+      const [tokens, m, v] = await Promise.all(['tokens', 'm', 'v'].map((part) => readFloat32(opened.get(`${a}.${part}`))));
+      attributes.push({ tokens: tokens as Float32Array, m: m as Float32Array, v: v as Float32Array });
+    }
+    return { epoch, attributes };
+  } finally {
+    await opened.close();
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * Learning inclusive tokens (Zhang et al., "ITI-GEN", ICCV 2023, section 3; defaults of the published code).
+ *
+ * In every step each attribute in turn draws a batch of its references, forms the category means of their CLIP
+ * features, computes the text features of all combinations of categories from the tokens, and takes one Adam step on
+ * its own tokens along the direction-alignment and consistency loss. Nothing else is trained.
+ */
+import { type AdamWParameter, adamW, directionAlignmentLoss } from '@equipoise/backend';
+import { EquipoiseError, invalid, type JobContext, PhiloxSequence, ProgressCounter, prose, streamId } from '@equipoise/core';
+import type { CLIPModel, TextPrefix } from '@equipoise/models';
+import * as tf from '@tensorflow/tfjs-core';
+import type { Attribute } from './attributes.js';
+import { type AttributeFeatures, categoryMeans } from './features.js';
+import { type Compat, PromptTemplate, type PromptTokenizer } from './prompt.js';
+import { type AttributeTokens, type InclusiveTokens, sumTokens } from './tokens.js';
+
+export interface TrainOptions {
+  readonly prompt: string;
+  /** q: tokens per category. */
+  readonly tokenLength: number;
+  /** lambda: similarity to the plain prompt below which the consistency loss pulls. */
+  readonly consistency: number;
+  readonly learningRate: number;
+  /** After this many epochs the learning rate is multiplied by `decay`. */
+  readonly decayAfter: number;
+  readonly decay: number;
+  readonly epochs: number;
+  /** Updates of each attribute per epoch. */
+  readonly stepsPerEpoch: number;
+  readonly seed: number;
+  readonly compat: Compat;
+}
+
+/** The published code's defaults. */
+export const TRAIN_DEFAULTS = { tokenLength: 3, consistency: 0.8, learningRate: 0.01, decayAfter: 10, decay: 0.5, epochs: 30, stepsPerEpoch: 5, seed: 0, compat: 'paper' } as const satisfies Omit<TrainOptions, 'prompt'>;
+
+/** What is measured at one update of one attribute. */
+export interface StepLog {
+  readonly epoch: number;
+  readonly step: number;
+  readonly attribute: string;
+  readonly loss: number;
+  readonly direction: number;
+  readonly consistency: number;
+  /** True where the directions did not exist yet and the cosine loss stood in. */
+  readonly fallback: boolean;
+  /** Mean cosine between text and image direction of each pair (0,1), (0,2), ... */
+  readonly pairCosine: readonly number[];
+}
+
+/** All that a later process needs to go on exactly where this one stopped. */
+export interface TrainState {
+  /** Epochs completed. */
+  readonly epoch: number;
+  readonly attributes: readonly { readonly tokens: Float32Array; readonly m: Float32Array; readonly v: Float32Array }[];
+}
+
+/** One attribute's variables. */
+interface Learned extends AdamWParameter {
+  /** The same tensor as {@link AdamWParameter.parameter}: [K, q, C]. */
+  parameter: tf.Variable<tf.Rank.R3>;
+}
+
+/** Learns the tokens of one prompt for a set of attributes. Call {@link dispose} when done. */
+export class InclusiveTrainer {
+  readonly #learned: Learned[];
+  readonly #template: PromptTemplate;
+  readonly #prefix: TextPrefix;
+  readonly #original: tf.Tensor1D;
+  #epoch = 0;
+
+  /** @param features of each attribute's references, in the order of `attributes` */
+  constructor(
+    readonly attributes: readonly Attribute[],
+    readonly features: readonly AttributeFeatures[],
+    readonly clip: CLIPModel,
+    tokenizer: PromptTokenizer,
+    readonly options: TrainOptions,
+  ) {
+    const { prompt, tokenLength, compat } = options;
+    for (const [a, attribute] of attributes.entries()) this.#batchSize(a, attribute.name);
+    this.#template = PromptTemplate.create(prompt, tokenLength, compat, clip.textModel, tokenizer);
+    this.#prefix = this.#template.prefix();
+    this.#original = tf.tidy(() => {
+      const { pooled } = clip.textModel.forwardEmbeddings(clip.textModel.embed([this.#template.plainIds]), [this.#template.start]);
+      return tf.squeeze<tf.Tensor1D>(clip.textProjection.forward(pooled), [0]);
+    });
+    const width = clip.config.text.hidden_size;
+    this.#learned = attributes.map(({ categories }) => {
+      const shape: [number, number, number] = [categories.length, tokenLength, width];
+      const zeros = (): tf.Variable<tf.Rank.R3> => tf.tidy(() => tf.variable(tf.zeros(shape), true));
+      return { parameter: zeros(), gradient: this.#original, m: zeros(), v: zeros() };
+    });
+  }
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Images per update: the references divided evenly over an epoch's steps. */
+  #batchSize(a: number, name: string): number {
+    const images = this.features[a]?.labels.length ?? 0;
+    const size = Math.floor(images / this.options.stepsPerEpoch);
+    if (size < 1) throw invalid(`attribute ${name}`, `at least ${this.options.stepsPerEpoch} reference images, one per step of an epoch`, images, { hints: ['Lower --steps, or give more references.'] });
+    return size;
+  }
+
+  /**
+   * Runs one epoch and returns its log.
+   *
+   * @throws EquipoiseError `numeric` at the first loss that is not finite; the tokens are then useless and the caller
+   * goes back to its last checkpoint
+   */
+  async epochStep(context: JobContext = {}): Promise<StepLog[]> {
+    const { stepsPerEpoch, learningRate, decay, decayAfter, seed } = this.options;
+    const progress = new ProgressCounter(`iti-gen epoch ${this.#epoch + 1}/${this.options.epochs}`, context, { total: stepsPerEpoch, unit: 'step' });
+    const order = this.attributes.map(({ name }, a) => new PhiloxSequence(seed, streamId('shuffle', name, this.#epoch)).shuffle(Array.from({ length: this.features[a]?.labels.length ?? 0 }, (_, i) => i)));
+    const rate = this.#epoch < decayAfter ? learningRate : learningRate * decay;
+    const logs: StepLog[] = [];
+    for (let step = 0; step < stepsPerEpoch; step++) {
+      for (const [a, { name }] of this.attributes.entries()) {
+        const size = this.#batchSize(a, name);
+        const rows = (order[a] as number[]).slice(step * size, (step + 1) * size);
+        logs.push(await this.#update(a, rows, rate, step));
+      }
+      progress.advance(1, { loss: logs.at(-1)?.loss ?? Number.NaN });
+    }
+    this.#epoch++;
+    return logs;
+  }
+
+  async #update(a: number, rows: readonly number[], learningRate: number, step: number): Promise<StepLog> {
+    const { name, categories } = this.attributes[a] as Attribute;
+    const features = this.features[a] as AttributeFeatures;
+    const learned = this.#learned[a] as Learned;
+    const { means, counts } = categoryMeans(features, rows, categories.length);
+    const imageMeans = tf.tensor2d(means, [categories.length, features.depth]);
+    const results: { parts?: tf.Tensor; pairCosine?: tf.Tensor } = {};
+    const { value, grads } = tf.variableGrads(() => {
+      const { loss, parts, pairCosine } = directionAlignmentLoss({
+        text: this.textFeatures(),
+        original: this.#original,
+        imageMeans,
+        imageCounts: counts,
+        categories: this.attributes.map((attribute) => attribute.categories.length),
+        attribute: a,
+        consistency: this.options.consistency,
+      });
+      results.parts = tf.keep(parts);
+      results.pairCosine = tf.keep(pairCosine);
+      return loss;
+    }, [learned.parameter]);
+    const gradient = grads[learned.parameter.name] as tf.Tensor;
+    const update = this.#epoch * this.options.stepsPerEpoch + step + 1;
+    const norm = adamW([{ ...learned, gradient }], { step: update, learningRate, weightDecay: 0 });
+    const [loss, parts, pairCosine] = await Promise.all([value, results.parts as tf.Tensor, results.pairCosine as tf.Tensor].map((t) => t.data()));
+    tf.dispose([value, gradient, norm, imageMeans, results.parts as tf.Tensor, results.pairCosine as tf.Tensor]);
+    if (!Number.isFinite(loss?.[0])) {
+      throw new EquipoiseError('numeric', `iti-gen: the loss of attribute ${name} is ${loss?.[0]} at epoch ${this.#epoch + 1}, step ${step + 1}`, {
+        hints: ['Go on from the last checkpoint with a lower --learning-rate.'],
+      });
+    }
+    return { epoch: this.#epoch, step, attribute: name, loss: loss?.[0] as number, direction: parts?.[0] as number, consistency: parts?.[1] as number, fallback: parts?.[2] === 1, pairCosine: [...(pairCosine ?? [])] };
+  }
+
+  /** Text features of every combination of categories [N, D], not normalised. Differentiable in the tokens. */
+  textFeatures(): tf.Tensor2D {
+    return tf.tidy(() => {
+      const sums = sumTokens(this.#learned.map(({ parameter }) => parameter));
+      return this.clip.textProjection.forward(this.#template.readout(sums, this.#prefix)) as tf.Tensor2D;
+    });
+  }
+
+  /** The same features without the prefix shortcut, for comparison. */
+  textFeaturesInFull(): tf.Tensor2D {
+    return tf.tidy(() => {
+      const sums = sumTokens(this.#learned.map(({ parameter }) => parameter));
+      return this.clip.textProjection.forward(this.#template.readoutInFull(sums)) as tf.Tensor2D;
+    });
+  }
+
+  /** The tokens as they are now. */
+  async tokens(clipHash: string): Promise<InclusiveTokens> {
+    const attributes: AttributeTokens[] = [];
+    for (const [a, { name, categories }] of this.attributes.entries()) {
+      attributes.push({ name, categories: categories.map((c) => c.name), values: await floats((this.#learned[a] as Learned).parameter) });
+    }
+    const { prompt, compat, tokenLength: length } = this.options;
+    return { prompt, compat, length, width: this.clip.config.text.hidden_size, clip: clipHash, attributes };
+  }
+
+  async state(): Promise<TrainState> {
+    const attributes = [];
+    for (const { parameter, m, v } of this.#learned) attributes.push({ tokens: await floats(parameter), m: await floats(m), v: await floats(v) });
+    return { epoch: this.#epoch, attributes };
+  }
+
+  /** @throws EquipoiseError when the state has other attributes or sizes */
+  restore(state: TrainState): void {
+    if (state.attributes.length !== this.#learned.length) throw invalid('state', `${this.#learned.length} attributes`, state.attributes.length, { code: 'conflict' });
+    for (const [a, { tokens, m, v }] of state.attributes.entries()) {
+      const learned = this.#learned[a] as Learned;
+      for (const [variable, values] of [[learned.parameter, tokens], [learned.m, m], [learned.v, v]] as const) {
+        if (values.length !== variable.size) throw invalid(`state of ${this.attributes[a]?.name}`, `${variable.size} numbers`, prose(String(values.length)), { code: 'conflict' });
+        tf.tidy(() => variable.assign(tf.tensor(values, variable.shape as [number, number, number])));
+      }
+    }
+    this.#epoch = state.epoch;
+  }
+
+  dispose(): void {
+    for (const { parameter, m, v } of this.#learned) tf.dispose([parameter, m, v]);
+    this.#prefix.dispose();
+    this.#template.dispose();
+    this.#original.dispose();
+  }
+}
+
+async function floats(variable: tf.Tensor): Promise<Float32Array> {
+  return Float32Array.from(await variable.data());
+}
