@@ -9,8 +9,12 @@
   X(diffusion) \
   X(elementwise) \
   X(gemm) \
+  X(image) \
+  X(index) \
   X(loss) \
+  X(movement) \
   X(norm) \
+  X(reduce) \
   X(training)
 
 namespace eq::addon {

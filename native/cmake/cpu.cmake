@@ -22,6 +22,20 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   eq_isa(avx2 32 -mavx2 -mfma -mf16c -mbmi2)
   eq_isa(avx512 64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mbmi2 -mprefer-vector-width=512)
   list(APPEND EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_avx2> $<TARGET_OBJECTS:eq_cpu_avx512>)
+
+  # The matrix kernels also exist for processors that multiply bf16 (see kernels/gemm/core/dispatch.h).
+  set(EQ_MATRIX_KERNELS ${EQ_CPU_KERNELS})
+  list(FILTER EQ_MATRIX_KERNELS INCLUDE REGEX "/kernels/(gemm|conv)/")
+  function(eq_matrix_isa name)
+    add_library(eq_cpu_${name} OBJECT ${EQ_MATRIX_KERNELS})
+    target_compile_definitions(eq_cpu_${name} PRIVATE
+      EQ_MULTI_ISA=1 EQ_ISA=${name} EQ_ISA_BASE=0 EQ_MATRIX_ONLY=1 EQ_SIMD_BYTES=64)
+    target_compile_options(eq_cpu_${name} PRIVATE ${EQ_KERNEL_FLAGS} -mavx512f -mavx512bw -mavx512dq -mavx512vl
+      -mfma -mf16c -mbmi2 -mprefer-vector-width=512 -mavx512bf16 ${ARGN})
+    target_link_libraries(eq_cpu_${name} PRIVATE eq_options)
+  endfunction()
+  eq_matrix_isa(avx512bf16)
+  list(APPEND EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_avx512bf16>)
 endif()
 
 add_library(equipoise_cpu SHARED

@@ -13,8 +13,10 @@ interface Entry {
   dtype: DataType;
   shape: number[];
   refCount: number;
-  /** Device memory; absent for complex64 and string. */
+  /** Device memory, seen under `shape`; absent for complex64 and string. */
   handle?: Handle;
+  /** The same memory under the shapes of TensorFlow.js tensors that share it (reshapes). */
+  views?: Array<{ shape: number[]; handle: Handle }>;
   /** The two halves of a complex64 tensor. */
   complex?: { real: TensorInfo; imag: TensorInfo };
   /** Strings stay on the host: no kernel computes with them. */
@@ -59,7 +61,7 @@ export class EquipoiseBackend extends tf.KernelBackend {
     this.data.set(dataId, entry);
   }
 
-  /** Gives a device tensor to TensorFlow.js. `shape` may differ from the handle's own: only the size counts. */
+  /** Gives a device tensor to TensorFlow.js. `shape` is the handle's own. */
   register(handle: Handle, shape: number[], dtype: DataType): TensorInfo {
     const dataId = {};
     this.data.set(dataId, { dtype, shape, refCount: 1, handle });
@@ -79,11 +81,21 @@ export class EquipoiseBackend extends tf.KernelBackend {
     return parts;
   }
 
-  /** The device tensor behind a TensorFlow.js tensor. `op` names the kernel in the error for types it cannot take. */
+  /**
+   * The device tensor behind a TensorFlow.js tensor, in that tensor's shape. It is freed with the tensor's data.
+   * `op` names the kernel in the error for types it cannot take.
+   */
   handle(info: TensorInfo, op: string): Handle {
-    const { handle } = this.data.get(info.dataId);
-    if (!handle) throw new TypeError(`${op}: ${info.dtype} tensors are not supported by ${this.kind}`);
-    return handle;
+    const entry = this.data.get(info.dataId);
+    if (!entry.handle) throw new TypeError(`${op}: ${info.dtype} tensors are not supported by ${this.kind}`);
+    if (sameShape(entry.shape, info.shape)) return entry.handle;
+    entry.views ??= [];
+    let view = entry.views.find(({ shape }) => sameShape(shape, info.shape));
+    if (!view) {
+      view = { shape: info.shape, handle: this.native.reshape(entry.handle, info.shape) };
+      entry.views.push(view);
+    }
+    return view.handle;
   }
 
   override async read(dataId: DataId): Promise<BackendValues> {
@@ -125,6 +137,7 @@ export class EquipoiseBackend extends tf.KernelBackend {
       this.disposeData(entry.complex.imag.dataId, force);
     }
     if (entry.handle) this.native.release(entry.handle);
+    for (const { handle } of entry.views ?? []) this.native.release(handle);
     this.data.delete(dataId);
     return true;
   }
@@ -176,6 +189,9 @@ export class EquipoiseBackend extends tf.KernelBackend {
   /** The device outlives the backend: TensorFlow.js may create it anew at once, and handles free themselves. */
   override dispose(): void {}
 }
+
+const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a === b || (a.length === b.length && a.every((size, i) => size === b[i]));
 
 /** TensorFlow.js hands over plain arrays and mismatched typed arrays now and then. */
 function hostArray(values: BackendValues, dtype: DataType): HostArray {

@@ -26,6 +26,16 @@ export function asRows(x: tf.Tensor): tf.Tensor2D {
   return tf.reshape(x, [x.shape.slice(0, -1).reduce((a, b) => a * b, 1), x.shape[x.rank - 1] as number]);
 }
 
+const runGradWeight = defineKernel<{ dy: tf.Tensor; x: tf.Tensor }, object>({
+  name: 'LinearGradWeight',
+  portable: ({ dy, x }) => tf.matMul(dy as tf.Tensor2D, x as tf.Tensor2D, true, false),
+});
+
+/** dW = dy^T x [N,K] of dy [M,N] and x [M,K]: natively always stored in f32, as gradients of trained weights are. */
+export function linearGradWeight(dy: tf.Tensor2D, x: tf.Tensor2D): tf.Tensor {
+  return runGradWeight({ dy, x }, {});
+}
+
 const runLinear = defineKernel<LinearInputs, { activation: Activation }>({
   name: 'Linear',
   portable({ x, weight, bias }, { activation }) {
@@ -42,7 +52,7 @@ const runLinear = defineKernel<LinearInputs, { activation: Activation }>({
       const rows = asRows(dy as tf.Tensor);
       return {
         x: () => tf.reshape(tf.matMul(rows, weight), x.shape),
-        weight: () => tf.matMul(rows, asRows(x), true, false),
+        weight: () => linearGradWeight(rows, asRows(x)),
         bias: () => tf.sum(rows, 0),
       };
     },
