@@ -19,7 +19,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
 import { defineKernel, detached, onlyFirst, shared } from './define.js';
-import { asRows } from './linear.js';
+import { asRows, linearGradWeight } from './linear.js';
 
 /** Arguments of {@link doraLinear} besides x. */
 export interface DoraLinearOptions {
@@ -55,34 +55,34 @@ export interface DoraAttrs {
   bias: boolean;
 }
 
-/** Inputs that give the scale c = magnitude / norm: both, or neither for plain LoRA. */
-export interface DoraScaleInputs {
-  magnitude?: tf.Tensor;
-  norm?: tf.Tensor;
+/** The scale c = magnitude / norm [N], where there is one: DoRA, not plain LoRA. */
+export interface DoraScaleInput {
+  scale?: tf.Tensor;
 }
 
-/** Inputs of `DoraLinear`, in order: x, weight, loraA, loraB, then magnitude and norm if dora, then bias if bias. */
+/**
+ * Inputs of `DoraLinear`, in order: x, weight, loraA, loraB, then magnitude and norm if dora, then bias if bias. It
+ * returns [y, u [M,r]], and the scale c [N] if dora.
+ */
 export type DoraLinearInputs = tf.Tensor[];
 
 interface Unpacked extends DoraNormInputs {
   x: tf.Tensor;
-  scale: DoraScaleInputs;
+  magnitude?: tf.Tensor;
+  norm?: tf.Tensor;
   bias?: tf.Tensor;
 }
 
 function unpack(inputs: readonly tf.Tensor[], attrs: DoraAttrs): Unpacked {
   const [x, weight, loraA, loraB, ...rest] = inputs as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
-  const scale: DoraScaleInputs = {};
-  if (attrs.dora) {
-    scale.magnitude = rest.shift() as tf.Tensor;
-    scale.norm = rest.shift() as tf.Tensor;
-  }
-  return { x, weight, loraA, loraB, scale, ...(attrs.bias && { bias: rest.shift() as tf.Tensor }) };
+  const [magnitude, norm] = attrs.dora ? (rest.splice(0, 2) as [tf.Tensor, tf.Tensor]) : [];
+  const [bias] = rest;
+  return { x, weight, loraA, loraB, ...(magnitude && { magnitude }), ...(norm && { norm }), ...(bias && { bias }) };
 }
 
-/** value c, columns scaled by magnitude / norm; value itself for plain LoRA. */
-function scaled<T extends tf.Tensor>(value: T, { magnitude, norm }: DoraScaleInputs): T {
-  return magnitude === undefined || norm === undefined ? value : tf.mul(value, tf.div(magnitude, norm));
+/** value c, column by column; value itself for plain LoRA. */
+function scaled<T extends tf.Tensor>(value: T, scale: tf.Tensor | undefined): T {
+  return scale === undefined ? value : tf.mul(value, scale);
 }
 
 /** x W^T + s u B^T, [M, N]. */
@@ -99,96 +99,110 @@ const runNorm = defineKernel<DoraNormInputs, { scaling: number }>({
   },
 });
 
-/** h = s (dy c) B, the gradient with respect to u. Inputs dy [..., N], loraB, and the scale. Returns [M, r]. */
-const runGradHidden = defineKernel<{ dy: tf.Tensor; loraB: tf.Tensor } & DoraScaleInputs, { scaling: number }>({
+/** Inputs of `DoraLinearGradHidden`; it returns h = s (dy c) B [M, r], the gradient with respect to u. */
+export interface DoraHiddenInputs extends DoraScaleInput {
+  dy: tf.Tensor;
+  loraB: tf.Tensor;
+}
+
+const runGradHidden = defineKernel<DoraHiddenInputs, { scaling: number }>({
   name: 'DoraLinearGradHidden',
-  portable: ({ dy, loraB, ...scale }, { scaling }) =>
+  portable: ({ dy, loraB, scale }, { scaling }) =>
     tf.mul(scaling, tf.matMul(scaled(asRows(dy), scale), loraB as tf.Tensor2D)),
 });
 
-/** dx = (dy c) W + h A. Returns [M, K]. */
-const runGradInput = defineKernel<
-  { dy: tf.Tensor; h: tf.Tensor; weight: tf.Tensor; loraA: tf.Tensor } & DoraScaleInputs,
-  object
->({
+/** Inputs of `DoraLinearGradInput`; it returns dx = (dy c) W + h A [M, K]. */
+export interface DoraGradInputInputs extends DoraScaleInput {
+  dy: tf.Tensor;
+  h: tf.Tensor;
+  weight: tf.Tensor;
+  loraA: tf.Tensor;
+}
+
+const runGradInput = defineKernel<DoraGradInputInputs, object>({
   name: 'DoraLinearGradInput',
-  portable: ({ dy, h, weight, loraA, ...scale }) =>
-    tf.add(
-      tf.matMul(scaled(asRows(dy), scale), weight as tf.Tensor2D),
-      tf.matMul(h as tf.Tensor2D, loraA as tf.Tensor2D),
-    ),
+  portable({ dy, h, weight, loraA, scale }) {
+    const base = tf.matMul(scaled(asRows(dy), scale), weight as tf.Tensor2D);
+    return tf.add(base, tf.matMul(h as tf.Tensor2D, loraA as tf.Tensor2D));
+  },
 });
 
-/** [dA = h^T x, dB = s (dy c)^T u]. */
-const runGradLora = defineKernel<
-  { x: tf.Tensor; dy: tf.Tensor; u: tf.Tensor; h: tf.Tensor } & DoraScaleInputs,
-  { scaling: number }
->({
+/** Inputs of `DoraLinearGradLora`; it returns [dA = h^T x, dB = s (dy c)^T u]. */
+export interface DoraGradLoraInputs extends DoraScaleInput {
+  x: tf.Tensor;
+  dy: tf.Tensor;
+  u: tf.Tensor;
+  h: tf.Tensor;
+}
+
+const runGradLora = defineKernel<DoraGradLoraInputs, { scaling: number }>({
   name: 'DoraLinearGradLora',
-  portable: ({ x, dy, u, h, ...scale }, { scaling }) => [
+  portable: ({ x, dy, u, h, scale }, { scaling }) => [
     tf.matMul(h as tf.Tensor2D, asRows(x), true, false),
     tf.mul(scaling, tf.matMul(scaled(asRows(dy), scale), u as tf.Tensor2D, true, false)),
   ],
 });
 
-/** Inputs of `DoraLinearGradMagnitude`. The forward result y lets a native kernel do without the products. */
-export interface DoraLinearGradMagnitudeInputs {
+/**
+ * Inputs of `DoraLinearGradMagnitude`; it returns dm_j = sum over rows of dy_j (V x)_j / n_j [N]. The forward result
+ * y lets a native kernel do without the products.
+ */
+export interface DoraGradMagnitudeInputs {
   x: tf.Tensor;
   dy: tf.Tensor;
   y: tf.Tensor;
   u: tf.Tensor;
   weight: tf.Tensor;
   loraB: tf.Tensor;
-  magnitude: tf.Tensor;
+  scale: tf.Tensor;
   norm: tf.Tensor;
   bias?: tf.Tensor;
 }
 
-/** dm_j = sum over rows of dy_j (V x)_j / n_j. */
-const runGradMagnitude = defineKernel<DoraLinearGradMagnitudeInputs, { scaling: number }>({
+const runGradMagnitude = defineKernel<DoraGradMagnitudeInputs, { scaling: number }>({
   name: 'DoraLinearGradMagnitude',
-  portable: ({ x, dy, u, norm, ...rest }, { scaling }) =>
-    tf.div(tf.sum(tf.mul(asRows(dy), adaptedProduct(x, u, rest, scaling)), 0), norm),
+  portable: ({ x, dy, u, norm, weight, loraB }, { scaling }) =>
+    tf.div(tf.sum(tf.mul(asRows(dy), adaptedProduct(x, u, { weight, loraB }, scaling)), 0), norm),
 });
 
-function backward([dy]: tf.Tensor[], saved: tf.Tensor[], attrs: DoraAttrs): Array<() => tf.Tensor> {
-  const outputs = saved.slice(-2) as [tf.Tensor, tf.Tensor];
-  const { x, weight, loraA, loraB, scale, bias } = unpack(saved.slice(0, -2), attrs);
-  const [y, u] = outputs;
-  const upstream = dy as tf.Tensor;
+function backward([upstream]: tf.Tensor[], saved: tf.Tensor[], attrs: DoraAttrs): Array<() => tf.Tensor> {
+  const outputs = attrs.dora ? 3 : 2;
+  const [y, u, c] = saved.slice(-outputs) as [tf.Tensor, tf.Tensor, tf.Tensor?];
+  const { x, weight, loraA, loraB, magnitude, norm, bias } = unpack(saved.slice(0, -outputs), attrs);
+  const dy = upstream as tf.Tensor;
+  const scale = c && { scale: c };
   const { scaling } = attrs;
-  const hidden = shared((): [tf.Tensor] => [runGradHidden({ dy: upstream, loraB, ...scale }, { scaling })]);
-  const lora = shared(() =>
-    runGradLora<[tf.Tensor, tf.Tensor]>({ x, dy: upstream, u, h: hidden(0), ...scale }, { scaling }),
-  );
+  const hidden = shared((): [tf.Tensor] => [runGradHidden({ dy, loraB, ...scale }, { scaling })]);
+  const lora = shared(() => runGradLora<[tf.Tensor, tf.Tensor]>({ x, dy, u, h: hidden(0), ...scale }, { scaling }));
   const thunks = [
-    () => tf.reshape(runGradInput({ dy: upstream, h: hidden(0), weight, loraA, ...scale }, {}), x.shape),
-    () => tf.matMul(scaled(asRows(upstream), scale), asRows(x), true, false),
+    () => tf.reshape(runGradInput({ dy, h: hidden(0), weight, loraA, ...scale }, {}), x.shape),
+    () => linearGradWeight(scaled(asRows(dy), c), asRows(x)),
     () => lora(0),
     () => lora(1),
   ];
-  const { magnitude, norm } = scale;
-  if (magnitude !== undefined && norm !== undefined) {
-    const inputs = { x, dy: upstream, y, u, weight, loraB, magnitude, norm, ...(bias && { bias }) };
+  if (magnitude !== undefined && norm !== undefined && scale !== undefined) {
+    const inputs = { x, dy, y, u, weight, loraB, ...scale, norm, ...(bias && { bias }) };
     thunks.push(
       () => runGradMagnitude(inputs, { scaling }),
       () => tf.zeros(norm.shape),
     );
   }
-  if (bias !== undefined) thunks.push(() => tf.sum(asRows(upstream), 0));
+  if (bias !== undefined) thunks.push(() => tf.sum(asRows(dy), 0));
   return thunks;
 }
 
 const run = defineKernel<DoraLinearInputs, DoraAttrs>({
   name: 'DoraLinear',
   portable(inputs, attrs) {
-    const { x, weight, loraA, loraB, scale, bias } = unpack(inputs, attrs);
+    const { x, weight, loraA, loraB, magnitude, norm, bias } = unpack(inputs, attrs);
+    const scale = magnitude && norm && tf.div(magnitude, norm);
     const u = tf.matMul(asRows(x), loraA as tf.Tensor2D, false, true);
     const product = scaled(adaptedProduct(x, u, { weight, loraB }, attrs.scaling), scale);
-    const y = bias === undefined ? product : tf.add(product, bias);
-    return [tf.reshape(y, [...x.shape.slice(0, -1), weight.shape[0] as number]), u];
+    const rows = bias === undefined ? product : tf.add(product, bias);
+    const y = tf.reshape(rows, [...x.shape.slice(0, -1), weight.shape[0] as number]);
+    return scale === undefined ? [y, u] : [y, u, scale];
   },
-  gradient: { saveAllInputs: true, outputsToSave: [true, true], backward },
+  gradient: { saveAllInputs: true, outputsToSave: [true, true, true], backward },
 });
 
 function checkFactors(op: string, { weight, loraA, loraB }: DoraNormInputs, scaling: number): [number, number] {
@@ -242,7 +256,7 @@ export function doraLinear<T extends tf.Tensor>(x: T, options: DoraLinearOptions
   checkTensor(op, 'magnitude', magnitude, [n]);
   if (options.norm !== undefined) checkTensor(op, 'norm', options.norm, [n]);
   const norm = options.norm ?? doraNorm(weight, loraA, loraB, scaling);
-  const y = onlyFirst(run<[T, tf.Tensor]>([...inputs, magnitude, norm, ...(bias === null ? [] : [bias])], attrs));
+  const y = onlyFirst(run<[T, tf.Tensor, tf.Tensor]>([...inputs, magnitude, norm, ...(bias === null ? [] : [bias])], attrs));
   if (options.norm === undefined) norm.dispose();
   return y;
 }
