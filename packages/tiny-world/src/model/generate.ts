@@ -56,9 +56,15 @@ export async function generate(
   return images;
 }
 
-function initialNoise(seed: number, index: number): tf.Tensor3D {
-  const stream = streamId('tiny-world', 'latents', index);
-  return randomNormal<tf.Rank.R3>([LATENT_SIZE, LATENT_SIZE, LATENT_CHANNELS], { seed, stream });
+/** The noise that pictures `start` to `start + count - 1` of a seed begin with [count, 16, 16, 4]. */
+export function initialLatents(seed: number, start: number, count: number): tf.Tensor4D {
+  const shape = [LATENT_SIZE, LATENT_SIZE, LATENT_CHANNELS];
+  return tf.tidy(() => {
+    const rows = Array.from({ length: count }, (_, row) =>
+      randomNormal<tf.Rank.R3>(shape, { seed, stream: streamId('tiny-world', 'latents', start + row) }),
+    );
+    return tf.stack(rows) as tf.Tensor4D;
+  });
 }
 
 /** Text states of the empty prompt, then of the prompts: [2 B, L, C]. */

@@ -1,0 +1,35 @@
+/**
+ * Generates pictures with the embedded model and writes them with their latents and settings, for
+ * check_tiny_world.py to repeat with diffusers.
+ *
+ *   node --import=tsx --conditions=equipoise-source tools/parity/tiny-world-images.ts OUT_FOLDER [WEIGHTS]
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { useEngine } from '../../packages/backend/src/index.js';
+import { writeJsonAtomic } from '../../packages/core/src/index.js';
+import {
+  drawSamples,
+  generate,
+  initialLatents,
+  loadTinyModel,
+  SHIPPED_WEIGHTS,
+} from '../../packages/tiny-world/src/index.js';
+import { float32Source, memorySource, writeSafetensors } from '../../packages/weights/src/index.js';
+
+const PROMPTS = 20;
+const SETTINGS = { seed: 11, steps: 25, guidance: 4 };
+
+const [out, weights = SHIPPED_WEIGHTS] = process.argv.slice(2);
+if (out === undefined) throw new Error('usage: tiny-world-images.ts OUT_FOLDER [WEIGHTS]');
+await useEngine('equipoise-cpu');
+await mkdir(out, { recursive: true });
+const model = await loadTinyModel(weights);
+const prompts = drawSamples(99, 'test', PROMPTS).map((sample) => sample.caption);
+const latents = initialLatents(SETTINGS.seed, 0, PROMPTS);
+const images = await generate(model, prompts, SETTINGS);
+await writeSafetensors(join(out, 'images.safetensors'), [
+  float32Source('latents', latents.shape, (await latents.data()) as Float32Array),
+  memorySource('images', 'U8', [PROMPTS, 64, 64, 3], images),
+]);
+await writeJsonAtomic(join(out, 'settings.json'), { ...SETTINGS, prompts, weights });
