@@ -40,9 +40,7 @@ export async function generate(
     throwIfCancelled(job.signal, 'generate');
     const part = prompts.slice(start, start + batch);
     const context = tf.tidy(() => guidedContext(model, part));
-    let latents = tf.tidy(
-      () => tf.stack(part.map((_, offset) => initialNoise(seed, start + offset))) as tf.Tensor4D,
-    );
+    let latents = initialLatents(seed, start, part.length);
     for (let index = 0; index < steps; index++) {
       const next = tf.tidy(() => denoise(model, sampler, index, latents, context, guidance));
       latents.dispose();
