@@ -1,17 +1,17 @@
 /**
  * What every model can do with its weights: list them, load them, draw them at random, give them back.
  */
-import { randomNormal, randomUniform, uploadWeight } from '@equipoise/backend';
+import { getPrecision, randomNormal, randomUniform, uploadWeight } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
 import type { TensorSource } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { Linear } from './layers.js';
 import { Module } from './module.js';
-import { filterFromHwio, filterToHwio, type Parameter } from './parameter.js';
+import { filterFromHwio, filterToHwio, type Parameter, uploadNumbers } from './parameter.js';
 import type { ManifestEntry, NamedTensor, StateDict, WeightDtype } from './state-dict.js';
 import { tensorSources } from './tensor-sources.js';
 
-/** How frozen matrices are kept on the device; the engine decides when this is left out. */
+/** How frozen matrices are kept on the device; the process's precision when left out. */
 export type WeightStorage = 'f32' | 'bf16';
 
 export interface LoadOptions {
@@ -45,8 +45,7 @@ export abstract class Model extends Module {
   }
 
   /**
-   * Makes the weights whose path satisfies `select` trainable and freezes all others. Weights to be trained
-   * must have been loaded with storage `f32`.
+   * Makes the weights whose path satisfies `select` trainable and freezes all others.
    *
    * @returns the variables by path
    */
@@ -167,13 +166,12 @@ function upload(
   storage: WeightStorage | undefined,
 ): tf.Tensor {
   const bytes = parameter.layout === 'hwio' ? filterToHwio(data, parameter.shape, dtype) : data;
-  return uploadWeight(bytes, parameter.deviceShape, dtype, storageFor(parameter, storage));
+  return uploadWeight(bytes, parameter.deviceShape, dtype, { storage: storageFor(parameter, storage) });
 }
 
 /** Vectors (biases, norms) stay in f32: they cost nothing and their rounding would show. */
-function storageFor(parameter: Parameter, storage: WeightStorage | undefined): { storage?: WeightStorage } {
-  if (parameter.deviceShape.length < 2) return { storage: 'f32' };
-  return storage === undefined ? {} : { storage };
+function storageFor(parameter: Parameter, storage: WeightStorage = getPrecision()): WeightStorage {
+  return parameter.deviceShape.length < 2 ? 'f32' : storage;
 }
 
 function draw(
@@ -196,9 +194,7 @@ function draw(
         );
     }
   });
-  if (storageFor(parameter, storage).storage !== 'bf16') return values;
   const numbers = values.dataSync<'float32'>();
   values.dispose();
-  const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
-  return uploadWeight(bytes, deviceShape, 'F32', { storage: 'bf16' });
+  return uploadNumbers(numbers, deviceShape, storageFor(parameter, storage));
 }

@@ -1,6 +1,7 @@
 /**
  * A weight: its shape in torch's layout, where it lives on the device, and how a fresh one is drawn.
  */
+import { uploadWeight } from '@equipoise/backend';
 import { EquipoiseError } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { WeightDtype } from './state-dict.js';
@@ -75,11 +76,17 @@ export class Parameter {
     this.#value = tf.keep(value);
   }
 
-  /** Makes the weight trainable (a variable of its own memory) or frozen again. */
+  /**
+   * Makes the weight trainable or frozen again. Its numbers are copied, since a frozen weight may be kept in a
+   * coarser format, and engines repack it on the promise that it never changes.
+   */
   setTrainable(trainable: boolean): void {
     const value = this.value;
     if (trainable === value instanceof tf.Variable) return;
-    this.#value = trainable ? tf.variable(value, true) : tf.keep(tf.tidy(() => tf.clone(value)));
+    const numbers = value.dataSync<'float32'>();
+    this.#value = trainable
+      ? tf.tidy(() => tf.variable(tf.tensor(numbers, value.shape), true))
+      : tf.keep(uploadNumbers(numbers, value.shape, 'f32'));
     value.dispose();
   }
 
@@ -87,6 +94,12 @@ export class Parameter {
     this.#value?.dispose();
     this.#value = undefined;
   }
+}
+
+/** Uploads numbers as a frozen weight. */
+export function uploadNumbers(numbers: Float32Array, shape: number[], storage: 'f32' | 'bf16'): tf.Tensor {
+  const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+  return uploadWeight(bytes, shape, 'F32', { storage });
 }
 
 const BYTES: Record<WeightDtype, number> = { F32: 4, F16: 2, BF16: 2 };
