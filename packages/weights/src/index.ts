@@ -15,3 +15,5 @@ export { type AdapterConfig, parseAdapterConfig } from './adapter-config.js';
 export * from './adapter-file.js';
 export type { AdapterSpelling } from './adapter-keys.js';
 export * from './adapter-writer.js';
+export { fetchModel, type HubOptions, isHubId, resolveModel } from './hub.js';
+export { type SelectOptions, selectModelFiles } from './hub-select.js';
