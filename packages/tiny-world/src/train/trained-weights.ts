@@ -79,7 +79,7 @@ export class TrainedWeights {
     const updates = step / this.average.every;
     const decay = Math.min(this.average.decay ** this.average.every, (1 + updates) / (10 + updates));
     for (const { variable, average } of this.#entries) {
-      average.assign(tf.tidy(() => tf.add(tf.mul(average, decay), tf.mul(variable, 1 - decay))));
+      setValue(average, () => tf.add(tf.mul(average, decay), tf.mul(variable, 1 - decay)));
     }
   }
 
@@ -102,7 +102,7 @@ export class TrainedWeights {
       for (const entry of this.#entries) {
         const variable = entry[part];
         const values = take(`${part}.${entry.name}`, variable.shape);
-        variable.assign(tf.tidy(() => tf.tensor(values, variable.shape, 'float32')));
+        setValue(variable, () => tf.tensor(values, variable.shape, 'float32'));
       }
     }
   }
@@ -111,11 +111,11 @@ export class TrainedWeights {
   async withAverage<T>(work: () => Promise<T>): Promise<T> {
     const trained = this.#entries.map(({ variable }) => tf.tidy(() => tf.mul(variable, 1)));
     try {
-      for (const { variable, average } of this.#entries) variable.assign(tf.tidy(() => tf.mul(average, 1)));
+      for (const { variable, average } of this.#entries) setValue(variable, () => tf.mul(average, 1));
       return await work();
     } finally {
       this.#entries.forEach(({ variable }, index) => {
-        variable.assign(trained[index] as tf.Tensor);
+        setValue(variable, () => trained[index] as tf.Tensor);
       });
     }
   }
@@ -123,4 +123,11 @@ export class TrainedWeights {
   dispose(): void {
     for (const { m, v, average } of this.#entries) tf.dispose([m, v, average]);
   }
+}
+
+/** Gives a variable the value that `make` computes, without leaving a second handle on its memory. */
+function setValue(variable: tf.Variable, make: () => tf.Tensor): void {
+  const value = tf.tidy(make);
+  variable.assign(value);
+  value.dispose();
 }

@@ -162,8 +162,10 @@ t.test('a loss that is not finite stops the run and leaves the checkpoint', asyn
 t.test('averaged weights are put in place and taken out again', async (t) => {
   const stage = regression(10);
   await trainStage(stage, { folder: t.testdir({}), checkpointEvery: 100 });
+  const tensors = tf.memory().numTensors;
   const trained = (await stage.variable.data()).slice();
   const averaged = await stage.weights.withAverage(async () => (await stage.variable.data()).slice());
   t.notSame(averaged, trained);
   t.same(await stage.variable.data(), trained);
+  t.equal(tf.memory().numTensors, tensors, 'nothing is left behind');
 });
