@@ -5,6 +5,7 @@
 
 #define EQ_FAMILIES(X) \
   X(activation) \
+  X(adapter) \
   X(attention) \
   X(diffusion) \
   X(elementwise) \

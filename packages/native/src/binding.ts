@@ -1,11 +1,16 @@
 /** The native addon's surface, one to one. Nothing here interprets or converts. */
 import type { ActivationOps } from './ops/activation.js';
+import type { AdapterOps } from './ops/adapter.js';
 import type { AttentionOps } from './ops/attention.js';
 import type { DiffusionOps } from './ops/diffusion.js';
 import type { ElementwiseOps } from './ops/elementwise.js';
 import type { GemmOps } from './ops/gemm.js';
+import type { ImageOps } from './ops/image.js';
+import type { IndexOps } from './ops/index-ops.js';
 import type { LossOps } from './ops/loss.js';
+import type { MovementOps } from './ops/movement.js';
 import type { NormOps } from './ops/norm.js';
+import type { ReduceOps } from './ops/reduce.js';
 import type { TrainingOps } from './ops/training.js';
 
 declare const handleBrand: unique symbol;
@@ -49,7 +54,7 @@ export interface DeviceDescription {
 }
 
 /** All compute kernels; one interface per family. */
-export interface NativeOps extends ActivationOps, AttentionOps, DiffusionOps, ElementwiseOps, GemmOps, LossOps, NormOps, TrainingOps {}
+export interface NativeOps extends ActivationOps, AdapterOps, AttentionOps, DiffusionOps, ElementwiseOps, GemmOps, ImageOps, IndexOps, LossOps, MovementOps, NormOps, ReduceOps, TrainingOps {}
 
 export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */
