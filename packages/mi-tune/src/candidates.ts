@@ -1,0 +1,85 @@
+/**
+ * Candidates of prompts, with their mutual information summed in the same sampling loop (MI-TUNE, algorithm 2).
+ *
+ * Candidate m of every prompt starts from the same noise, streams (seed, m): a candidate can be made again at any
+ * time, in any process, and prompts are compared under equal noise.
+ */
+import { randomNormal } from '@equipoise/backend';
+import { type JobContext, streamId } from '@equipoise/core';
+import { createSampler, denoise, type Sampler } from '@equipoise/diffusion';
+import * as tf from '@tensorflow/tfjs-core';
+import { miWeight, type MiWeightOptions, TRUNCATION } from './mi-weight.js';
+import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
+
+export interface SamplingOptions extends MiWeightOptions {
+  readonly seed: number;
+  readonly steps: number;
+  readonly guidance: number;
+}
+
+export interface CandidateRequest {
+  readonly prompt: string;
+  readonly candidate: number;
+}
+
+export interface CandidateBatch {
+  /** Score of each candidate, nats. */
+  readonly mi: Float64Array;
+  /** Latents after the last step that was run [N, h, w, c]; the caller frees them. */
+  readonly latents: tf.Tensor4D;
+}
+
+/** The sampler without the steps at its end that no longer count: enough to score, not to see. */
+export function scoringSampler(sampler: Sampler, truncation = TRUNCATION): Sampler {
+  const counted = sampler.timesteps.filter((t) => t > truncation).length;
+  return { ...sampler, timesteps: sampler.timesteps.slice(0, counted) };
+}
+
+/**
+ * Makes candidates of several prompts together.
+ *
+ * @param finish false stops after the last step that counts: the latents are then not yet pictures
+ */
+export async function sampleCandidates(parts: DiffusionParts, requests: readonly CandidateRequest[], options: SamplingOptions, finish: boolean, context: JobContext = {}): Promise<CandidateBatch> {
+  const schedule = partsSchedule(parts);
+  const full = createSampler(parts.scheduler, { steps: options.steps }, schedule);
+  const sampler = finish ? full : scoringSampler(full, options.truncation);
+  const states = encodePrompts(parts, ['', ...new Set(requests.map(({ prompt }) => prompt))]);
+  const initial = tf.tidy(() => tf.mul(batchNoise(parts, requests, options.seed, 'latents'), full.initNoiseSigma) as tf.Tensor4D);
+  const conditioning = tf.tidy(() => contexts(states, requests));
+  states.dispose();
+  try {
+    const { latents, mi } = await denoise(initial, {
+      unet: parts.unet,
+      sampler,
+      conditioning,
+      guidance: options.guidance,
+      noise: (index) => batchNoise(parts, requests, options.seed, 'step', index),
+      miWeight: (timestep) => miWeight(schedule, timestep, options),
+      ...context,
+    });
+    return { mi: scores(mi, sampler.timesteps, requests.length, options.truncation), latents };
+  } finally {
+    tf.dispose([initial, conditioning.cond, conditioning.uncond]);
+  }
+}
+
+function batchNoise({ latentShape }: DiffusionParts, requests: readonly CandidateRequest[], seed: number, ...name: (string | number)[]): tf.Tensor4D {
+  return tf.tidy(() => tf.stack(requests.map(({ candidate }) => randomNormal([...latentShape], { seed, stream: streamId('mi-tune', ...name, candidate) }))) as tf.Tensor4D);
+}
+
+/** The text states of each request, from the states of '' and the distinct prompts. */
+function contexts(states: tf.Tensor3D, requests: readonly CandidateRequest[]): { cond: tf.Tensor3D; uncond: tf.Tensor3D } {
+  const distinct = [...new Set(requests.map(({ prompt }) => prompt))];
+  const rows = requests.map(({ prompt }) => distinct.indexOf(prompt) + 1);
+  return {
+    cond: tf.gather(states, tf.tensor1d(rows, 'int32')),
+    uncond: tf.gather(states, tf.zeros([requests.length], 'int32')),
+  };
+}
+
+/** Means over the steps that count, for each image. */
+function scores(sums: readonly Float32Array[], timesteps: readonly number[], count: number, truncation = TRUNCATION): Float64Array {
+  const kept = sums.filter((_, i) => (timesteps[i] as number) > truncation);
+  return Float64Array.from({ length: count }, (_, n) => kept.reduce((total, step) => total + (step[n] as number), 0) / kept.length);
+}

@@ -1,0 +1,187 @@
+/**
+ * Point-wise mutual information between a prompt and an image that exists already:
+ *
+ *   I(z, p) = E_t E_eps [ kappa_t |eps(z_t, p, t) - eps(z_t, "", t)|^2 ],   z_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps
+ *
+ * with t uniform over the counted timesteps: what the sampler's sum estimates along its own trajectory. The integral
+ * over t is stratified, the noise antithetic (eps and -eps), and everything is replicated, so that the spread of the
+ * replicates gives the standard error. Noise depends on (seed, replicate, stratum) alone: images and prompts are
+ * compared under the same noise.
+ */
+import { randomNormal } from '@equipoise/backend';
+import { invalid, type JobContext, PhiloxStream, ProgressCounter, streamId } from '@equipoise/core';
+import { forwardFactors, type Schedule } from '@equipoise/diffusion';
+import * as tf from '@tensorflow/tfjs-core';
+import { miWeight, type MiWeightOptions, TRUNCATION } from './mi-weight.js';
+import { type DiffusionParts, encodePrompts, epsilonScale, partsSchedule } from './parts.js';
+import { studentQuantile } from './student.js';
+
+export interface EstimateOptions extends MiWeightOptions {
+  readonly seed: number;
+  /** Independent estimates, at least 2; their spread gives the standard error. Default 4. */
+  readonly replicates?: number;
+  /** Parts into which the timesteps are split; one draw in each. Default 16. */
+  readonly strata?: number;
+  /** Also -eps for each eps. Default true. */
+  readonly antithetic?: boolean;
+  /** Noisy latents per forward. Default 16. */
+  readonly batch?: number;
+}
+
+export interface MiEstimate {
+  /** Nats. */
+  readonly mi: number;
+  readonly standardError: number;
+  /** 95 % confidence interval from Student's t over the replicates. */
+  readonly interval: readonly [number, number];
+  /** Plain independent draws that would give the same standard error. */
+  readonly effectiveSamples: number;
+  /** Mean weighted term per drawn timestep, ascending: the per-timestep curve. */
+  readonly curve: readonly { readonly timestep: number; readonly value: number }[];
+}
+
+/** One draw: a timestep, a noise stream, its sign. */
+interface Draw {
+  readonly replicate: number;
+  readonly timestep: number;
+  readonly stream: bigint;
+  readonly sign: 1 | -1;
+  /** Stratum size over all timesteps, over draws in the stratum. */
+  readonly share: number;
+}
+
+/** Draws of all replicates; strata are as even as whole timesteps allow. */
+function plan(schedule: Schedule, options: EstimateOptions): Draw[] {
+  const { seed, replicates = 4, strata = 16, antithetic = true, truncation = TRUNCATION } = options;
+  const first = truncation + 1;
+  const count = schedule.betas.length - first;
+  if (!(Number.isInteger(replicates) && replicates >= 2)) throw invalid('replicates', 'a whole number of at least 2', replicates);
+  if (!(Number.isInteger(strata) && strata >= 1 && strata <= count)) throw invalid('strata', `a whole number from 1 to ${count}`, strata);
+  const draws: Draw[] = [];
+  const signs: readonly (1 | -1)[] = antithetic ? [1, -1] : [1];
+  for (let replicate = 0; replicate < replicates; replicate++) {
+    const uniform = new PhiloxStream(seed, streamId('mi', 'timesteps', replicate));
+    for (let s = 0; s < strata; s++) {
+      const [from, to] = [Math.floor((s * count) / strata), Math.floor(((s + 1) * count) / strata)];
+      const timestep = first + from + Math.floor(uniform.uniform(s) * (to - from));
+      const stream = streamId('mi', 'noise', replicate, s);
+      for (const sign of signs) draws.push({ replicate, timestep, stream, sign, share: (to - from) / count / signs.length });
+    }
+  }
+  return draws;
+}
+
+/**
+ * Estimates for every image under every prompt.
+ *
+ * @param latents [N, h, w, c], scaled as the diffusion model takes them
+ * @returns estimates[image][prompt]
+ */
+export async function estimateMi(parts: DiffusionParts, latents: tf.Tensor4D, prompts: readonly string[], options: EstimateOptions, context: JobContext = {}): Promise<MiEstimate[][]> {
+  const schedule = partsSchedule(parts);
+  const draws = plan(schedule, options);
+  const contexts = tf.tidy(() => encodePrompts(parts, ['', ...prompts]));
+  const images = latents.shape[0];
+  const progress = new ProgressCounter('mutual information', context, { total: images * draws.length, unit: 'draw' });
+  const results: MiEstimate[][] = [];
+  try {
+    for (let image = 0; image < images; image++) {
+      // terms[prompt][draw]
+      const terms = prompts.map(() => new Float64Array(draws.length));
+      const batch = options.batch ?? 16;
+      for (let start = 0; start < draws.length; start += batch) {
+        const part = draws.slice(start, start + batch);
+        const values = tf.tidy(() => squaredDifferences(parts, schedule, latents, image, part, contexts, prompts.length, options));
+        const numbers = await values.data();
+        values.dispose();
+        for (let p = 0; p < prompts.length; p++) for (let d = 0; d < part.length; d++) (terms[p] as Float64Array)[start + d] = numbers[p * part.length + d] as number;
+        progress.advance(part.length);
+      }
+      results.push(terms.map((own) => summarise(draws, own)));
+    }
+  } finally {
+    contexts.dispose();
+  }
+  return results;
+}
+
+/** Weighted squared differences for each prompt and draw [P, D]; the unconditional prediction is shared. */
+function squaredDifferences(parts: DiffusionParts, schedule: Schedule, latents: tf.Tensor4D, image: number, draws: readonly Draw[], contexts: tf.Tensor3D, prompts: number, options: EstimateOptions): tf.Tensor2D {
+  const noisy = noisyLatents(parts, schedule, latents, image, draws, options.seed);
+  const timesteps = draws.map(({ timestep }) => timestep);
+  const predict = (row: number): tf.Tensor4D => tf.tidy(() => parts.unet.forward(noisy, timesteps, tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [draws.length, 1, 1])));
+  const unconditional = predict(0);
+  const weights = tf.tensor1d(timesteps.map((t) => miWeight(schedule, t, options) * epsilonScale(parts.scheduler.predictionType, schedule, t) ** 2));
+  return tf.stack(Array.from({ length: prompts }, (_, p) => tf.tidy(() => {
+    const difference = tf.sub(predict(p + 1), unconditional);
+    return tf.mul(weights, tf.sum(tf.square(difference), [1, 2, 3]));
+  }))) as tf.Tensor2D;
+}
+
+function noisyLatents({ latentShape }: DiffusionParts, schedule: Schedule, latents: tf.Tensor4D, image: number, draws: readonly Draw[], seed: number): tf.Tensor4D {
+  const clean = tf.reshape(tf.slice(latents, [image, 0, 0, 0], [1, -1, -1, -1]), [...latentShape]);
+  return tf.stack(draws.map(({ timestep, stream, sign }) => {
+    const { signal, noise } = forwardFactors(schedule, timestep);
+    return tf.add(tf.mul(signal, clean), tf.mul(sign * noise, randomNormal([...latentShape], { seed, stream })));
+  })) as tf.Tensor4D;
+}
+
+function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {
+  const count = Math.max(...draws.map(({ replicate }) => replicate)) + 1;
+  const replicates = new Float64Array(count);
+  const curve = new Map<number, { sum: number; n: number }>();
+  let [mean, square] = [0, 0];
+  for (const [i, { replicate, share, timestep }] of draws.entries()) {
+    const term = terms[i] as number;
+    replicates[replicate] = (replicates[replicate] as number) + share * term;
+    mean += (share * term) / count;
+    square += (share * term * term) / count;
+    const point = curve.get(timestep) ?? { sum: 0, n: 0 };
+    curve.set(timestep, { sum: point.sum + term, n: point.n + 1 });
+  }
+  const variance = replicates.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (count - 1);
+  const standardError = Math.sqrt(variance / count);
+  const reach = studentQuantile(0.975, count - 1) * standardError;
+  return {
+    mi: mean,
+    standardError,
+    interval: [mean - reach, mean + reach],
+    effectiveSamples: standardError > 0 ? (square - mean * mean) / standardError ** 2 : Number.POSITIVE_INFINITY,
+    curve: [...curve].sort(([a], [b]) => a - b).map(([timestep, { sum, n }]) => ({ timestep, value: sum / n })),
+  };
+}
+
+/**
+ * Where in the image the information lies: the squared difference summed over channels only, averaged over the draws.
+ *
+ * @param latents [1, h, w, c]
+ * @returns nats per latent pixel [h, w], summing to the estimate
+ */
+export async function informationMap(parts: DiffusionParts, latents: tf.Tensor4D, prompt: string, options: EstimateOptions): Promise<{ values: Float32Array; height: number; width: number }> {
+  const schedule = partsSchedule(parts);
+  const [height, width] = parts.latentShape;
+  const sum = new Float64Array(height * width);
+  const contexts = tf.tidy(() => encodePrompts(parts, ['', prompt]));
+  const draws = plan(schedule, options);
+  const replicates = Math.max(...draws.map(({ replicate }) => replicate)) + 1;
+  const batch = options.batch ?? 16;
+  try {
+    for (let start = 0; start < draws.length; start += batch) {
+      const part = draws.slice(start, start + batch);
+      const map = tf.tidy(() => {
+        const noisy = noisyLatents(parts, schedule, latents, 0, part, options.seed);
+        const timesteps = part.map(({ timestep }) => timestep);
+        const predict = (row: number): tf.Tensor4D => parts.unet.forward(noisy, timesteps, tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [part.length, 1, 1]));
+        const shares = part.map(({ timestep, share }) => (share / replicates) * miWeight(schedule, timestep, options) * epsilonScale(parts.scheduler.predictionType, schedule, timestep) ** 2);
+        const squares = tf.sum(tf.square(tf.sub(predict(1), predict(0))), 3);
+        return tf.sum(tf.mul(squares, tf.tensor3d(shares, [part.length, 1, 1])), 0);
+      });
+      const values = await map.data();
+      map.dispose();
+      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
+    }
+  } finally {
+    contexts.dispose();
+  }
+  return { values: Float32Array.from(sum), height, width };
+}

@@ -1,0 +1,190 @@
+/**
+ * Self-supervised fine-tuning on the chosen candidates (MI-TUNE, section 3.3): an adapter on the denoiser's attention
+ * projections learns to predict the noise of its own best pictures.
+ *
+ *   loss = mean |eps - eps_theta(sqrt(abar_t) z + sqrt(1 - abar_t) eps, t, p)|^2,   t ~ U{0, ..., T-1}
+ *
+ * Step s draws its examples, timesteps and noise from streams (seed, s): a resumed run draws what the uninterrupted one
+ * would have drawn.
+ */
+import { type AdamWParameter, adamW, randomNormal } from '@equipoise/backend';
+import type { Adapter } from '@equipoise/adapters';
+import { EquipoiseError, invalid, PhiloxSequence, streamId } from '@equipoise/core';
+import { forwardFactors, type Schedule } from '@equipoise/diffusion';
+import * as tf from '@tensorflow/tfjs-core';
+import type { LoadedExample } from './example-set.js';
+import { type DiffusionParts, partsSchedule } from './parts.js';
+
+export interface FineTuneOptions {
+  readonly learningRate: number;
+  readonly weightDecay: number;
+  /** Largest norm of the whole gradient. */
+  readonly maxGradientNorm: number;
+  /** Examples per forward. */
+  readonly batch: number;
+  /** Forwards per update. */
+  readonly accumulation: number;
+  /** Updates. */
+  readonly steps: number;
+  /** Updates over which the learning rate rises from 0; 0 for a constant one. */
+  readonly warmup: number;
+  /** Recompute activations for the gradient: less memory, about a third more time. */
+  readonly gradientCheckpointing: boolean;
+  readonly seed: number;
+}
+
+/** The published settings, with clipping that takes effect. */
+export const FINE_TUNE_DEFAULTS: FineTuneOptions = { learningRate: 1e-4, weightDecay: 1e-2, maxGradientNorm: 1, batch: 8, accumulation: 50, steps: 300, warmup: 0, gradientCheckpointing: false, seed: 0 };
+
+export interface FineTuneLog {
+  readonly step: number;
+  readonly loss: number;
+  readonly gradientNorm: number;
+  readonly learningRate: number;
+}
+
+/** All that a later process needs to go on exactly where this one stopped. */
+export interface FineTuneState {
+  readonly step: number;
+  /** Trained tensors and their moments, in the order of the adapter's variables. */
+  readonly tensors: readonly { readonly value: Float32Array; readonly m: Float32Array; readonly v: Float32Array }[];
+}
+
+/** Trains one adapter on one set. Call {@link dispose} when done; the adapter itself stays. */
+export class FineTuner {
+  readonly #variables: tf.Variable[];
+  readonly #moments: { m: tf.Variable; v: tf.Variable }[];
+  readonly #schedule: Schedule;
+  #step = 0;
+
+  constructor(
+    readonly parts: DiffusionParts,
+    readonly adapter: Adapter,
+    readonly examples: readonly LoadedExample[],
+    readonly options: FineTuneOptions,
+  ) {
+    if (examples.length === 0) throw invalid('examples', 'at least one example', examples.length);
+    this.#schedule = partsSchedule(parts);
+    this.#variables = adapter.variables();
+    this.#moments = this.#variables.map(({ shape }) => ({ m: zeros(shape), v: zeros(shape) }));
+  }
+
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * One optimizer update over batch x accumulation examples.
+   *
+   * @throws EquipoiseError `numeric` when the loss or a gradient is not finite; the adapter is then unchanged
+   */
+  async update(): Promise<FineTuneLog> {
+    const { accumulation, batch, learningRate: peak, warmup, weightDecay, maxGradientNorm: maxNorm } = this.options;
+    const order = this.#draw(batch * accumulation);
+    let sums: tf.Tensor[] = [];
+    const losses: tf.Tensor[] = [];
+    for (let micro = 0; micro < accumulation; micro++) {
+      const rows = order.slice(micro * batch, (micro + 1) * batch);
+      const { value, grads } = tf.variableGrads(() => this.#loss(rows, micro * batch), this.#variables);
+      const gradients = this.#variables.map(({ name, shape }) => grads[name] ?? tf.zeros(shape));
+      const next = sums.length === 0 ? gradients : tf.tidy(() => gradients.map((gradient, i) => tf.add(sums[i] as tf.Tensor, gradient)));
+      if (sums.length > 0) tf.dispose([...sums, ...gradients]);
+      sums = next;
+      losses.push(value);
+    }
+    const finite = tf.tidy(() => tf.stack([tf.div(tf.addN(losses), accumulation), tf.div(tf.sqrt(tf.addN(sums.map((g) => tf.sum(tf.square(g))))), accumulation)]));
+    const [loss, gradientNorm] = (await finite.data()) as unknown as [number, number];
+    tf.dispose([finite, ...losses]);
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      tf.dispose(sums);
+      throw new EquipoiseError('numeric', `fine-tuning: loss ${loss}, gradient norm ${gradientNorm} at step ${this.#step + 1}`, { hints: ['Go on from the last checkpoint with a lower --learning-rate, or in f32.'] });
+    }
+    const learningRate = warmup > 0 ? peak * Math.min(1, (this.#step + 1) / warmup) : peak;
+    const parameters: AdamWParameter[] = this.#variables.map((parameter, i) => ({ parameter, gradient: sums[i] as tf.Tensor, ...(this.#moments[i] as { m: tf.Variable; v: tf.Variable }) }));
+    adamW(parameters, { step: this.#step + 1, learningRate, weightDecay, maxNorm, gradientScale: 1 / accumulation }).dispose();
+    tf.dispose(sums);
+    this.adapter.changed();
+    this.#step++;
+    return { step: this.#step, loss, gradientNorm, learningRate };
+  }
+
+  /** Examples of this step: epochs shuffled by seed, read on without gaps. */
+  #draw(count: number): number[] {
+    const size = this.examples.length;
+    const rows: number[] = [];
+    for (let at = this.#step * count; rows.length < count; ) {
+      const epoch = Math.floor(at / size);
+      const order = new PhiloxSequence(this.options.seed, streamId('fine-tune', 'shuffle', epoch)).shuffle(Array.from({ length: size }, (_, i) => i));
+      const part = order.slice(at % size, (at % size) + count - rows.length);
+      rows.push(...part);
+      at += part.length;
+    }
+    return rows;
+  }
+
+  /** Mean squared error of the prediction over a micro-batch. */
+  #loss(rows: readonly number[], offset: number): tf.Scalar {
+    const { parts, options, examples } = this;
+    const [h, w, c] = parts.latentShape;
+    const shape: [number, number, number, number] = [rows.length, h, w, c];
+    const total = this.#schedule.betas.length;
+    const times = new PhiloxSequence(options.seed, streamId('fine-tune', 'timesteps', this.#step), offset * 2);
+    const timesteps = rows.map(() => times.int(total));
+    const noise = randomNormal<tf.Rank.R4>(shape, { seed: options.seed, stream: streamId('fine-tune', 'noise', this.#step), offset: offset * h * w * c });
+    const clean = tf.tensor4d(concatenate(rows.map((row) => (examples[row] as LoadedExample).latents)), shape);
+    const states = rows.map((row) => (examples[row] as LoadedExample).states);
+    const width = parts.unet.config.cross_attention_dim;
+    const context = tf.tensor3d(concatenate(states), [rows.length, (states[0] as Float32Array).length / width, width]);
+    const factors = timesteps.map((t) => forwardFactors(this.#schedule, t));
+    const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [rows.length, 1, 1, 1]);
+    const [signal, spread] = [column(factors.map((f) => f.signal)), column(factors.map((f) => f.noise))];
+    const noisy = tf.add(tf.mul(signal, clean), tf.mul(spread, noise)) as tf.Tensor4D;
+    const velocity = parts.scheduler.predictionType === 'v_prediction';
+    const target = velocity ? tf.sub(tf.mul(signal, noise), tf.mul(spread, clean)) : noise;
+    const prediction = parts.unet.forward(noisy, timesteps, context, { recompute: options.gradientCheckpointing });
+    return tf.mean(tf.squaredDifference(prediction, target)) as tf.Scalar;
+  }
+
+  async state(): Promise<FineTuneState> {
+    const tensors = [];
+    for (const [i, variable] of this.#variables.entries()) {
+      const { m, v } = this.#moments[i] as { m: tf.Variable; v: tf.Variable };
+      const [value, first, second] = await Promise.all([variable, m, v].map(async (x) => Float32Array.from(await x.data())));
+      tensors.push({ value: value as Float32Array, m: first as Float32Array, v: second as Float32Array });
+    }
+    return { step: this.#step, tensors };
+  }
+
+  /** @throws EquipoiseError `conflict` when the state belongs to another adapter */
+  restore({ step, tensors }: FineTuneState): void {
+    if (tensors.length !== this.#variables.length) throw invalid('state', `${this.#variables.length} tensors`, tensors.length, { code: 'conflict' });
+    for (const [i, { value, m, v }] of tensors.entries()) {
+      const variable = this.#variables[i] as tf.Variable;
+      const moments = this.#moments[i] as { m: tf.Variable; v: tf.Variable };
+      for (const [target, values] of [[variable, value], [moments.m, m], [moments.v, v]] as const) {
+        if (values.length !== target.size) throw invalid(`state of tensor ${i}`, `${target.size} numbers`, values.length, { code: 'conflict' });
+        tf.tidy(() => target.assign(tf.tensor(values, target.shape)));
+      }
+    }
+    this.adapter.changed();
+    this.#step = step;
+  }
+
+  dispose(): void {
+    for (const { m, v } of this.#moments) tf.dispose([m, v]);
+  }
+}
+
+function zeros(shape: number[]): tf.Variable {
+  return tf.tidy(() => tf.variable(tf.zeros(shape), true));
+}
+
+function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

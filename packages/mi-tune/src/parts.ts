@@ -1,0 +1,36 @@
+/** What estimation and tuning need of a text-to-image model; any engine, any Stable Diffusion with one text encoder. */
+import { invalid } from '@equipoise/core';
+import { type PredictionType, type Schedule, type SchedulerConfig, scheduleOf } from '@equipoise/diffusion';
+import type { CLIPTextModel, ClipTokenizer, UNet2DConditionModel } from '@equipoise/models';
+import * as tf from '@tensorflow/tfjs-core';
+
+export interface DiffusionParts {
+  readonly unet: UNet2DConditionModel;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: ClipTokenizer;
+  readonly scheduler: SchedulerConfig;
+  /** Hash of the weights and configs, for keys of results. */
+  readonly hash: string;
+  /** Side and channels of a latent: [h, w, c]. */
+  readonly latentShape: readonly [number, number, number];
+}
+
+export function partsSchedule({ scheduler }: DiffusionParts): Schedule {
+  return scheduleOf(scheduler);
+}
+
+/** d(eps)/d(model output) at a timestep: differences of predictions scale by it. */
+export function epsilonScale(type: PredictionType, schedule: Schedule, timestep: number): number {
+  if (type === 'epsilon') return 1;
+  const alpha = schedule.alphasCumprod[timestep] as number;
+  if (type === 'v_prediction') return Math.sqrt(alpha);
+  return -Math.sqrt(alpha) / Math.sqrt(1 - alpha);
+}
+
+/** Text states of prompts [N, L, C]. */
+export function encodePrompts({ textEncoder, tokenizer }: DiffusionParts, prompts: readonly string[]): tf.Tensor3D {
+  if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prompts);
+  const length = Math.min(tokenizer.modelMaxLength, textEncoder.config.max_position_embeddings);
+  const { ids } = tokenizer.encodeBatch(prompts, { maxLength: length });
+  return tf.tidy(() => textEncoder.forward(prompts.map((_, i) => ids.subarray(i * length, (i + 1) * length))).lastHiddenState);
+}
