@@ -17,6 +17,8 @@ import {
   ProgressCounter,
   type ProgressEvent,
   parseJson,
+  parsePythonJson,
+  parseStrictJson,
   prose,
   pyFloat,
   pythonFloat,
@@ -127,6 +129,19 @@ t.test('JSON as Python writes it', async (t) => {
   t.strictSame(['b', 'a', 'ab', ''].sort(compareCodePoints), ['', 'a', 'ab', 'b']);
   t.equal(canonicalJson({ b: [1, { d: null, c: 'x' }], a: undefined }), '{"b":[1,{"c":"x","d":null}]}');
   t.throws(() => parseJson('{"a":}', 'config.json'), { code: 'corrupt', message: /^config\.json: expected valid JSON/ });
+});
+
+t.test('strict JSON', async (t) => {
+  t.strictSame(parseStrictJson('[true,false,null,"\\u00e9\\n\\/\\ud83d\\ude00"]', 'x'), [true, false, null, 'é\n/😀']);
+  for (const bad of ['', ' ', 'nul', '01', '+1', '.5', '1.', '1e', '"a', '"\\x"', '"\\u12"', '{"a" 1}', '[1 2]', '[1,]', '{}x', "'a'"]) {
+    t.throws(() => parseStrictJson(bad, 'x'), { code: 'corrupt', message: /^x: expected valid JSON: / }, bad);
+  }
+});
+
+t.test('JSON with Python floats survives reading and writing', async (t) => {
+  const text = '{"a": 1.0, "b": [1, -0.0, 1e-05, 100000000000000000000000], "c": {"d": 0.5}, "e": 1e+16}';
+  t.equal(pythonJson(parsePythonJson(text, 'x'), { indent: null }), text);
+  t.strictSame(parsePythonJson('[1, 1.5, null]', 'x'), [1, pyFloat(1.5), null]);
 });
 
 t.test('hashes', async (t) => {

@@ -12,5 +12,6 @@ export * from './progress.js';
 export * from './random.js';
 export * from './round.js';
 export * from './run.js';
+export * from './strict-json.js';
 // One zod for everyone: a schema made with another copy would not carry the metadata.
 export { z } from 'zod';

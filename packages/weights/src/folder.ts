@@ -1,6 +1,6 @@
 /** Folders as diffusers and transformers save them. */
 import { join } from 'node:path';
-import { EquipoiseError, invalid, nearest } from '@equipoise/core';
+import { EquipoiseError, invalid, type JsonValue, nearest, parsePythonJson } from '@equipoise/core';
 import { currentNames } from './key-styles.js';
 import { SafeRoot } from './safe-root.js';
 import { openSafetensors } from './safetensors.js';
@@ -33,6 +33,15 @@ export class ComponentFolder {
 
   get path(): string {
     return this.root.path;
+  }
+
+  /**
+   * The config as it must be saved again: with floats that Python wrote as `1.0` marked as such. Use {@link config} to read settings.
+   */
+  async savedConfig(): Promise<Record<string, JsonValue>> {
+    const name = await configName(this.root);
+    if (name === undefined) return {};
+    return parsePythonJson(await this.root.text(name), join(this.path, name)) as Record<string, JsonValue>;
   }
 
   /** Variants for which there are weights; '' stands for the plain ones. */
@@ -198,11 +207,16 @@ async function openPipeline(root: SafeRoot, variant: string | undefined): Promis
   return new ModelFolder(root, 'pipeline', className, components, settings, variant);
 }
 
-async function readConfig(root: SafeRoot): Promise<Record<string, unknown>> {
+async function configName(root: SafeRoot): Promise<string | undefined> {
   for (const name of ['config.json', 'scheduler_config.json', 'preprocessor_config.json']) {
-    if (await root.has(name)) return root.json(name);
+    if (await root.has(name)) return name;
   }
-  return {};
+  return undefined;
+}
+
+async function readConfig(root: SafeRoot): Promise<Record<string, unknown>> {
+  const name = await configName(root);
+  return name === undefined ? {} : root.json(name);
 }
 
 function classNameOf(config: Readonly<Record<string, unknown>>): string | undefined {

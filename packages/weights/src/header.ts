@@ -2,9 +2,8 @@
  * Headers of safetensors files: `u64 N (little-endian) | N bytes of JSON | data`. Reading checks everything
  * the format promises, so that whoever holds a parsed header can read any tensor without further checks.
  */
-import { compareCodePoints, EquipoiseError, invalid, prose } from '@equipoise/core';
+import { compareCodePoints, EquipoiseError, invalid, JsonNumber, parseStrictJson, prose, type StrictJson } from '@equipoise/core';
 import { byteLengthOf, checkDType, type DType, rankOf } from './dtypes.js';
-import { JsonNumber, parseStrictJson, type StrictJson } from './strict-json.js';
 
 /** Limit of the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;

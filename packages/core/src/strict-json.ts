@@ -2,7 +2,8 @@
  * A JSON reader as strict as a file format needs: unlike `JSON.parse` it refuses repeated keys and lone
  * surrogates, tells `1` from `1.0` and `1e0`, and limits nesting.
  */
-import { EquipoiseError } from '@equipoise/core';
+import { EquipoiseError } from './errors.js';
+import { type JsonValue, PyFloat } from './json.js';
 
 /** A number as it was spelled. */
 export class JsonNumber {
@@ -42,6 +43,25 @@ const ESCAPES: Readonly<Record<string, string>> = {
  */
 export function parseStrictJson(text: string, source: string): StrictJson {
   return new Parser(text, source).document();
+}
+
+/**
+ * Parses JSON so that {@link pythonJson} writes it back as it was: numbers spelled as floats (`1.0`) come as
+ * {@link PyFloat}. Libraries that check types refuse `1` where Python wrote `1.0`.
+ *
+ * @throws EquipoiseError `corrupt`
+ */
+export function parsePythonJson(text: string, source: string): JsonValue {
+  return toPython(parseStrictJson(text, source));
+}
+
+function toPython(value: StrictJson): JsonValue {
+  if (value instanceof Map) return Object.fromEntries([...value].map(([key, item]) => [key, toPython(item)]));
+  if (Array.isArray(value)) return value.map(toPython);
+  if (!(value instanceof JsonNumber)) return value;
+  if (/[.eE]/.test(value.text)) return new PyFloat(Number(value.text));
+  const integer = Number(value.text);
+  return Number.isSafeInteger(integer) ? integer : BigInt(value.text);
 }
 
 class Parser {
