@@ -1,0 +1,239 @@
+/** The sampling loop: from noise to latents, with everything a caller may want to see on the way. */
+import { EquipoiseError, invalid, type JobContext, ProgressCounter, throwIfCancelled } from '@equipoise/core';
+import type { AddedConditions, CrossAttentionCache, UNet2DConditionModel } from '@equipoise/models';
+import * as tf from '@tensorflow/tfjs-core';
+import type { Sampler, SamplerStep } from '../samplers/index.js';
+import { nextState, type Predictions, type StepResult, type TensorState, takeStep } from './guidance.js';
+
+/** What the denoiser is conditioned on; N images. */
+export interface Conditioning {
+  /** [N, L, C] */
+  readonly cond: tf.Tensor3D;
+  /** Same shape; null when neither guidance nor the difference of predictions is wanted. */
+  readonly uncond: tf.Tensor3D | null;
+  /** Stable Diffusion XL: pooled text [N, P] for either side, and size ids of each image. */
+  readonly added?: {
+    readonly cond: tf.Tensor2D;
+    readonly uncond: tf.Tensor2D | null;
+    readonly timeIds: readonly (readonly number[])[];
+  };
+}
+
+/** Told after every step. Tensors live until the listener returns, or the promise it returns resolves. */
+export interface StepEvent {
+  /** Model call, from 0. */
+  readonly index: number;
+  readonly total: number;
+  readonly timestep: number;
+  readonly step: SamplerStep;
+  /** Latents before and after the step [N, h, w, C]. */
+  readonly before: tf.Tensor4D;
+  readonly latents: tf.Tensor4D;
+  /** The raw predictions, before guidance. */
+  readonly cond: tf.Tensor4D;
+  readonly uncond: tf.Tensor4D | null;
+  /** The fused sum of this step for each image; null without {@link DenoiseOptions.miWeight}. */
+  readonly mi: Float32Array | null;
+}
+
+export interface DenoiseOptions extends JobContext {
+  readonly unet: UNet2DConditionModel;
+  readonly sampler: Sampler;
+  readonly conditioning: Conditioning;
+  /** Guidance scale; used when there is an unconditional side. */
+  readonly guidance: number;
+  readonly guidanceRescale?: number;
+  /** Unit normal noise of a step [N, h, w, C]; called when the sampler draws. This function frees it. */
+  readonly noise: (index: number) => tf.Tensor4D;
+  /** Images that pass through the denoiser together. Default: all. */
+  readonly unetBatch?: number;
+  /**
+   * Weight w(t) of a step's sum over the latent of (eps_cond - eps_uncond)^2, which the fused kernel makes
+   * in the same pass (MI-TUNE, Algorithm 2). In terms of eps whatever the model predicts.
+   */
+  readonly miWeight?: (timestep: number, index: number) => number;
+  readonly onStep?: (event: StepEvent) => void | Promise<void>;
+}
+
+export interface DenoiseResult {
+  readonly latents: tf.Tensor4D;
+  /** Per step, for each image: the weighted sums; empty without miWeight. */
+  readonly mi: readonly Float32Array[];
+}
+
+/** A slice of the batch that passes through the denoiser at once. */
+interface Chunk {
+  readonly start: number;
+  readonly count: number;
+  readonly context: CrossAttentionCache;
+  readonly added: AddedConditions | undefined;
+}
+
+function rows<T extends tf.Tensor>(x: T, start: number, count: number): T {
+  return tf.slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]) as T;
+}
+
+/** Both sides of a slice, the unconditional one first. */
+function bothSides<T extends tf.Tensor>(cond: T, uncond: T | null, start: number, count: number): T {
+  return tf.tidy(() => {
+    const own = rows(cond, start, count);
+    return uncond === null ? own : (tf.concat([rows(uncond, start, count), own], 0) as T);
+  });
+}
+
+function makeChunks(options: DenoiseOptions): Chunk[] {
+  const { conditioning, unet } = options;
+  const { cond, uncond, added } = conditioning;
+  const total = cond.shape[0];
+  const size = Math.min(options.unetBatch ?? total, total);
+  const chunks: Chunk[] = [];
+  for (let start = 0; start < total; start += size) {
+    const count = Math.min(size, total - start);
+    const context = bothSides(cond, uncond, start, count);
+    const timeIds = added?.timeIds.slice(start, start + count) ?? [];
+    chunks.push({
+      start,
+      count,
+      context: unet.crossAttentionCache(context),
+      added: added && {
+        textEmbeds: bothSides(added.cond, added.uncond, start, count),
+        timeIds: uncond === null ? timeIds : [...timeIds, ...timeIds],
+      },
+    });
+    context.dispose();
+  }
+  return chunks;
+}
+
+function disposeChunk({ context, added }: Chunk): void {
+  context.dispose();
+  added?.textEmbeds.dispose();
+}
+
+/** The model's outputs for the whole batch. */
+function predict(
+  unet: UNet2DConditionModel,
+  chunks: readonly Chunk[],
+  step: SamplerStep,
+  latents: tf.Tensor4D,
+  guided: boolean,
+): Predictions {
+  const { cond, uncond } = tf.tidy(() => {
+    const parts = chunks.map(({ start, count, context, added }) => {
+      const own = chunks.length === 1 ? latents : rows(latents, start, count);
+      const input = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
+      const output = unet.forward(input, step.timestep, context, added && { added });
+      const [first, second = first] = guided ? tf.split(output, 2, 0) : [output];
+      return { uncond: first as tf.Tensor4D, cond: second as tf.Tensor4D };
+    });
+    const join = (side: 'cond' | 'uncond'): tf.Tensor4D =>
+      tf.concat(
+        parts.map((part) => part[side]),
+        0,
+      );
+    return { cond: join('cond'), uncond: join('uncond') };
+  });
+  if (guided) return { cond, uncond };
+  uncond.dispose();
+  return { cond, uncond: null };
+}
+
+/** Waits for a step and refuses to go on from NaN: one number of each image is read back. */
+async function settle(result: StepResult, step: SamplerStep): Promise<Float32Array | null> {
+  const probe = tf.tidy(() => tf.sum(result.latents));
+  const [[sum], mi] = await Promise.all([probe.data<'float32'>(), result.mi?.data<'float32'>() ?? null]);
+  probe.dispose();
+  if (Number.isFinite(sum)) return mi;
+  throw new EquipoiseError(
+    'numeric',
+    `latents after timestep ${step.timestep}: expected finite numbers, got ${sum}`,
+    {
+      hints: ["Try precision f32, a lower guidance scale, or check the model's weights."],
+    },
+  );
+}
+
+function checkOptions(options: DenoiseOptions, latents: tf.Tensor4D): void {
+  const { conditioning, miWeight, guidanceRescale = 0 } = options;
+  const { cond, uncond } = conditioning;
+  if (latents.shape[0] !== cond.shape[0]) {
+    throw invalid('latents', `${cond.shape[0]} images, as in the conditioning`, latents.shape);
+  }
+  if (uncond === null && miWeight !== undefined) {
+    throw invalid('miWeight', 'an unconditional side in the conditioning', 'none');
+  }
+  if (uncond === null && guidanceRescale > 0)
+    throw invalid('guidanceRescale', '0 without guidance', guidanceRescale);
+}
+
+/**
+ * Runs a sampler over a model.
+ * @param latents unit normal noise times the sampler's initNoiseSigma [N, h, w, C]; not freed
+ * @throws EquipoiseError `cancelled` between steps once the signal is aborted; `numeric` on NaN or infinity
+ */
+export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Promise<DenoiseResult> {
+  checkOptions(options, latents);
+  const { unet, sampler, signal } = options;
+  throwIfCancelled(signal, 'denoise');
+  const chunks = makeChunks(options);
+  let state: TensorState = { latents: tf.clone(latents), history: [], held: null };
+  const mi: Float32Array[] = [];
+  let finished = false;
+  try {
+    const progress = new ProgressCounter('denoise', options, {
+      total: sampler.timesteps.length,
+      unit: 'step',
+    });
+    for (let index = 0; index < sampler.timesteps.length; index++) {
+      const step = sampler.coefficients(index);
+      const predictions = predict(unet, chunks, step, state.latents, options.conditioning.uncond !== null);
+      const { result, sums } = await advance(step, index, state, predictions, options);
+      if (sums !== null && options.miWeight !== undefined) mi.push(sums);
+      state = nextState(step, state, result, sampler.historyLength);
+      tf.dispose([predictions.cond, ...(predictions.uncond === null ? [] : [predictions.uncond])]);
+      progress.advance();
+    }
+    finished = true;
+    return { latents: state.latents, mi };
+  } finally {
+    for (const chunk of chunks) disposeChunk(chunk);
+    tf.dispose([...state.history, ...(state.held === null ? [] : [state.held])]);
+    if (!finished) state.latents.dispose();
+  }
+}
+
+/** Takes one step, waits for it and tells the listener; frees its own tensors when anything fails. */
+async function advance(
+  step: SamplerStep,
+  index: number,
+  state: TensorState,
+  predictions: Predictions,
+  options: DenoiseOptions,
+): Promise<{ result: StepResult; sums: Float32Array | null }> {
+  const { sampler, onStep, guidance, guidanceRescale = 0 } = options;
+  const noise = step.drawsNoise ? options.noise(index) : null;
+  // Predictions of velocity differ by a factor from predictions of noise, and so do their differences.
+  const miWeight = (options.miWeight?.(step.timestep, index) ?? 0) * step.epsilonScale ** 2;
+  const result = takeStep(step, state, predictions, { guidance, guidanceRescale, miWeight }, noise);
+  noise?.dispose();
+  try {
+    const sums = await settle(result, step);
+    await onStep?.({
+      index,
+      total: sampler.timesteps.length,
+      timestep: step.timestep,
+      step,
+      before: state.latents,
+      latents: result.latents,
+      cond: predictions.cond,
+      uncond: predictions.uncond,
+      mi: options.miWeight === undefined ? null : sums,
+    });
+    result.mi?.dispose();
+    return { result, sums };
+  } catch (error) {
+    tf.dispose(result);
+    tf.dispose([predictions.cond, ...(predictions.uncond === null ? [] : [predictions.uncond])]);
+    throw error;
+  }
+}

@@ -1,0 +1,248 @@
+/** Pipelines from and to folders that diffusers reads and writes. */
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { invalid, type JobContext, type JsonValue, prose, throwIfCancelled } from '@equipoise/core';
+import {
+  AutoencoderKL,
+  CLIPTextModel,
+  CLIPTextModelWithProjection,
+  ClipTokenizer,
+  type LoadOptions,
+  type Model,
+  UNet2DConditionModel,
+  type WeightStorage,
+} from '@equipoise/models';
+import {
+  type ComponentEntry,
+  type ComponentFolder,
+  castSource,
+  type FloatType,
+  type ModelFolder,
+  openFolder,
+  type SaveOptions,
+  saveModel,
+  savePipelineIndex,
+  saveSchedulerConfig,
+} from '@equipoise/weights';
+import { type PipelineParts, TextToImagePipeline, unsupportedPipeline } from './pipeline.js';
+
+export interface LoadPipelineOptions extends JobContext {
+  /** Weights variant, such as fp16. */
+  readonly variant?: string;
+  /** How frozen matrices are kept; the engine decides when this is left out. */
+  readonly storage?: WeightStorage;
+  /** Told about parts that were skipped, fallbacks, ignored settings. */
+  readonly onNotice?: (notice: string) => void;
+}
+
+/** Parts that play no role in making an image; their absence is worth a word when they are there. */
+const skippedParts = ['safety_checker', 'feature_extractor', 'image_encoder'];
+const knownParts = ['unet', 'vae', 'text_encoder', 'text_encoder_2', 'tokenizer', 'tokenizer_2', 'scheduler'];
+
+function checkComponents(folder: ModelFolder, onNotice: LoadPipelineOptions['onNotice']): void {
+  const { className, path, components } = folder;
+  const known = className === 'StableDiffusionPipeline' || className === 'StableDiffusionXLPipeline';
+  if (folder.kind !== 'pipeline' || !known) throw unsupportedPipeline(path, className);
+  for (const name of components.keys()) {
+    if (skippedParts.includes(name)) onNotice?.(`${path}: ${name} is not used`);
+    else if (!knownParts.includes(name)) {
+      throw invalid(
+        `${path}: component ${name}`,
+        `one of ${[...knownParts, ...skippedParts].join(', ')}`,
+        name,
+        {
+          code: 'unsupported',
+        },
+      );
+    }
+  }
+}
+
+/** Loads the parts of a pipeline one after the other. */
+class PartLoader {
+  readonly configs: Record<string, Readonly<Record<string, unknown>>> = {};
+  readonly #loaded: Model[] = [];
+
+  constructor(
+    readonly folder: ModelFolder,
+    readonly options: LoadPipelineOptions,
+  ) {}
+
+  async component(name: string): Promise<ComponentFolder> {
+    throwIfCancelled(this.options.signal, `load ${name}`);
+    const component = await this.folder.component(name);
+    this.configs[name] = component.config;
+    return component;
+  }
+
+  async model<M extends Model & { readonly warnings: readonly string[] }>(
+    name: string,
+    load: (
+      config: unknown,
+      state: Awaited<ReturnType<ComponentFolder['openWeights']>>,
+      options: LoadOptions,
+    ) => Promise<M>,
+  ): Promise<M> {
+    const component = await this.component(name);
+    const { storage, onProgress, onNotice, signal } = this.options;
+    const state = await component.openWeights();
+    try {
+      const model = await load(component.config, state, {
+        ...(storage !== undefined && { storage }),
+        onProgress: (done, total) => {
+          throwIfCancelled(signal, `load ${name}`);
+          onProgress?.({ task: `load ${name}`, done, total, unit: 'tensor' });
+        },
+      });
+      this.#loaded.push(model);
+      for (const warning of model.warnings) onNotice?.(`${component.path}: ${warning}`);
+      return model;
+    } finally {
+      await state.close();
+    }
+  }
+
+  async tokenizer(name: string): Promise<ClipTokenizer> {
+    return ClipTokenizer.fromFolder((await this.component(name)).path);
+  }
+
+  dispose(): void {
+    for (const model of this.#loaded) model.dispose();
+  }
+}
+
+async function loadParts(loader: PartLoader): Promise<PipelineParts> {
+  const xl = loader.folder.className === 'StableDiffusionXLPipeline';
+  const scheduler = (await loader.component('scheduler')).config;
+  const parts = {
+    scheduler,
+    tokenizer: await loader.tokenizer('tokenizer'),
+    textEncoder: await loader.model('text_encoder', CLIPTextModel.load),
+    ...(xl && {
+      tokenizer2: await loader.tokenizer('tokenizer_2'),
+      textEncoder2: await loader.model('text_encoder_2', CLIPTextModelWithProjection.load),
+    }),
+    unet: await loader.model('unet', UNet2DConditionModel.load),
+    vae: await loader.model('vae', AutoencoderKL.load),
+  };
+  return { ...parts, configs: loader.configs, settings: loader.folder.config };
+}
+
+/**
+ * Loads a diffusers pipeline folder.
+ * @throws EquipoiseError naming the folder and the part that is missing, damaged or not supported
+ */
+export async function loadPipeline(
+  path: string,
+  options: LoadPipelineOptions = {},
+): Promise<TextToImagePipeline> {
+  const { variant, onNotice } = options;
+  const folder = await openFolder(path, variant === undefined ? {} : { variant });
+  checkComponents(folder, onNotice);
+  const loader = new PartLoader(folder, options);
+  try {
+    const pipeline = new TextToImagePipeline(await loadParts(loader));
+    const { ignored, corrections } = pipeline.scheduler;
+    for (const key of ignored) onNotice?.(`${path}: scheduler setting ${key} has no effect`);
+    for (const correction of corrections) onNotice?.(`${path}: scheduler: ${correction}, as diffusers does`);
+    for (const notice of folder.notices) onNotice?.(notice);
+    return pipeline;
+  } catch (error) {
+    loader.dispose();
+    throw error;
+  }
+}
+
+export interface SavePipelineOptions extends JobContext {
+  /** Type of the stored weights; default F32. */
+  readonly dtype?: FloatType;
+  /** Variant in the file names, such as fp16. */
+  readonly variant?: string;
+  /** Write into a folder that holds files already. Default false. */
+  readonly overwrite?: boolean;
+}
+
+async function prepareFolder(folder: string, overwrite: boolean): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const names = await readdir(folder);
+  if (names.length === 0) return;
+  if (!overwrite) {
+    throw invalid(folder, 'an empty or new folder', prose(`${names.length} entries`), {
+      code: 'conflict',
+      hints: ['Allow overwriting, or choose another folder.'],
+    });
+  }
+  // Without its index the folder is no pipeline: an interrupted save cannot pass for a whole one.
+  await rm(join(folder, 'model_index.json'), { force: true });
+}
+
+/** A part's config as its library writes it; the class comes first in what is saved. */
+function savedConfig(
+  config: Readonly<Record<string, unknown>> | undefined,
+  name: string,
+): Record<string, JsonValue> {
+  if (config === undefined) throw invalid(`configs: ${name}`, "the part's config.json", undefined);
+  return { ...config } as Record<string, JsonValue>;
+}
+
+async function saveParts(folder: string, parts: PipelineParts, options: SavePipelineOptions): Promise<void> {
+  const { dtype, variant, signal } = options;
+  const saveOptions: SaveOptions = {
+    ...(variant !== undefined && { variant }),
+    ...(signal !== undefined && { signal }),
+  };
+  const save = async (name: string, library: 'diffusers' | 'transformers', model: Model): Promise<void> => {
+    const sources = model
+      .tensorSources()
+      .map((source) => (dtype === undefined ? source : castSource(source, dtype)));
+    await saveModel(
+      join(folder, name),
+      library,
+      savedConfig(parts.configs[name], name),
+      sources,
+      saveOptions,
+    );
+  };
+  await save('unet', 'diffusers', parts.unet);
+  await save('vae', 'diffusers', parts.vae);
+  await save('text_encoder', 'transformers', parts.textEncoder);
+  await parts.tokenizer.save(join(folder, 'tokenizer'));
+  if (parts.textEncoder2 !== undefined) await save('text_encoder_2', 'transformers', parts.textEncoder2);
+  await parts.tokenizer2?.save(join(folder, 'tokenizer_2'));
+}
+
+/**
+ * Saves a pipeline as a folder that diffusers and this package load. Every file is written atomically and
+ * model_index.json comes last.
+ */
+export async function savePipeline(
+  pipeline: TextToImagePipeline,
+  folder: string,
+  options: SavePipelineOptions = {},
+): Promise<void> {
+  const { parts, isXl, className } = pipeline;
+  await prepareFolder(folder, options.overwrite ?? false);
+  await saveParts(folder, parts, options);
+  const scheduler = parts.scheduler as Record<string, JsonValue>;
+  await saveSchedulerConfig(join(folder, 'scheduler'), scheduler);
+  const row = (library: string, name: string): ComponentEntry => ({ library, className: name });
+  const components: Record<string, ComponentEntry | null> = {
+    vae: row('diffusers', 'AutoencoderKL'),
+    text_encoder: row('transformers', 'CLIPTextModel'),
+    tokenizer: row('transformers', 'CLIPTokenizer'),
+    unet: row('diffusers', 'UNet2DConditionModel'),
+    scheduler: row('diffusers', pipeline.scheduler.config.className),
+    feature_extractor: null,
+    image_encoder: null,
+    ...(isXl
+      ? {
+          text_encoder_2: row('transformers', 'CLIPTextModelWithProjection'),
+          tokenizer_2: row('transformers', 'CLIPTokenizer'),
+        }
+      : { safety_checker: null }),
+  };
+  const settings = isXl
+    ? { force_zeros_for_empty_prompt: parts.settings?.['force_zeros_for_empty_prompt'] !== false }
+    : { requires_safety_checker: false };
+  await savePipelineIndex(folder, className, components, settings);
+}
