@@ -31,17 +31,33 @@ for (const [name, library] of Object.entries(models)) {
   await using weights = await component.openWeights();
   const config = await component.savedConfig();
   const sources = weights.sources();
-  await saveModel(join(out, 'pipeline', name), library, config, sources.map((source) => castSource(source, 'F32')));
+  await saveModel(
+    join(out, 'pipeline', name),
+    library,
+    config,
+    sources.map((source) => castSource(source, 'F32')),
+  );
   const half = sources.map((source) => castSource(source, 'F16'));
-  await saveModel(join(out, 'pipeline', name), library, config, half, { variant: 'fp16', maxShardBytes: 10_000 });
+  await saveModel(join(out, 'pipeline', name), library, config, half, {
+    variant: 'fp16',
+    maxShardBytes: 10_000,
+  });
 }
 const scheduler = await pipeline.component('scheduler');
 await saveSchedulerConfig(join(out, 'pipeline', 'scheduler'), await scheduler.savedConfig());
 const absent = { safety_checker: null, feature_extractor: null, image_encoder: null, tokenizer: null };
 const components = { ...Object.fromEntries(pipeline.components), ...absent };
-await savePipelineIndex(join(out, 'pipeline'), 'StableDiffusionPipeline', components, { requires_safety_checker: false });
+await savePipelineIndex(join(out, 'pipeline'), 'StableDiffusionPipeline', components, {
+  requires_safety_checker: false,
+});
 
-for (const name of ['dora-diffusers', 'dora-peft', 'dora-kohya.safetensors', 'lora-peft-patterns', 'lora-unet-text']) {
+for (const name of [
+  'dora-diffusers',
+  'dora-peft',
+  'dora-kohya.safetensors',
+  'lora-peft-patterns',
+  'lora-unet-text',
+]) {
   await using adapter = await openAdapter(join(fixtures, 'adapters', name));
   const folder = join(out, 'adapters', name.replace('.safetensors', ''));
   await saveDiffusersAdapter(join(folder, 'diffusers'), adapter.components);

@@ -42,7 +42,11 @@ export async function writeFileAtomic(path: string, content: AtomicContent): Pro
 }
 
 /** {@link writeFileAtomic} of {@link pythonJson} with a trailing newline. */
-export async function writeJsonAtomic(path: string, value: JsonValue, options: PythonJsonOptions = {}): Promise<void> {
+export async function writeJsonAtomic(
+  path: string,
+  value: JsonValue,
+  options: PythonJsonOptions = {},
+): Promise<void> {
   await writeFileAtomic(path, pythonJson(value, { newline: true, ...options }));
 }
 
@@ -99,7 +103,8 @@ async function syncFolder(folder: string): Promise<void> {
     const handle = await open(folder, 'r');
     await handle.sync().finally(() => handle.close());
   } catch (error) {
-    if (!['EINVAL', 'EPERM', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(systemErrorCode(error) ?? '')) throw error;
+    if (!['EINVAL', 'EPERM', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(systemErrorCode(error) ?? ''))
+      throw error;
   }
 }
 
@@ -119,6 +124,9 @@ function writeError(path: string, error: unknown): unknown {
   const code = systemErrorCode(error);
   if (error instanceof EquipoiseError || code === undefined || !/^E[A-Z0-9]+$/.test(code)) return error;
   const reason = REASONS[code] ?? (error instanceof Error ? error.message : code);
-  const hints = code === 'ENOSPC' || code === 'EDQUOT' ? ['Free some space and run again; no partial file was left.'] : [];
+  const hints =
+    code === 'ENOSPC' || code === 'EDQUOT'
+      ? ['Free some space and run again; no partial file was left.']
+      : [];
   return new EquipoiseError('io', `${path}: cannot write: ${reason}`, { cause: error, hints });
 }

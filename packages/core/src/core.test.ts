@@ -88,7 +88,8 @@ t.test('rounding to even, as numpy does', async (t) => {
     [-2.5, -2],
     [2.4999999999999996, 2],
     [0.49999999999999994, 0],
-    [4503599627370497.5, 4503599627370498],
+    [2 ** 51 + 0.5, 2 ** 51],
+    [2 ** 51 + 1.5, 2 ** 51 + 2],
     [1e300, 1e300],
     [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
   ];
@@ -117,23 +118,60 @@ t.test('JSON as Python writes it', async (t) => {
   ];
   for (const [value, text] of floats) t.equal(pythonFloat(value), text);
   t.equal(
-    pythonJson({ b: [1, 2.5, pyFloat(7)], a: { }, é: 'ü\u2028"\\\n\x7f😀', none: null, skip: undefined, list: [] }),
+    pythonJson({
+      b: [1, 2.5, pyFloat(7)],
+      a: {},
+      é: 'ü\u2028"\\\n\x7f😀',
+      none: null,
+      skip: undefined,
+      list: [],
+    }),
     '{\n  "a": {},\n  "b": [\n    1,\n    2.5,\n    7.0\n  ],\n  "list": [],\n  "none": null,\n' +
       '  "\\u00e9": "\\u00fc\\u2028\\"\\\\\\n\\u007f\\ud83d\\ude00"\n}',
   );
-  t.equal(pythonJson({ b: 1, a: [true, 'x'] }, { indent: null, sortKeys: false }), '{"b": 1, "a": [true, "x"]}');
+  t.equal(
+    pythonJson({ b: 1, a: [true, 'x'] }, { indent: null, sortKeys: false }),
+    '{"b": 1, "a": [true, "x"]}',
+  );
   t.equal(pythonJson(2n ** 70n, { newline: true }), '1180591620717411303424\n');
-  t.throws(() => pythonJson({ a: [Number.NaN] }), { message: 'value.a[0]: expected a finite number (JSON has no other), got NaN' });
+  t.throws(() => pythonJson({ a: [Number.NaN] }), {
+    message: 'value.a[0]: expected a finite number (JSON has no other), got NaN',
+  });
   // U+FF5E sorts before U+1F600 by code point, after it by UTF-16 unit.
   t.ok(compareCodePoints('\uff5e', '😀') < 0);
   t.strictSame(['b', 'a', 'ab', ''].sort(compareCodePoints), ['', 'a', 'ab', 'b']);
   t.equal(canonicalJson({ b: [1, { d: null, c: 'x' }], a: undefined }), '{"b":[1,{"c":"x","d":null}]}');
-  t.throws(() => parseJson('{"a":}', 'config.json'), { code: 'corrupt', message: /^config\.json: expected valid JSON/ });
+  t.throws(() => parseJson('{"a":}', 'config.json'), {
+    code: 'corrupt',
+    message: /^config\.json: expected valid JSON/,
+  });
 });
 
 t.test('strict JSON', async (t) => {
-  t.strictSame(parseStrictJson('[true,false,null,"\\u00e9\\n\\/\\ud83d\\ude00"]', 'x'), [true, false, null, 'é\n/😀']);
-  for (const bad of ['', ' ', 'nul', '01', '+1', '.5', '1.', '1e', '"a', '"\\x"', '"\\u12"', '{"a" 1}', '[1 2]', '[1,]', '{}x', "'a'"]) {
+  t.strictSame(parseStrictJson('[true,false,null,"\\u00e9\\n\\/\\ud83d\\ude00"]', 'x'), [
+    true,
+    false,
+    null,
+    'é\n/😀',
+  ]);
+  for (const bad of [
+    '',
+    ' ',
+    'nul',
+    '01',
+    '+1',
+    '.5',
+    '1.',
+    '1e',
+    '"a',
+    '"\\x"',
+    '"\\u12"',
+    '{"a" 1}',
+    '[1 2]',
+    '[1,]',
+    '{}x',
+    "'a'",
+  ]) {
     t.throws(() => parseStrictJson(bad, 'x'), { code: 'corrupt', message: /^x: expected valid JSON: / }, bad);
   }
 });
@@ -169,15 +207,25 @@ t.test('atomic files: whole or absent', async (t) => {
   t.equal(await readFile(join(folder, 'old'), 'utf8'), 'before');
   t.strictSame((await readdir(folder)).sort(), ['new', 'old']);
 
-  await t.rejects(writeFileAtomic(join(folder, 'old/child'), 'x'), { code: 'io', message: /old\/child: cannot write/ });
+  await t.rejects(writeFileAtomic(join(folder, 'old/child'), 'x'), {
+    code: 'io',
+    message: /old\/child: cannot write/,
+  });
   await mkdir(join(folder, 'taken'));
-  await t.rejects(writeFileAtomic(join(folder, 'taken'), 'x'), { code: 'io', message: /taken: cannot write: a folder/ });
+  await t.rejects(writeFileAtomic(join(folder, 'taken'), 'x'), {
+    code: 'io',
+    message: /taken: cannot write: a folder/,
+  });
   t.strictSame((await readdir(folder)).sort(), ['new', 'old', 'taken']);
 
   const full = writeFileAtomic(join(folder, 'old'), async () => {
     throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
   });
-  await t.rejects(full, { code: 'io', message: /old: cannot write: the disk is full/, hints: [/Free some space/] });
+  await t.rejects(full, {
+    code: 'io',
+    message: /old: cannot write: the disk is full/,
+    hints: [/Free some space/],
+  });
   t.equal(await exists(join(folder, 'nothing')), false);
   t.equal(await exists(join(folder, 'old/child')), false);
   t.equal(await exists(folder), true);
@@ -191,7 +239,10 @@ t.test('atomic files: a full device leaves nothing behind', async (t) => {
     await writeFileAtomic(${JSON.stringify(join(folder, 'kept'))}, new Uint8Array(1 << 20)).then(
       () => console.log('written'), (error) => console.log(error.code, error.message.includes('size limit')));`;
   const command = `ulimit -f 64; exec "${process.execPath}" --import=tsx --conditions=equipoise-source --input-type=module -e "$SCRIPT"`;
-  const output = execFileSync('bash', ['-c', command], { env: { ...process.env, SCRIPT: script }, encoding: 'utf8' });
+  const output = execFileSync('bash', ['-c', command], {
+    env: { ...process.env, SCRIPT: script },
+    encoding: 'utf8',
+  });
   t.equal(output.trim(), 'io true');
   t.strictSame(await readdir(folder), ['kept']);
   t.equal(await readFile(join(folder, 'kept'), 'utf8'), 'old');

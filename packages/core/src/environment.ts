@@ -49,13 +49,18 @@ export function machineInfo(): Record<string, string | number> {
  * Installed versions of packages as `from` (an `import.meta.url`) would find them; those not installed are
  * left out.
  */
-export async function packageVersions(names: readonly string[], from: string): Promise<Record<string, string>> {
+export async function packageVersions(
+  names: readonly string[],
+  from: string,
+): Promise<Record<string, string>> {
   const versions: Record<string, string> = {};
   for (const name of names) {
     let folder = dirname(fileURLToPath(from));
     while (versions[name] === undefined) {
       try {
-        const manifest = JSON.parse(await readFile(join(folder, 'node_modules', name, 'package.json'), 'utf8')) as {
+        const manifest = JSON.parse(
+          await readFile(join(folder, 'node_modules', name, 'package.json'), 'utf8'),
+        ) as {
           version?: string;
         };
         versions[name] = manifest.version ?? 'unknown';

@@ -78,7 +78,9 @@ export function describe(value: unknown): string {
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'symbol') return 'a symbol';
   if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
-    const items = Array.from(value as ArrayLike<unknown>).slice(0, MAX_SHOWN_ITEMS).map(describe);
+    const items = Array.from(value as ArrayLike<unknown>)
+      .slice(0, MAX_SHOWN_ITEMS)
+      .map(describe);
     const length = (value as ArrayLike<unknown>).length;
     return shorten(`[${items.join(', ')}${length > MAX_SHOWN_ITEMS ? `, … ${length} in all` : ''}]`);
   }

@@ -67,7 +67,8 @@ export class Journal<T> {
   /** Records a unit; when the promise resolves it is on the disk. A key recorded again takes the new value. */
   append(key: string, value: T): Promise<void> {
     const line = JSON.stringify({ key, value });
-    if (line === undefined || value === undefined) throw invalid(`${this.path}: ${key}`, 'a JSON value', value);
+    if (line === undefined || value === undefined)
+      throw invalid(`${this.path}: ${key}`, 'a JSON value', value);
     const write = this.#queue.then(async () => {
       const data = Buffer.from(`${line}\n`);
       await writeFully(this.#file, data, this.#end);

@@ -111,12 +111,21 @@ export function pythonJson(value: JsonValue, options: PythonJsonOptions = {}): s
     if (typeof item === 'string') return pythonString(item);
     if (typeof item === 'number' || item instanceof PyFloat) return writeNumber(item, path);
     if (Array.isArray(item)) {
-      return list('[', item.map((entry, i) => write(entry as JsonValue, depth + 1, `${path}[${i}]`)), ']', depth);
+      return list(
+        '[',
+        item.map((entry, i) => write(entry as JsonValue, depth + 1, `${path}[${i}]`)),
+        ']',
+        depth,
+      );
     }
     if (typeof item !== 'object') throw invalid(path, 'a JSON value', item);
-    const entries = Object.entries(item).filter((entry): entry is [string, JsonValue] => entry[1] !== undefined);
+    const entries = Object.entries(item).filter(
+      (entry): entry is [string, JsonValue] => entry[1] !== undefined,
+    );
     if (sortKeys) entries.sort(([a], [b]) => compareCodePoints(a, b));
-    const lines = entries.map(([key, entry]) => `${pythonString(key)}: ${write(entry, depth + 1, `${path}.${key}`)}`);
+    const lines = entries.map(
+      ([key, entry]) => `${pythonString(key)}: ${write(entry, depth + 1, `${path}.${key}`)}`,
+    );
     return list('{', lines, '}', depth);
   };
   return write(value, 0, 'value') + (options.newline ? '\n' : '');
@@ -160,6 +169,8 @@ export function parseJson(text: string, source: string): unknown {
     return JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new EquipoiseError('corrupt', `${source}: expected valid JSON, got a syntax error (${reason})`, { cause: error });
+    throw new EquipoiseError('corrupt', `${source}: expected valid JSON, got a syntax error (${reason})`, {
+      cause: error,
+    });
   }
 }

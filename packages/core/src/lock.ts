@@ -100,13 +100,20 @@ export async function acquireLock(path: string): Promise<FolderLock> {
 
 function busy(path: string, holder: LockOwner): EquipoiseError {
   const where = holder.host === hostname() ? '' : ` on ${holder.host}`;
-  return new EquipoiseError('busy', `${dirname(path)}: in use by process ${holder.pid}${where} since ${holder.since}`, {
-    hints: ['Wait for it to end, stop it, or choose another folder.'],
-  });
+  return new EquipoiseError(
+    'busy',
+    `${dirname(path)}: in use by process ${holder.pid}${where} since ${holder.since}`,
+    {
+      hints: ['Wait for it to end, stop it, or choose another folder.'],
+    },
+  );
 }
 
 async function temporaryBeside(path: string, owner: LockOwner): Promise<string> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = join(
+    dirname(path),
+    `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`,
+  );
   await writeFile(temporary, `${JSON.stringify(owner)}\n`, { flag: 'wx' });
   return temporary;
 }
@@ -143,7 +150,9 @@ const UNREADABLE: LockOwner = { pid: 0, host: '', processStart: null, nonce: '',
 async function readOwner(path: string): Promise<LockOwner | undefined> {
   try {
     const owner = JSON.parse(await readFile(path, 'utf8')) as Partial<LockOwner> | null;
-    return typeof owner?.pid === 'number' && typeof owner.nonce === 'string' ? { ...UNREADABLE, ...owner } : UNREADABLE;
+    return typeof owner?.pid === 'number' && typeof owner.nonce === 'string'
+      ? { ...UNREADABLE, ...owner }
+      : UNREADABLE;
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return undefined;
     if (error instanceof SyntaxError) return UNREADABLE;

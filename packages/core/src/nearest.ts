@@ -18,7 +18,10 @@ export function editDistance(a: string, b: string, limit = Number.POSITIVE_INFIN
         (previous[j - 1] as number) + (same ? 0 : 1),
       );
       const swapped =
-        i > 1 && j > 1 && a.charCodeAt(i - 1) === b.charCodeAt(j - 2) && a.charCodeAt(i - 2) === b.charCodeAt(j - 1);
+        i > 1 &&
+        j > 1 &&
+        a.charCodeAt(i - 1) === b.charCodeAt(j - 2) &&
+        a.charCodeAt(i - 2) === b.charCodeAt(j - 1);
       if (swapped) cost = Math.min(cost, (beforePrevious[j - 2] as number) + 1);
       current[j] = cost;
       if (cost < rowBest) rowBest = cost;

@@ -32,10 +32,23 @@ export function itemKind(kind: FieldKind): FieldKind | undefined {
 }
 
 function fromJsonSchema(schema: JsonSchema): FieldKind {
-  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf, minLength, pattern, minItems, maxItems } = schema;
+  const {
+    minimum,
+    maximum,
+    exclusiveMinimum,
+    exclusiveMaximum,
+    multipleOf,
+    minLength,
+    pattern,
+    minItems,
+    maxItems,
+  } = schema;
   const choices = schema.enum ?? (schema.const === undefined ? undefined : [schema.const]);
   const alternatives = schema.anyOf ?? schema.oneOf;
-  const items = typeof schema.items === 'object' && !Array.isArray(schema.items) ? (schema.items as JsonSchema) : undefined;
+  const items =
+    typeof schema.items === 'object' && !Array.isArray(schema.items)
+      ? (schema.items as JsonSchema)
+      : undefined;
   const kind: Record<string, unknown> = {
     type: kindType(schema, alternatives !== undefined),
     choices,
@@ -52,7 +65,9 @@ function fromJsonSchema(schema: JsonSchema): FieldKind {
     alternatives: alternatives?.map((entry) => fromJsonSchema(entry as JsonSchema)),
     default: schema.default,
   };
-  return Object.fromEntries(Object.entries(kind).filter(([, value]) => value !== undefined)) as unknown as FieldKind;
+  return Object.fromEntries(
+    Object.entries(kind).filter(([, value]) => value !== undefined),
+  ) as unknown as FieldKind;
 }
 
 function kindType(schema: JsonSchema, isUnion: boolean): FieldKind['type'] {
@@ -115,6 +130,7 @@ function describeList(kind: FieldKind): string {
   const { minItems, maxItems, items } = kind;
   let count = '';
   if (minItems !== undefined && minItems === maxItems) count = ` of ${minItems}`;
-  else if (minItems !== undefined && minItems > 0) count = minItems === 1 ? ' (not empty)' : ` of at least ${minItems}`;
+  else if (minItems !== undefined && minItems > 0)
+    count = minItems === 1 ? ' (not empty)' : ` of at least ${minItems}`;
   return `a list${count}${items === undefined ? '' : `, each ${describeKind(items)}`}`;
 }

@@ -1,6 +1,14 @@
 import t from 'tap';
 import { z } from 'zod';
-import { camelCase, defineOptions, EquipoiseError, invalid, kebabCase, type OptionsOf, option } from './index.js';
+import {
+  camelCase,
+  defineOptions,
+  EquipoiseError,
+  invalid,
+  kebabCase,
+  type OptionsOf,
+  option,
+} from './index.js';
 
 const generate = defineOptions(
   'generate',
@@ -75,7 +83,10 @@ t.test('an unknown key names the nearest one, or all', async (t) => {
   t.strictSame(refusal(() => generate.parse({ prompt: 'x', guidancScale: 3 }, 'flags')).hints, [
     'Did you mean --guidance-scale?',
   ]);
-  t.match(refusal(() => generate.parse({ prompt: 'x', zzzzzzzz: 3 })).hints[0], /^Known: prompt, steps, guidance-scale/);
+  t.match(
+    refusal(() => generate.parse({ prompt: 'x', zzzzzzzz: 3 })).hints[0],
+    /^Known: prompt, steps, guidance-scale/,
+  );
   const both = refusal(() => generate.parse({ prompt: 1, steps: 'a' }, { file: 'job.yaml' }));
   t.equal(
     both.message,
@@ -93,7 +104,14 @@ t.test('text from a command line is converted by type', async (t) => {
     pair: ['1', '2'],
     eta: undefined,
   });
-  t.match(options, { prompt: '12', steps: 20, guidanceScale: 10, tiles: false, sizes: [256, 512], pair: [1, 2] });
+  t.match(options, {
+    prompt: '12',
+    steps: 20,
+    guidanceScale: 10,
+    tiles: false,
+    sizes: [256, 512],
+    pair: [1, 2],
+  });
   t.equal(
     refusal(() => generate.parseText({ prompt: 'x', steps: '' })).message,
     '--steps: expected an integer from 1 to 1000, got ""',
@@ -132,6 +150,9 @@ t.test('extended sets keep fields and checks', async (t) => {
     if (options.count > options.steps) throw invalid(name('count'), 'at most the steps', options.count);
   });
   t.equal(more.parse({ prompt: 'x', count: 3 }).count, 3);
-  t.match(refusal(() => more.parse({ prompt: 'x', count: 51 })).message, 'sweep: count: expected at most the steps, got 51');
+  t.match(
+    refusal(() => more.parse({ prompt: 'x', count: 51 })).message,
+    'sweep: count: expected at most the steps, got 51',
+  );
   t.match(refusal(() => more.parse({ prompt: 'x', count: 1, eta: 0.5 })).message, 'sweep: eta');
 });

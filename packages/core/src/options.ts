@@ -36,7 +36,11 @@ export interface OptionMeta {
 const metadata = z.registry<OptionMeta>();
 
 /** Attaches a description and layout hints to a zod schema. */
-export function option<S extends z.ZodType>(schema: S, description: string, meta: Omit<OptionMeta, 'description'> = {}): S {
+export function option<S extends z.ZodType>(
+  schema: S,
+  description: string,
+  meta: Omit<OptionMeta, 'description'> = {},
+): S {
   metadata.add(schema, { ...meta, description });
   return schema;
 }
@@ -60,7 +64,10 @@ type Fields = Record<string, z.ZodType>;
 type Output<F extends Fields> = z.output<z.ZodObject<F, z.core.$strict>>;
 
 /** Refuses combinations of values; `name(key)` gives the option's name as the user wrote it. */
-export type OptionCheck<F extends Fields> = (options: Output<F>, name: (key: keyof F & string) => string) => void;
+export type OptionCheck<F extends Fields> = (
+  options: Output<F>,
+  name: (key: keyof F & string) => string,
+) => void;
 
 /** A named set of options; see {@link defineOptions}. */
 export class OptionSet<F extends Fields> {
@@ -139,7 +146,11 @@ export class OptionSet<F extends Fields> {
     const rows = this.list()
       .filter((info) => !info.hidden)
       .map((info) => {
-        const fallback = info.required ? 'required' : info.default === undefined ? '' : `\`${JSON.stringify(info.default)}\``;
+        const fallback = info.required
+          ? 'required'
+          : info.default === undefined
+            ? ''
+            : `\`${JSON.stringify(info.default)}\``;
         return `| \`${info.flag}\` | ${cell(info.expected)} | ${cell(fallback)} | ${cell(info.description)} |`;
       });
     return ['| option | value | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
@@ -152,7 +163,8 @@ export class OptionSet<F extends Fields> {
       if (issue.code === 'unrecognized_keys' && issue.path.length === 0) {
         return issue.keys.map((unknown) => {
           const closest = nearest(unknown, Object.keys(this.fields));
-          if (closest === undefined) hints.push(`Known: ${Object.keys(this.fields).map(kebabCase).join(', ')}.`);
+          if (closest === undefined)
+            hints.push(`Known: ${Object.keys(this.fields).map(kebabCase).join(', ')}.`);
           else hints.push(`Did you mean ${this.nameOf(closest, source)}?`);
           return expectedMessage(this.nameOf(unknown, source), 'a known option', prose('an unknown one'));
         });
@@ -174,7 +186,11 @@ export type OptionsOf<S> = S extends OptionSet<infer F> ? Output<F> : never;
 export type OptionsInput<S> = S extends OptionSet<infer F> ? z.input<z.ZodObject<F, z.core.$strict>> : never;
 
 /** Declares a set of options; unknown keys are refused, with the nearest known one named. */
-export function defineOptions<F extends Fields>(name: string, fields: F, ...checks: OptionCheck<F>[]): OptionSet<F> {
+export function defineOptions<F extends Fields>(
+  name: string,
+  fields: F,
+  ...checks: OptionCheck<F>[]
+): OptionSet<F> {
   return new OptionSet(name, fields, checks);
 }
 
@@ -189,7 +205,10 @@ export function camelCase(flag: string): string {
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], input);
+  return path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    input,
+  );
 }
 
 /** Converts text by kind; what does not convert is left for the schema to refuse with the original text. */

@@ -48,7 +48,9 @@ function mulHigh(a: number, b: number): number {
   const low = Math.imul(aLow, bLow) >>> 0;
   const mid1 = (Math.imul(aHigh, bLow) >>> 0) + (low >>> 16);
   const mid2 = (Math.imul(aLow, bHigh) >>> 0) + (mid1 & 0xffff);
-  return ((Math.imul(aHigh, bHigh) >>> 0) + Math.floor(mid1 / 0x10000) + (mid2 - (mid2 & 0xffff)) / 0x10000) | 0;
+  return (
+    ((Math.imul(aHigh, bHigh) >>> 0) + Math.floor(mid1 / 0x10000) + (mid2 - (mid2 & 0xffff)) / 0x10000) | 0
+  );
 }
 
 /**
@@ -161,7 +163,8 @@ export class PhiloxStream {
   #load(index: number): Uint32Array {
     const block = Math.floor(index / 4);
     if (block === this.#block) return this.#words;
-    if (!Number.isSafeInteger(index) || index < 0) throw invalid('index', 'a safe integer of at least 0', index);
+    if (!Number.isSafeInteger(index) || index < 0)
+      throw invalid('index', 'a safe integer of at least 0', index);
     this.#counter[0] = block % TWO_32;
     this.#counter[1] = Math.floor(block / TWO_32);
     philox4x32(this.#counter, this.#key, this.#words);

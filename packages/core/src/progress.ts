@@ -25,7 +25,9 @@ export interface JobContext {
 /** Throws an EquipoiseError `cancelled` once `signal` is aborted; call it between units of work. */
 export function throwIfCancelled(signal: AbortSignal | undefined, task?: string): void {
   if (!signal?.aborted) return;
-  throw new EquipoiseError('cancelled', task === undefined ? 'cancelled' : `${task}: cancelled`, { cause: signal.reason });
+  throw new EquipoiseError('cancelled', task === undefined ? 'cancelled' : `${task}: cancelled`, {
+    cause: signal.reason,
+  });
 }
 
 /** True for our own `cancelled` error and for the AbortError of Node's own functions. */

@@ -1,5 +1,13 @@
 import t from 'tap';
-import { Mt19937, PhiloxSequence, PhiloxStream, philox4x32, splitU64, streamId, TorchGenerator } from './index.js';
+import {
+  Mt19937,
+  PhiloxSequence,
+  PhiloxStream,
+  philox4x32,
+  splitU64,
+  streamId,
+  TorchGenerator,
+} from './index.js';
 
 type Test = Pick<typeof t, 'ok'>;
 
@@ -11,7 +19,11 @@ function near(t: Test, actual: ArrayLike<number>, expected: readonly number[], t
 
 t.test('philox4x32-10 gives the known answers of the Random123 distribution', async (t) => {
   const answers: [number[], number[], number[]][] = [
-    [[0, 0, 0, 0], [0, 0], [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]],
+    [
+      [0, 0, 0, 0],
+      [0, 0],
+      [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8],
+    ],
     [
       [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
       [0xffffffff, 0xffffffff],
@@ -76,15 +88,22 @@ t.test('sequences: integers, shuffles and resuming', async (t) => {
     counts[value] = (counts[value] as number) + 1;
   }
   // Six standard deviations of a binomial count.
-  for (const count of counts) t.ok(Math.abs(count - 10_000) < 6 * Math.sqrt((70_000 * 6) / 49), `${count} of 70,000`);
+  for (const count of counts)
+    t.ok(Math.abs(count - 10_000) < 6 * Math.sqrt((70_000 * 6) / 49), `${count} of 70,000`);
   const sequence = new PhiloxSequence(9, 2);
   sequence.u32();
   const resumed = new PhiloxSequence(9, 2, sequence.position);
   t.equal(resumed.uniform(), sequence.uniform());
   t.equal(resumed.normal(), sequence.normal());
   const shuffled = new PhiloxSequence(1).shuffle(Array.from({ length: 100 }, (_, i) => i));
-  t.strictSame([...shuffled].sort((a, b) => a - b), Array.from({ length: 100 }, (_, i) => i));
-  t.notSame(shuffled, Array.from({ length: 100 }, (_, i) => i));
+  t.strictSame(
+    [...shuffled].sort((a, b) => a - b),
+    Array.from({ length: 100 }, (_, i) => i),
+  );
+  t.notSame(
+    shuffled,
+    Array.from({ length: 100 }, (_, i) => i),
+  );
   t.equal(new PhiloxSequence(1).int(1), 0);
   t.ok(new PhiloxSequence(1).int(2 ** 32) < 2 ** 32);
   t.throws(() => draws.int(0), { message: 'n: expected an integer from 1 to 2^32, got 0' });
@@ -127,7 +146,12 @@ t.test("torch's CPU generator: one generator, mixed calls (torch 2.13)", async (
   near(t, small.randn(2), [-1.1143440008163452, 1.6907901763916016], 2.4e-7);
   const odd = small.randn(19);
   near(t, odd, [0.609473466873169, -0.5811337828636169, 0.049043867737054825, 0.5035638809204102], 2.4e-7);
-  near(t, odd.subarray(15), [-1.056684136390686, -0.2615867257118225, -0.25013262033462524, 0.501121461391449], 2.4e-7);
+  near(
+    t,
+    odd.subarray(15),
+    [-1.056684136390686, -0.2615867257118225, -0.25013262033462524, 0.501121461391449],
+    2.4e-7,
+  );
   near(t, small.randn(1), [-0.8948279023170471], 2.4e-7);
 
   const big = new TorchGenerator(2 ** 40 + 5);
@@ -142,5 +166,7 @@ t.test("torch's CPU generator: one generator, mixed calls (torch 2.13)", async (
   t.strictSame([...latents.randperm(70_000).subarray(0, 5)], [48833, 35052, 25158, 50211, 21480]);
   t.strictSame(new TorchGenerator(1).randn(0), new Float32Array(0));
   t.throws(() => new TorchGenerator(1).randn(-1), { message: /^n: expected/ });
-  t.throws(() => new TorchGenerator(1).randint(3, 3, 1), { message: /^high: expected a safe integer above 3, got 3/ });
+  t.throws(() => new TorchGenerator(1).randint(3, 3, 1), {
+    message: /^high: expected a safe integer above 3, got 3/,
+  });
 });

@@ -50,7 +50,14 @@ t.test('a run records what was asked, and resumes', async (t) => {
     options: spec.options,
     seeds: { data: '1152921504606846976' },
     status: 'running',
-    sessions: [{ argv: spec.argv, outcome: 'running', timings: { step: { count: 2 } }, machine: { node: process.version } }],
+    sessions: [
+      {
+        argv: spec.argv,
+        outcome: 'running',
+        timings: { step: { count: 2 } },
+        machine: { node: process.version },
+      },
+    ],
   });
   await first.stop();
 
@@ -75,7 +82,12 @@ t.test('a run records what was asked, and resumes', async (t) => {
 t.test('a folder of a different run is refused, with every difference named', async (t) => {
   const folder = t.testdir();
   await (await Run.open(folder, spec)).finish();
-  const other = { ...spec, options: { steps: 20, model: 'm', nested: { a: [1, 3] }, extra: true }, seeds: {}, inputs: { model: 'x' } };
+  const other = {
+    ...spec,
+    options: { steps: 20, model: 'm', nested: { a: [1, 3] }, extra: true },
+    seeds: {},
+    inputs: { model: 'x' },
+  };
   await t.rejects(Run.open(folder, other), {
     code: 'conflict',
     message: [
@@ -90,7 +102,10 @@ t.test('a folder of a different run is refused, with every difference named', as
   // The refusal must not leave the folder locked, nor touch the record.
   await (await Run.open(folder, spec)).finish();
   await writeFile(join(folder, 'run.json'), '{"format": 99}');
-  await t.rejects(Run.open(folder, spec), { code: 'corrupt', message: /run\.json: format: expected 1, got 99/ });
+  await t.rejects(Run.open(folder, spec), {
+    code: 'corrupt',
+    message: /run\.json: format: expected 1, got 99/,
+  });
   await writeFile(join(folder, 'run.json'), '{"for');
   await t.rejects(Run.open(folder, spec), { code: 'corrupt', message: /run\.json: expected valid JSON/ });
 });
@@ -99,7 +114,8 @@ t.test('names that leave the folder are refused', async (t) => {
   const run = await Run.open(t.testdir(), spec);
   t.equal(run.path('a', 'b.json'), join(run.folder, 'a/b.json'));
   t.equal(run.path(), run.folder);
-  for (const name of ['..', '../x', '/etc/passwd', 'a/../../x']) t.throws(() => run.path(name), { code: 'unsafe' });
+  for (const name of ['..', '../x', '/etc/passwd', 'a/../../x'])
+    t.throws(() => run.path(name), { code: 'unsafe' });
   await run.finish();
 });
 
@@ -110,7 +126,10 @@ t.test('two processes on one folder: the second is refused, a killed one is take
   const { child, output } = await startProcess(body);
   t.equal(output, 'open');
   const mine = { command: 'train', options: {} };
-  await t.rejects(Run.open(folder, mine), { code: 'busy', message: new RegExp(`in use by process ${child.pid} since`) });
+  await t.rejects(Run.open(folder, mine), {
+    code: 'busy',
+    message: new RegExp(`in use by process ${child.pid} since`),
+  });
   child.kill('SIGKILL');
   await once(child, 'exit');
   const run = await Run.open(folder, mine);
@@ -123,7 +142,10 @@ t.test('two processes on one folder: the second is refused, a killed one is take
 t.test('of many that take over a stale lock at once, one wins', async (t) => {
   const path = join(t.testdir(), '.lock');
   const dead = Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }));
-  await writeFile(path, JSON.stringify({ pid: dead, host: hostname(), processStart: null, nonce: 'old', since: '' }));
+  await writeFile(
+    path,
+    JSON.stringify({ pid: dead, host: hostname(), processStart: null, nonce: 'old', since: '' }),
+  );
   const results = await Promise.allSettled(Array.from({ length: 8 }, () => acquireLock(path)));
   const held = results.filter((result) => result.status === 'fulfilled');
   t.equal(held.length, 1);
@@ -157,7 +179,14 @@ t.test('a journal survives a torn line and keeps order', async (t) => {
   await journal.close();
   await appendFile(path, '{"key":"d","val');
   const again = await Journal.open<number>(path);
-  t.strictSame([...again.entries], [['a', 3], ['b', 2], ['c', 1]]);
+  t.strictSame(
+    [...again.entries],
+    [
+      ['a', 3],
+      ['b', 2],
+      ['c', 1],
+    ],
+  );
   t.notOk(again.has('d'));
   await again.append('d', 4);
   t.throws(() => again.append('e', undefined as unknown as number), { message: /expected a JSON value/ });
@@ -171,11 +200,17 @@ t.test('a journal survives a torn line and keeps order', async (t) => {
     await writeFile(path, whole);
     await truncate(path, length);
     const torn = await Journal.open<number>(path);
-    t.ok([...torn.entries.keys()].every((key) => 'abcd'.includes(key)), `cut at ${length}`);
+    t.ok(
+      [...torn.entries.keys()].every((key) => 'abcd'.includes(key)),
+      `cut at ${length}`,
+    );
     await torn.close();
   }
   await writeFile(path, '{"key":1,"value":2}\n');
-  await t.rejects(Journal.open(path), { code: 'corrupt', message: /line 1: expected an object with key and value/ });
+  await t.rejects(Journal.open(path), {
+    code: 'corrupt',
+    message: /line 1: expected an object with key and value/,
+  });
   await writeFile(path, 'x\n');
   await t.rejects(Journal.open(path), { code: 'corrupt', message: /line 1 is not valid JSON/ });
 });
@@ -186,7 +221,8 @@ t.test('the environment', async (t) => {
   t.notOk('no-such-package' in versions);
   const folder = t.testdir({ f: '1' });
   t.equal(await gitState('/'), null);
-  const git = (...args: string[]): string => execFileSync('git', ['-C', folder, ...args], { encoding: 'utf8' }).trim();
+  const git = (...args: string[]): string =>
+    execFileSync('git', ['-C', folder, ...args], { encoding: 'utf8' }).trim();
   git('init', '-q', '-b', 'trunk');
   git('add', '.');
   git('-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '-q', '-m', 'x');

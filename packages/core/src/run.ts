@@ -129,9 +129,8 @@ export class Run {
     try {
       return await work();
     } finally {
-      const timing = (this.#timings[name] ??= { seconds: 0, count: 0 });
-      timing.seconds += (performance.now() - start) / 1000;
-      timing.count += 1;
+      const { seconds, count } = this.#timings[name] ?? { seconds: 0, count: 0 };
+      this.#timings[name] = { seconds: seconds + (performance.now() - start) / 1000, count: count + 1 };
     }
   }
 
@@ -159,7 +158,11 @@ export class Run {
 
   async #close(outcome: RunSession['outcome'], error?: string): Promise<void> {
     try {
-      await this.#update({ outcome, endedAt: new Date().toISOString(), ...(error === undefined ? {} : { error }) });
+      await this.#update({
+        outcome,
+        endedAt: new Date().toISOString(),
+        ...(error === undefined ? {} : { error }),
+      });
     } finally {
       await this.#lock.release();
     }
@@ -178,7 +181,9 @@ export class Run {
   }
 
   async #save(): Promise<void> {
-    await writeJsonAtomic(join(this.folder, RECORD), this.#record as unknown as JsonValue, { sortKeys: false });
+    await writeJsonAtomic(join(this.folder, RECORD), this.#record as unknown as JsonValue, {
+      sortKeys: false,
+    });
   }
 }
 
@@ -200,7 +205,11 @@ export async function readRunRecord(folder: string): Promise<RunRecord | undefin
   if (record?.format !== FORMAT) {
     throw invalid(`${path}: format`, String(FORMAT), record?.format, { code: 'corrupt' });
   }
-  if (typeof record.command !== 'string' || typeof record.options !== 'object' || !Array.isArray(record.sessions)) {
+  if (
+    typeof record.command !== 'string' ||
+    typeof record.options !== 'object' ||
+    !Array.isArray(record.sessions)
+  ) {
     throw invalid(path, 'a run record with command, options and sessions', record, { code: 'corrupt' });
   }
   return record as RunRecord;
@@ -234,10 +243,17 @@ async function newSession(spec: RunSpec): Promise<RunSession> {
 
 /** We hold the lock, so a session still marked as running was killed. */
 function closeKilled(session: RunSession): RunSession {
-  return session.outcome === 'running' ? { ...session, outcome: 'failed', error: 'the process was killed' } : session;
+  return session.outcome === 'running'
+    ? { ...session, outcome: 'failed', error: 'the process was killed' }
+    : session;
 }
 
-function refuseDifferentRun(folder: string, earlier: RunRecord, now: RunRecord, free: readonly string[]): void {
+function refuseDifferentRun(
+  folder: string,
+  earlier: RunRecord,
+  now: RunRecord,
+  free: readonly string[],
+): void {
   const keep = (options: JsonObject): JsonObject =>
     Object.fromEntries(Object.entries(options).filter(([key]) => !free.includes(key)));
   const identity = (record: RunRecord): JsonObject => ({

@@ -36,7 +36,8 @@ export interface Difference {
  * would slip through every `<=` below
  */
 export function difference(actual: Numbers, expected: Numbers): Difference {
-  if (actual.length !== expected.length) throw invalid('actual', `${expected.length} elements`, actual.length);
+  if (actual.length !== expected.length)
+    throw invalid('actual', `${expected.length} elements`, actual.length);
   requireFinite('expected', expected);
   requireFinite('actual', actual);
   let worstIndex = -1;
@@ -72,7 +73,12 @@ export function difference(actual: Numbers, expected: Numbers): Difference {
  * @throws EquipoiseError `numeric` naming the worst element and all measures; `invalid` when no tolerance
  * is given, for then nothing would be checked
  */
-export function requireClose(name: string, actual: Numbers, expected: Numbers, tolerance: Tolerance): Difference {
+export function requireClose(
+  name: string,
+  actual: Numbers,
+  expected: Numbers,
+  tolerance: Tolerance,
+): Difference {
   const { absolute, relative, relativeNorm } = tolerance;
   if (absolute === undefined && relative === undefined && relativeNorm === undefined) {
     throw invalid('tolerance', 'absolute, relative or relativeNorm', tolerance);

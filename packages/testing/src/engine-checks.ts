@@ -27,7 +27,9 @@ export async function requireNoLeak(
   for (let i = 0; i < repeats; i++) await work();
   await settle();
   const after = tf.memory();
-  const grown = (['numTensors', 'numDataBuffers', 'numBytes'] as const).filter((key) => after[key] !== before[key]);
+  const grown = (['numTensors', 'numDataBuffers', 'numBytes'] as const).filter(
+    (key) => after[key] !== before[key],
+  );
   if (grown.length === 0) return;
   const changes = grown.map((key) => `${key} ${before[key]} -> ${after[key]}`).join(', ');
   throw new EquipoiseError('internal', `${name}: leaks over ${repeats} runs: ${changes}`);
@@ -62,7 +64,8 @@ export async function requireGradients(
   options: GradientCheckOptions = {},
 ): Promise<Difference[]> {
   const { step = 1e-2, directions = 3, seed = 0, ...tolerance } = options;
-  const limits: Tolerance = Object.keys(tolerance).length > 0 ? tolerance : { absolute: 1e-2, relative: 1e-2 };
+  const limits: Tolerance =
+    Object.keys(tolerance).length > 0 ? tolerance : { absolute: 1e-2, relative: 1e-2 };
   const tensors = inputs.map(({ values, shape }) => tf.tensor(values, [...shape], 'float32'));
   const measured: Difference[] = [];
   try {
@@ -71,7 +74,9 @@ export async function requireGradients(
     for (const [i, input] of inputs.entries()) {
       requireFinite(`${name}: gradient of input ${i}`, gradients[i] as Float32Array);
       for (let d = 0; d < directions; d++) {
-        const direction = new PhiloxStream(seed, 1 + i * directions + d).fillNormal(new Float32Array(input.values.length));
+        const direction = new PhiloxStream(seed, 1 + i * directions + d).fillNormal(
+          new Float32Array(input.values.length),
+        );
         const slope = await directionalSlope(f, tensors, i, input, direction, step, weights);
         const product = dot(gradients[i] as Float32Array, direction);
         measured.push(requireClose(`${name}: input ${i}, direction ${d}`, [product], [slope], limits));
@@ -90,7 +95,11 @@ async function outputWeights(f: TensorFunction, tensors: tf.Tensor[], seed: numb
   return new PhiloxStream(seed, 0).fillNormal(new Float32Array(size));
 }
 
-async function weightedGradients(f: TensorFunction, tensors: tf.Tensor[], weights: Float32Array): Promise<Float32Array[]> {
+async function weightedGradients(
+  f: TensorFunction,
+  tensors: tf.Tensor[],
+  weights: Float32Array,
+): Promise<Float32Array[]> {
   const output = tf.tidy(() => {
     const shape = f(...tensors).shape;
     return tf.grads(f)(tensors, tf.tensor(weights, shape));
@@ -98,7 +107,8 @@ async function weightedGradients(f: TensorFunction, tensors: tf.Tensor[], weight
   const values = await Promise.all(output.map((gradient) => gradient.data() as Promise<Float32Array>));
   for (const [i, gradient] of output.entries()) {
     const expected = (tensors[i] as tf.Tensor).shape;
-    if (gradient.shape.join() !== expected.join()) throw invalid(`gradient of input ${i}`, `shape [${expected}]`, gradient.shape);
+    if (gradient.shape.join() !== expected.join())
+      throw invalid(`gradient of input ${i}`, `shape [${expected}]`, gradient.shape);
   }
   tf.dispose(output);
   return values;
@@ -120,7 +130,9 @@ async function directionalSlope(
   const evaluate = async (sign: 1 | -1): Promise<number> => {
     const moved = input.values.map((value, j) => value + sign * h * (direction[j] as number));
     const output = tf.tidy(() => {
-      const args = tensors.map((tensor, i) => (i === index ? tf.tensor(moved, [...input.shape], 'float32') : tensor));
+      const args = tensors.map((tensor, i) =>
+        i === index ? tf.tensor(moved, [...input.shape], 'float32') : tensor,
+      );
       return f(...args);
     });
     const values = (await output.data()) as Float32Array;

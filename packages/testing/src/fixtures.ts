@@ -30,7 +30,9 @@ export class Fixtures {
       const closest = nearest(name, this.names());
       throw new EquipoiseError('missing', `fixture ${name}: no such file in ${this.folder}`, {
         cause: error,
-        hints: [closest === undefined ? 'Make it with the scripts in tools/parity.' : `Did you mean ${closest}?`],
+        hints: [
+          closest === undefined ? 'Make it with the scripts in tools/parity.' : `Did you mean ${closest}?`,
+        ],
       });
     }
   }

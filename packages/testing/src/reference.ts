@@ -79,7 +79,8 @@ export function attention64(
         const qAt = (b * lq + i) * channels + h * depth;
         const scores = Array.from({ length: visible }, (_, j) => {
           let sum = 0;
-          for (let d = 0; d < depth; d++) sum += get(q, qAt + d) * get(k, (b * lk + j) * channels + h * depth + d);
+          for (let d = 0; d < depth; d++)
+            sum += get(q, qAt + d) * get(k, (b * lk + j) * channels + h * depth + d);
           return sum * scale;
         });
         const top = Math.max(...scores);
@@ -98,7 +99,13 @@ export function attention64(
 }
 
 /** Normalises the elements that `members` lists, then scales and shifts by channel. */
-function normalise(x: Array64, gamma: Array64, beta: Array64, epsilon: number, members: Iterable<number[]>): Array64 {
+function normalise(
+  x: Array64,
+  gamma: Array64,
+  beta: Array64,
+  epsilon: number,
+  members: Iterable<number[]>,
+): Array64 {
   const out = zeros64(x.shape);
   const channels = last(x.shape);
   for (const indices of members) {
@@ -106,7 +113,8 @@ function normalise(x: Array64, gamma: Array64, beta: Array64, epsilon: number, m
     const variance = indices.reduce((sum, i) => sum + (get(x, i) - mean) ** 2, 0) / indices.length;
     for (const i of indices) {
       out.data[i] =
-        ((get(x, i) - mean) / Math.sqrt(variance + epsilon)) * get(gamma, i % channels) + get(beta, i % channels);
+        ((get(x, i) - mean) / Math.sqrt(variance + epsilon)) * get(gamma, i % channels) +
+        get(beta, i % channels);
     }
   }
   return out;
@@ -134,7 +142,12 @@ export function groupNorm64(
 }
 
 /** Layer normalisation over the last axis. */
-export function layerNorm64(x: Array64, gamma: Array64, beta: Array64, options: { epsilon: number }): Array64 {
+export function layerNorm64(
+  x: Array64,
+  gamma: Array64,
+  beta: Array64,
+  options: { epsilon: number },
+): Array64 {
   const channels = last(x.shape);
   const members = Array.from({ length: rowCount(x.shape) }, (_, row) =>
     Array.from({ length: channels }, (_, c) => row * channels + c),
@@ -235,8 +248,10 @@ export function doraLinear64(
   const n = parts.weight.shape[0] as number;
   base.data.forEach((value, i) => {
     const j = i % n;
-    const c = parts.magnitude === null || parts.norm === null ? 1 : get(parts.magnitude, j) / get(parts.norm, j);
-    base.data[i] = c * (value + parts.scaling * get(update, i)) + (parts.bias === null ? 0 : get(parts.bias, j));
+    const c =
+      parts.magnitude === null || parts.norm === null ? 1 : get(parts.magnitude, j) / get(parts.norm, j);
+    base.data[i] =
+      c * (value + parts.scaling * get(update, i)) + (parts.bias === null ? 0 : get(parts.bias, j));
   });
   return base;
 }
@@ -274,7 +289,8 @@ export function directionLoss64(options: {
   const { text, categories, attribute, consistency } = options;
   const depth = text.shape[1] as number;
   const row = (a: Array64, i: number): number[] => [...a.data.slice(i * depth, (i + 1) * depth)];
-  const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
+  const dot = (a: number[], b: number[]): number =>
+    a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
   const unit = (a: number[]): number[] => a.map((value) => value / Math.sqrt(dot(a, a)));
   const minus = (a: number[], b: number[]): number[] => a.map((value, i) => value - (b[i] as number));
 
@@ -293,7 +309,10 @@ export function directionLoss64(options: {
   const pairCosine: number[] = [];
   for (let i = 0; i < k; i++) {
     for (let j = i + 1; j < k; j++) {
-      const image = minus(present(i) ? row(options.imageMeans, i) : row(options.imageMeans, i).fill(0), present(j) ? row(options.imageMeans, j) : row(options.imageMeans, j).fill(0));
+      const image = minus(
+        present(i) ? row(options.imageMeans, i) : row(options.imageMeans, i).fill(0),
+        present(j) ? row(options.imageMeans, j) : row(options.imageMeans, j).fill(0),
+      );
       let mean = 0;
       for (const base of contexts) {
         const [ui, uj] = [u[base + i * after] as number[], u[base + j * after] as number[]];
@@ -311,7 +330,8 @@ export function directionLoss64(options: {
   if (fallback) {
     alignment = 0;
     u.forEach((feature, i) => {
-      if (present(category(i))) alignment += (1 - dot(feature, row(options.imageMeans, category(i)))) / contexts.length;
+      if (present(category(i)))
+        alignment += (1 - dot(feature, row(options.imageMeans, category(i)))) / contexts.length;
     });
   }
   return { loss: alignment + open, alignment, consistency: open, fallback, pairCosine };
@@ -324,7 +344,11 @@ export function directionLoss64(options: {
  * @param f the function, to a number
  * @param inputs its arguments; input `which` is varied and restored
  */
-export function numericGradient(f: (...inputs: Array64[]) => number, inputs: Array64[], which: number): Float64Array {
+export function numericGradient(
+  f: (...inputs: Array64[]) => number,
+  inputs: Array64[],
+  which: number,
+): Float64Array {
   const x = inputs[which] as Array64;
   return Float64Array.from(x.data, (value, i) => {
     const h = 1e-5 * Math.max(1, Math.abs(value));

@@ -4,7 +4,9 @@
  */
 
 /** Lengths around the widths of vector registers, cache lines, warps and tiles. */
-export const LENGTHS: readonly number[] = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 255, 257, 1000, 1023];
+export const LENGTHS: readonly number[] = [
+  0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 255, 257, 1000, 1023,
+];
 
 /** Shapes of any rank for elementwise operations and copies. */
 export const SHAPES: readonly (readonly number[])[] = [
@@ -83,7 +85,14 @@ function conv(
   outChannels: number,
   rest: Partial<Pick<ConvCase, 'stride' | 'pad' | 'dilation'>> = {},
 ): ConvCase {
-  return { input, filter: [kernel, kernel, input[3], outChannels], stride: 1, pad: 'same', dilation: 1, ...rest };
+  return {
+    input,
+    filter: [kernel, kernel, input[3], outChannels],
+    stride: 1,
+    pad: 'same',
+    dilation: 1,
+    ...rest,
+  };
 }
 
 const ONE_AROUND = [

@@ -27,7 +27,8 @@ export function parseAdapterConfig(fields: Readonly<Record<string, unknown>>, so
   const loraAlpha = optionalNumber(fields, 'lora_alpha', source);
   const target = fields['target_modules'];
   const base = fields['base_model_name_or_path'];
-  const isTarget = typeof target === 'string' || (Array.isArray(target) && target.every((name) => typeof name === 'string'));
+  const isTarget =
+    typeof target === 'string' || (Array.isArray(target) && target.every((name) => typeof name === 'string'));
   return {
     ...(r === undefined ? {} : { r }),
     ...(loraAlpha === undefined ? {} : { loraAlpha }),
@@ -54,7 +55,11 @@ function refuseSettings(fields: Readonly<Record<string, unknown>>, source: strin
   if (bias !== 'none') throw invalid(`${source}: bias`, '"none"', bias, { code: 'unsupported' });
 }
 
-function optionalNumber(fields: Readonly<Record<string, unknown>>, name: string, source: string): number | undefined {
+function optionalNumber(
+  fields: Readonly<Record<string, unknown>>,
+  name: string,
+  source: string,
+): number | undefined {
   const value = fields[name];
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'number' && value > 0) return value;
@@ -67,12 +72,19 @@ function flag(fields: Readonly<Record<string, unknown>>, name: string, source: s
   throw invalid(`${source}: ${name}`, 'true or false', value, { code: 'corrupt' });
 }
 
-function numbers(fields: Readonly<Record<string, unknown>>, name: string, source: string): Record<string, number> {
+function numbers(
+  fields: Readonly<Record<string, unknown>>,
+  name: string,
+  source: string,
+): Record<string, number> {
   const value = fields[name] ?? {};
-  if (typeof value !== 'object' || Array.isArray(value)) throw invalid(`${source}: ${name}`, 'an object', value, { code: 'corrupt' });
+  if (typeof value !== 'object' || Array.isArray(value))
+    throw invalid(`${source}: ${name}`, 'an object', value, { code: 'corrupt' });
   for (const [pattern, number] of Object.entries(value as object)) {
     if (typeof number !== 'number' || !(number > 0)) {
-      throw invalid(`${source}: ${name}: ${JSON.stringify(pattern)}`, 'a number above 0', number, { code: 'corrupt' });
+      throw invalid(`${source}: ${name}: ${JSON.stringify(pattern)}`, 'a number above 0', number, {
+        code: 'corrupt',
+      });
     }
   }
   return value as Record<string, number>;
@@ -85,7 +97,11 @@ function numbers(fields: Readonly<Record<string, unknown>>, name: string, source
  *
  * @throws EquipoiseError `unsupported` for other expressions
  */
-export function matchPattern(pattern: Readonly<Record<string, number>>, module: string, source: string): number | undefined {
+export function matchPattern(
+  pattern: Readonly<Record<string, number>>,
+  module: string,
+  source: string,
+): number | undefined {
   for (const [key, value] of Object.entries(pattern)) {
     const anchored = key.startsWith('^');
     const name = key
@@ -94,7 +110,10 @@ export function matchPattern(pattern: Readonly<Record<string, number>>, module: 
       .replace(/\$$/, '')
       .replaceAll('\\.', '.');
     if (!/^[\w.-]*$/.test(name)) {
-      throw new EquipoiseError('unsupported', `${source}: pattern ${JSON.stringify(key)}: expected a module name, got an expression`);
+      throw new EquipoiseError(
+        'unsupported',
+        `${source}: pattern ${JSON.stringify(key)}: expected a module name, got an expression`,
+      );
     }
     if (module === name || (!anchored && module.endsWith(`.${name}`))) return value;
   }

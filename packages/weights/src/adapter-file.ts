@@ -48,7 +48,9 @@ export class AdapterFile {
 
   /** True when any layer has a DoRA magnitude. */
   get usesDora(): boolean {
-    return [...this.components.values()].some((modules) => [...modules.values()].some((entry) => entry.magnitude));
+    return [...this.components.values()].some((modules) =>
+      [...modules.values()].some((entry) => entry.magnitude),
+    );
   }
 
   /** The layers of one component; an empty map when it has none. */
@@ -115,7 +117,10 @@ async function locate(path: string): Promise<string> {
   const pickle = names.find(isPickleName);
   if (candidates.length === 0 && pickle !== undefined) throw pickleError(join(path, pickle));
   const found = candidates.length === 0 ? 'none' : prose(candidates.join(', ')).text;
-  throw new EquipoiseError('missing', `${path}: expected ${PEFT_ADAPTER} or ${DIFFUSERS_ADAPTER}, got ${found}`);
+  throw new EquipoiseError(
+    'missing',
+    `${path}: expected ${PEFT_ADAPTER} or ${DIFFUSERS_ADAPTER}, got ${found}`,
+  );
 }
 
 interface FoundKey {
@@ -141,10 +146,12 @@ function readKeys(file: SafetensorsFile, context: KeyContext): FoundKey[] {
     if (key !== null) return { key, source };
     const name = `${file.path}: tensor ${JSON.stringify(source.name)}`;
     const method = OTHER_METHODS.find(([pattern]) => pattern.test(source.name));
-    if (method !== undefined) throw new EquipoiseError('unsupported', `${name}: expected LoRA or DoRA, got ${method[1]}`);
+    if (method !== undefined)
+      throw new EquipoiseError('unsupported', `${name}: expected LoRA or DoRA, got ${method[1]}`);
     throw new EquipoiseError('corrupt', `${name}: expected the name of a LoRA or DoRA tensor, got another`);
   });
-  if (found.length === 0) throw new EquipoiseError('corrupt', `${file.path}: expected LoRA tensors, got none`);
+  if (found.length === 0)
+    throw new EquipoiseError('corrupt', `${file.path}: expected LoRA tensors, got none`);
   return found;
 }
 
@@ -191,18 +198,25 @@ async function readConfigs(
     const root = await SafeRoot.open(dirname(path));
     const fields = await root.json(PEFT_CONFIG);
     for (const component of [context.component, ...components]) {
-      if (components.has(component)) configs.set(component, parseAdapterConfig(fields, join(root.path, PEFT_CONFIG)));
+      if (components.has(component))
+        configs.set(component, parseAdapterConfig(fields, join(root.path, PEFT_CONFIG)));
     }
   }
   return configs;
 }
 
 function objectOf(value: unknown, source: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
   throw invalid(source, 'a JSON object', value, { code: 'corrupt' });
 }
 
-async function assemble(path: string, module: string, parts: Parts, config: AdapterConfig | undefined): Promise<AdapterModule> {
+async function assemble(
+  path: string,
+  module: string,
+  parts: Parts,
+  config: AdapterConfig | undefined,
+): Promise<AdapterModule> {
   const where = `${path}: ${module}`;
   const { down, up, magnitude, alpha } = parts;
   if (down === undefined || up === undefined) {
@@ -211,11 +225,14 @@ async function assemble(path: string, module: string, parts: Parts, config: Adap
   }
   for (const source of [down, up, magnitude]) {
     if (source !== undefined && !isFloatType(source.dtype)) {
-      throw invalid(`${where}: ${source.name}`, 'F32, F16 or BF16', prose(describeTensor(source)), { code: 'unsupported' });
+      throw invalid(`${where}: ${source.name}`, 'F32, F16 or BF16', prose(describeTensor(source)), {
+        code: 'unsupported',
+      });
     }
   }
   const rank = down.shape[0] ?? 0;
-  const fits = down.shape.length >= 2 && up.shape.length === down.shape.length && up.shape[1] === rank && rank > 0;
+  const fits =
+    down.shape.length >= 2 && up.shape.length === down.shape.length && up.shape[1] === rank && rank > 0;
   if (!fits) {
     const actual = prose(`[${down.shape.join(', ')}] and [${up.shape.join(', ')}]`);
     throw invalid(where, 'matrices of shapes [rank, in] and [out, rank]', actual, { code: 'corrupt' });
@@ -243,7 +260,9 @@ async function readAlpha(source: TensorSource, where: string): Promise<number> {
   const values = source.byteLength <= 8 ? await readFloat32(source) : undefined;
   const [value] = values ?? [];
   if (values?.length === 1 && value !== undefined && Number.isFinite(value)) return value;
-  throw invalid(`${where}: alpha`, 'one finite number', value ?? prose(describeTensor(source)), { code: 'corrupt' });
+  throw invalid(`${where}: alpha`, 'one finite number', value ?? prose(describeTensor(source)), {
+    code: 'corrupt',
+  });
 }
 
 /** The magnitude as [out]; kohya's tools write [out, 1], and PEFT [1, out, 1, 1] for convolutions. */
@@ -252,8 +271,16 @@ function vectorOf(magnitude: TensorSource, out: number, where: string): TensorSo
   const size = shape.reduce((product, n) => product * n, 1);
   const byRow = shape[0] === out || (shape.length === 4 && shape[1] === out);
   if (size === out && (byRow || out === 1)) return renamed(magnitude, magnitude.name, [out]);
-  throw invalid(`${where}: magnitude`, `one number for each of ${out} output features`, prose(`[${shape.join(', ')}]`), {
-    code: shape.length === 2 && shape[0] === 1 ? 'unsupported' : 'corrupt',
-    hints: shape.length === 2 && shape[0] === 1 ? ['It was trained with the norm over the other dimension (wd_on_out=False).'] : [],
-  });
+  throw invalid(
+    `${where}: magnitude`,
+    `one number for each of ${out} output features`,
+    prose(`[${shape.join(', ')}]`),
+    {
+      code: shape.length === 2 && shape[0] === 1 ? 'unsupported' : 'corrupt',
+      hints:
+        shape.length === 2 && shape[0] === 1
+          ? ['It was trained with the norm over the other dimension (wd_on_out=False).']
+          : [],
+    },
+  );
 }

@@ -55,8 +55,18 @@ const ENDINGS: readonly (readonly [string, AdapterPart])[] = [
 
 /** The attention processors' own names, in UNets (`processor`) and in text encoders (`self_attn`). */
 const PROCESSOR = /^(.*?)(\.processor|(?<=\.self_attn))\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$/;
-const PROCESSOR_MODULES: Readonly<Record<string, string>> = { to_q: 'to_q', to_k: 'to_k', to_v: 'to_v', to_out: 'to_out.0' };
-const TEXT_MODULES: Readonly<Record<string, string>> = { to_q: 'q_proj', to_k: 'k_proj', to_v: 'v_proj', to_out: 'out_proj' };
+const PROCESSOR_MODULES: Readonly<Record<string, string>> = {
+  to_q: 'to_q',
+  to_k: 'to_k',
+  to_v: 'to_v',
+  to_out: 'to_out.0',
+};
+const TEXT_MODULES: Readonly<Record<string, string>> = {
+  to_q: 'q_proj',
+  to_k: 'k_proj',
+  to_v: 'v_proj',
+  to_out: 'out_proj',
+};
 
 const KOHYA = /^lora_(unet|te1|te2|te)_([^.]+)\.(lora_down\.weight|lora_up\.weight|alpha|dora_scale)$/;
 const KOHYA_COMPONENTS: Readonly<Record<string, string>> = {
@@ -99,9 +109,20 @@ export class AdapterKeyReader {
     const { component, rest } = splitComponent(bare, this.context.component);
     const processor = PROCESSOR.exec(rest);
     if (processor !== null) {
-      const [, attention, marker, projection, direction] = processor as unknown as [string, string, string, string, 'down' | 'up'];
+      const [, attention, marker, projection, direction] = processor as unknown as [
+        string,
+        string,
+        string,
+        string,
+        'down' | 'up',
+      ];
       const names = marker === '' ? TEXT_MODULES : PROCESSOR_MODULES;
-      return { component, module: `${attention}.${names[projection] as string}`, part: direction, spelling: 'processor' };
+      return {
+        component,
+        module: `${attention}.${names[projection] as string}`,
+        part: direction,
+        spelling: 'processor',
+      };
     }
     const ending = ENDINGS.find(([text]) => rest.endsWith(text) && rest.length > text.length);
     if (ending === undefined) return null;
@@ -113,7 +134,8 @@ export class AdapterKeyReader {
 function splitComponent(key: string, fallback: string): { component: string; rest: string } {
   const dot = key.indexOf('.');
   const first = key.slice(0, dot);
-  if (COMPONENTS.some((component) => component === first)) return { component: first, rest: key.slice(dot + 1) };
+  if (COMPONENTS.some((component) => component === first))
+    return { component: first, rest: key.slice(dot + 1) };
   // A text tower's own names cannot be a UNet's.
   const component = fallback === 'unet' && first === 'text_model' ? 'text_encoder' : fallback;
   return { component, rest: key };
@@ -121,8 +143,28 @@ function splitComponent(key: string, fallback: string): { component: string; res
 
 /** Parts of module names that hold an underscore themselves; everywhere else an underscore was a dot. */
 const COMPOUNDS = new Set([
-  ...['down_blocks', 'up_blocks', 'mid_block', 'transformer_blocks', 'time_emb_proj', 'time_embedding', 'add_embedding'],
-  ...['linear_1', 'linear_2', 'conv_in', 'conv_out', 'conv_shortcut', 'proj_in', 'proj_out', 'to_q', 'to_k', 'to_v', 'to_out'],
+  ...[
+    'down_blocks',
+    'up_blocks',
+    'mid_block',
+    'transformer_blocks',
+    'time_emb_proj',
+    'time_embedding',
+    'add_embedding',
+  ],
+  ...[
+    'linear_1',
+    'linear_2',
+    'conv_in',
+    'conv_out',
+    'conv_shortcut',
+    'proj_in',
+    'proj_out',
+    'to_q',
+    'to_k',
+    'to_v',
+    'to_out',
+  ],
   ...['text_model', 'self_attn', 'q_proj', 'k_proj', 'v_proj', 'out_proj', 'text_projection'],
 ]);
 
@@ -130,7 +172,8 @@ function dotted(flat: string): string {
   const words = flat.split('_');
   const parts: string[] = [];
   for (let i = 0; i < words.length; ) {
-    const length = [3, 2].find((n) => i + n <= words.length && COMPOUNDS.has(words.slice(i, i + n).join('_'))) ?? 1;
+    const length =
+      [3, 2].find((n) => i + n <= words.length && COMPOUNDS.has(words.slice(i, i + n).join('_'))) ?? 1;
     parts.push(words.slice(i, i + length).join('_'));
     i += length;
   }
@@ -161,11 +204,14 @@ const SGM_TOP: Readonly<Record<string, string>> = {
 export function moduleOfKohya(flat: string): string {
   const top = SGM_TOP[flat];
   if (top !== undefined) return top;
-  const match = /^(input_blocks|output_blocks)_(\d+)_(\d+)_(.+)$/.exec(flat) ?? /^(middle_block)()_(\d+)_(.+)$/.exec(flat);
+  const match =
+    /^(input_blocks|output_blocks)_(\d+)_(\d+)_(.+)$/.exec(flat) ??
+    /^(middle_block)()_(\d+)_(.+)$/.exec(flat);
   if (match === null) return dotted(flat);
   const [, section, index, slot, rest] = match as unknown as [string, string, string, string, string];
   const j = Number(slot);
-  if (section === 'middle_block') return `mid_block.${j === 1 ? 'attentions.0' : `resnets.${j / 2}`}.${sgmRest(rest)}`;
+  if (section === 'middle_block')
+    return `mid_block.${j === 1 ? 'attentions.0' : `resnets.${j / 2}`}.${sgmRest(rest)}`;
   const input = section === 'input_blocks';
   const i = Number(index) - (input ? 1 : 0);
   const block = `${input ? 'down' : 'up'}_blocks.${Math.floor(i / 3)}`;

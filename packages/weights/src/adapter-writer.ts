@@ -1,7 +1,14 @@
 /** Writing adapters that diffusers and PEFT load. */
 import { join } from 'node:path';
 import { invalid, type JsonValue, pyFloat, pythonJson, writeFileAtomic } from '@equipoise/core';
-import { type AdapterModule, type AdapterModules, CONFIG_METADATA, DIFFUSERS_ADAPTER, PEFT_ADAPTER, PEFT_CONFIG } from './adapter-file.js';
+import {
+  type AdapterModule,
+  type AdapterModules,
+  CONFIG_METADATA,
+  DIFFUSERS_ADAPTER,
+  PEFT_ADAPTER,
+  PEFT_CONFIG,
+} from './adapter-file.js';
 import { type WriteOptions, writeSafetensors } from './safetensors.js';
 import { renamed, type TensorSource } from './tensor-source.js';
 
@@ -34,7 +41,8 @@ export async function saveDiffusersAdapter(
       if (magnitude !== undefined) sources.push(renamed(magnitude, `${base}.lora_magnitude_vector`));
     }
     plain &&= [...modules.values()].every((entry) => entry.scaling === 1);
-    for (const [field, value] of Object.entries(loraConfig(modules))) described[`${component}.${field}`] = value;
+    for (const [field, value] of Object.entries(loraConfig(modules)))
+      described[`${component}.${field}`] = value;
   }
   const metadata: Record<string, string> = { format: 'pt' };
   if (!plain) metadata[CONFIG_METADATA] = pythonJson(described);
@@ -99,16 +107,28 @@ export async function savePeftAdapter(
  */
 function loraConfig(modules: ReadonlyMap<string, SavedModule>): Config {
   if (modules.size === 0) throw invalid('modules', 'at least one adapted layer', 0);
-  const entries = [...modules].map(([module, entry]) => ({ module, rank: entry.down.shape[0] as number, ...entry }));
+  const entries = [...modules].map(([module, entry]) => ({
+    module,
+    rank: entry.down.shape[0] as number,
+    ...entry,
+  }));
   const dora = entries.filter((entry) => entry.magnitude !== undefined).length;
   if (dora !== 0 && dora !== entries.length) {
-    throw invalid('modules', 'a magnitude on every layer or on none (the formats have one switch for all)', `${dora} of ${entries.length}`);
+    throw invalid(
+      'modules',
+      'a magnitude on every layer or on none (the formats have one switch for all)',
+      `${dora} of ${entries.length}`,
+    );
   }
   // Configs written here scale by alpha / rank; a rank-stabilised source keeps its scale through another alpha.
-  const alphas = entries.map(({ alpha, rank, scaling }) => (alpha / rank === scaling ? alpha : scaling * rank));
+  const alphas = entries.map(({ alpha, rank, scaling }) =>
+    alpha / rank === scaling ? alpha : scaling * rank,
+  );
   const r = commonest(entries.map((entry) => entry.rank));
   const alpha = commonest(alphas);
-  const rankPattern = entries.filter((entry) => entry.rank !== r).map((entry) => [entry.module, entry.rank] as const);
+  const rankPattern = entries
+    .filter((entry) => entry.rank !== r)
+    .map((entry) => [entry.module, entry.rank] as const);
   const alphaPattern = entries
     .map((entry, i) => [entry.module, alphas[i] as number] as const)
     .filter(([, value]) => value !== alpha);

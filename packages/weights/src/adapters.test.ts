@@ -47,7 +47,8 @@ async function loadPath(name: string): Promise<Map<string, Loaded>> {
   return await load(file);
 }
 
-const byName = (modules: Map<string, Loaded>): [string, Loaded][] => [...modules].sort(([a], [b]) => (a < b ? -1 : 1));
+const byName = (modules: Map<string, Loaded>): [string, Loaded][] =>
+  [...modules].sort(([a], [b]) => (a < b ? -1 : 1));
 
 t.test('all spellings of one DoRA adapter give the same layers', async (t) => {
   const spellings = [
@@ -69,7 +70,10 @@ t.test('all spellings of one DoRA adapter give the same layers', async (t) => {
     const expected = byName(reference).map(([module, entry]) => [module, { ...entry, scaling }]);
     t.strictSame(byName(await load(file)), expected, name);
   }
-  const plain = byName(reference).map(([module, entry]) => [module, { ...entry, magnitude: undefined, scaling: 1 }]);
+  const plain = byName(reference).map(([module, entry]) => [
+    module,
+    { ...entry, magnitude: undefined, scaling: 1 },
+  ]);
   await using old = await openAdapter(path('lora-processors.safetensors'));
   t.equal(old.spelling, 'processor');
   t.notOk(old.usesDora);
@@ -80,7 +84,10 @@ t.test('an adapter of UNet and text encoder', async (t) => {
   await using file = await openAdapter(path('lora-unet-text'));
   t.strictSame([...file.components.keys()].sort(), ['text_encoder', 'unet']);
   const text = file.modules('text_encoder');
-  t.strictSame([...text.keys()].sort(), ['q_proj', 'v_proj'].map((name) => `text_model.encoder.layers.0.self_attn.${name}`));
+  t.strictSame(
+    [...text.keys()].sort(),
+    ['q_proj', 'v_proj'].map((name) => `text_model.encoder.layers.0.self_attn.${name}`),
+  );
   t.equal(file.modules('unet').size, 32);
   t.equal(file.modules('transformer').size, 0);
 });
@@ -92,7 +99,12 @@ t.test("ranks, alphas and rank-stabilised scales per layer equal PEFT's", async 
   t.strictSame([...modules.keys()].sort(), Object.keys(scalings).sort());
   const names = Object.keys(scalings);
   const mine = names.map((name) => modules.get(name)?.scaling as number);
-  requireClose('scaling', mine, names.map((name) => scalings[name] as number), { relative: 1e-12 });
+  requireClose(
+    'scaling',
+    mine,
+    names.map((name) => scalings[name] as number),
+    { relative: 1e-12 },
+  );
   t.strictSame([...new Set([...modules.values()].map((entry) => entry.rank))].sort(), [1, 2, 3]);
   t.match(file.configs.get('unet'), { r: 2, loraAlpha: 4, useRslora: true, rankPattern: { to_v: 1 } });
 });
@@ -101,7 +113,10 @@ t.test('what is saved equals what diffusers saves, byte for byte', async (t) => 
   for (const name of ['dora-diffusers', 'lora-unet-text']) {
     await using file = await openAdapter(path(name));
     const out = await saveDiffusersAdapter(t.testdir(), file.components);
-    t.ok((await readFile(out)).equals(fixtures.bytes(`adapters/${name}/pytorch_lora_weights.safetensors`)), name);
+    t.ok(
+      (await readFile(out)).equals(fixtures.bytes(`adapters/${name}/pytorch_lora_weights.safetensors`)),
+      name,
+    );
   }
   await using file = await openAdapter(path('dora-peft'));
   const folder = await savePeftAdapter(t.testdir(), file.modules('unet'));
@@ -120,7 +135,8 @@ t.test('saving and opening again keeps tensors, ranks and scales', async (t) => 
       await using again = await openAdapter(join(folder, form));
       t.equal(again.spelling, form);
       const after = byName(await load(again));
-      const unscaled = (list: [string, Loaded][]): unknown[] => list.map(([module, entry]) => [module, { ...entry, scaling: 0 }]);
+      const unscaled = (list: [string, Loaded][]): unknown[] =>
+        list.map(([module, entry]) => [module, { ...entry, scaling: 0 }]);
       t.strictSame(unscaled(after), unscaled(before));
       const scales = (list: [string, Loaded][]): number[] => list.map(([, entry]) => entry.scaling);
       requireClose(`${name} ${form}`, scales(after), scales(before), { relative: 1e-12 });
@@ -140,7 +156,10 @@ t.test('saving and opening again keeps tensors, ranks and scales', async (t) => 
     alpha: 1,
     scaling: 1,
   });
-  const mixed = new Map([['a', linear(true)], ['b', linear(false)]]);
+  const mixed = new Map([
+    ['a', linear(true)],
+    ['b', linear(false)],
+  ]);
   await t.rejects(savePeftAdapter(t.testdir(), mixed), { message: /a magnitude on every layer or on none/ });
 });
 
@@ -159,29 +178,60 @@ t.test('keys of every spelling', async (t) => {
     ['a.lora_magnitude_vector.weight', 'unet', 'a', 'magnitude', 'bare'],
     ['text_model.x.q_proj.lora_A.weight', 'text_encoder', 'text_model.x.q_proj', 'down', 'bare'],
     ['unet.x.attn1.processor.to_out_lora.up.weight', 'unet', 'x.attn1.to_out.0', 'up', 'processor'],
-    ['text_encoder.l.self_attn.to_out_lora.down.weight', 'text_encoder', 'l.self_attn.out_proj', 'down', 'processor'],
+    [
+      'text_encoder.l.self_attn.to_out_lora.down.weight',
+      'text_encoder',
+      'l.self_attn.out_proj',
+      'down',
+      'processor',
+    ],
     ['lora_unet_a_b_c_to_q.lora_up.weight', 'unet', 'a.b_c.to_q', 'up', 'kohya'],
-    ['lora_te2_text_model_encoder_layers_3_mlp_fc1.alpha', 'text_encoder_2', 'text_model.encoder.layers.3.mlp.fc1', 'alpha', 'kohya'],
-    ['lora_te_text_model_encoder_layers_3_self_attn_k_proj.dora_scale', 'text_encoder', 'text_model.encoder.layers.3.self_attn.k_proj', 'magnitude', 'kohya'],
+    [
+      'lora_te2_text_model_encoder_layers_3_mlp_fc1.alpha',
+      'text_encoder_2',
+      'text_model.encoder.layers.3.mlp.fc1',
+      'alpha',
+      'kohya',
+    ],
+    [
+      'lora_te_text_model_encoder_layers_3_self_attn_k_proj.dora_scale',
+      'text_encoder',
+      'text_model.encoder.layers.3.self_attn.k_proj',
+      'magnitude',
+      'kohya',
+    ],
   ];
   for (const [key, component, module, part, spelling] of cases) {
     t.strictSame(reader.parse(key), { component, module, part, spelling }, key);
   }
-  for (const key of ['a.weight', '.alpha', 'lora_A.weight', 'a.lora_C.weight', '']) t.equal(reader.parse(key), null, key);
+  for (const key of ['a.weight', '.alpha', 'lora_A.weight', 'a.lora_C.weight', ''])
+    t.equal(reader.parse(key), null, key);
 });
 
 t.test("kohya's flattened names, of both UNets", async (t) => {
   const cases: [string, string][] = [
-    ['down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0', 'down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0'],
-    ['mid_block_attentions_0_transformer_blocks_9_ff_net_0_proj', 'mid_block.attentions.0.transformer_blocks.9.ff.net.0.proj'],
+    [
+      'down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0',
+      'down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0',
+    ],
+    [
+      'mid_block_attentions_0_transformer_blocks_9_ff_net_0_proj',
+      'mid_block.attentions.0.transformer_blocks.9.ff.net.0.proj',
+    ],
     ['up_blocks_1_resnets_2_time_emb_proj', 'up_blocks.1.resnets.2.time_emb_proj'],
     ['time_embedding_linear_2', 'time_embedding.linear_2'],
-    ['input_blocks_4_1_transformer_blocks_1_attn2_to_k', 'down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k'],
+    [
+      'input_blocks_4_1_transformer_blocks_1_attn2_to_k',
+      'down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k',
+    ],
     ['input_blocks_8_0_in_layers_2', 'down_blocks.2.resnets.1.conv1'],
     ['input_blocks_3_0_op', 'down_blocks.0.downsamplers.0.conv'],
     ['middle_block_1_proj_in', 'mid_block.attentions.0.proj_in'],
     ['middle_block_2_out_layers_3', 'mid_block.resnets.1.conv2'],
-    ['output_blocks_5_1_transformer_blocks_0_ff_net_2', 'up_blocks.1.attentions.2.transformer_blocks.0.ff.net.2'],
+    [
+      'output_blocks_5_1_transformer_blocks_0_ff_net_2',
+      'up_blocks.1.attentions.2.transformer_blocks.0.ff.net.2',
+    ],
     ['output_blocks_2_2_conv', 'up_blocks.0.upsamplers.0.conv'],
     ['output_blocks_0_0_skip_connection', 'up_blocks.0.resnets.0.conv_shortcut'],
     ['label_emb_0_2', 'add_embedding.linear_2'],
@@ -194,7 +244,9 @@ t.test('every layer of real models survives flattening', async (t) => {
   // All linear and convolution layers of the UNet fixture: to kohya's form and back.
   const shapes = fixtures.json<Record<string, Record<string, number[]>>>('pipeline/shapes.json');
   const layers = Object.entries({ ...shapes['unet'], ...shapes['text_encoder'] })
-    .filter(([name, shape]) => name.endsWith('.weight') && shape.length > 1 && !name.includes('_embedding.weight'))
+    .filter(
+      ([name, shape]) => name.endsWith('.weight') && shape.length > 1 && !name.includes('_embedding.weight'),
+    )
     .map(([name]) => name.slice(0, -'.weight'.length));
   t.ok(layers.length > 80);
   for (const layer of layers) t.equal(moduleOfKohya(layer.replaceAll('.', '_')), layer);
@@ -208,7 +260,10 @@ t.test('configs: patterns and refusals', async (t) => {
   t.equal(matchPattern(pattern, 'x.mid.to_q', 'f'), undefined);
   t.equal(matchPattern(pattern, 'q.to_v', 'f'), 3);
   t.equal(matchPattern(pattern, 'a.b', 'f'), 4);
-  t.throws(() => matchPattern({ '(a+)+$': 1 }, 'aaaa', 'f'), { code: 'unsupported', message: /"\(a\+\)\+\$": expected a module name/ });
+  t.throws(() => matchPattern({ '(a+)+$': 1 }, 'aaaa', 'f'), {
+    code: 'unsupported',
+    message: /"\(a\+\)\+\$": expected a module name/,
+  });
   const refusals: [Record<string, unknown>, RegExp][] = [
     [{ peft_type: 'LOHA' }, /f: peft_type: expected "LORA", got "LOHA"/],
     [{ bias: 'all' }, /f: bias: expected "none", got "all"/],
@@ -224,7 +279,11 @@ t.test('configs: patterns and refusals', async (t) => {
 });
 
 t.test('broken and foreign adapter files are refused by name', async (t) => {
-  const folder = t.testdir({ empty: {}, pickled: { 'adapter_model.bin': '' }, two: { 'a.safetensors': '', 'b.safetensors': '' } });
+  const folder = t.testdir({
+    empty: {},
+    pickled: { 'adapter_model.bin': '' },
+    two: { 'a.safetensors': '', 'b.safetensors': '' },
+  });
   const open = async (...sources: TensorSource[]): Promise<AdapterFile> => {
     const file = join(folder, 'x.safetensors');
     await writeSafetensors(file, sources);
@@ -236,19 +295,43 @@ t.test('broken and foreign adapter files are refused by name', async (t) => {
   const alpha = (...shape: number[]): TensorSource => source('unet.m.alpha', ...shape);
   await (await open(down, up, magnitude(3), alpha())).close();
   await t.rejects(open(), { code: 'corrupt', message: /expected LoRA tensors, got none/ });
-  await t.rejects(open(down), { message: /m: expected both LoRA matrices, got only "unet\.m\.lora\.down\.weight"/ });
-  await t.rejects(open(down, source('unet.m.lora.up.weight', 3, 1)), { message: /\[rank, in\] and \[out, rank\], got \[2, 4\] and \[3, 1\]/ });
+  await t.rejects(open(down), {
+    message: /m: expected both LoRA matrices, got only "unet\.m\.lora\.down\.weight"/,
+  });
+  await t.rejects(open(down, source('unet.m.lora.up.weight', 3, 1)), {
+    message: /\[rank, in\] and \[out, rank\], got \[2, 4\] and \[3, 1\]/,
+  });
   await t.rejects(open(source('unet.m.lora.down.weight', 2), up), { message: /expected matrices of shapes/ });
-  await t.rejects(open(down, up, magnitude(4)), { code: 'corrupt', message: /magnitude: expected one number for each of 3 output/ });
-  await t.rejects(open(down, up, magnitude(1, 3)), { code: 'unsupported', message: /magnitude/, hints: [/wd_on_out/] });
+  await t.rejects(open(down, up, magnitude(4)), {
+    code: 'corrupt',
+    message: /magnitude: expected one number for each of 3 output/,
+  });
+  await t.rejects(open(down, up, magnitude(1, 3)), {
+    code: 'unsupported',
+    message: /magnitude/,
+    hints: [/wd_on_out/],
+  });
   await t.rejects(open(down, up, alpha(2)), { message: /alpha: expected one finite number/ });
-  await t.rejects(open(down, up, source('unet.m.lora_A.weight', 2, 4)), { message: /stand for the same tensor/ });
-  await t.rejects(open(down, up, source('unet.m.bias', 3)), { message: /"unet\.m\.bias": expected the name of a LoRA or DoRA tensor/ });
-  await t.rejects(open(source('lora_unet_m.hada_w1_a', 2)), { code: 'unsupported', message: /expected LoRA or DoRA, got LoHa/ });
+  await t.rejects(open(down, up, source('unet.m.lora_A.weight', 2, 4)), {
+    message: /stand for the same tensor/,
+  });
+  await t.rejects(open(down, up, source('unet.m.bias', 3)), {
+    message: /"unet\.m\.bias": expected the name of a LoRA or DoRA tensor/,
+  });
+  await t.rejects(open(source('lora_unet_m.hada_w1_a', 2)), {
+    code: 'unsupported',
+    message: /expected LoRA or DoRA, got LoHa/,
+  });
   await t.rejects(open(source('lora_unet_m.lokr_w1', 2)), { code: 'unsupported', message: /got LoKr/ });
-  await t.rejects(openAdapter(join(folder, 'empty')), { code: 'missing', message: /expected adapter_model\.safetensors or pytorch_lora/ });
+  await t.rejects(openAdapter(join(folder, 'empty')), {
+    code: 'missing',
+    message: /expected adapter_model\.safetensors or pytorch_lora/,
+  });
   await t.rejects(openAdapter(join(folder, 'pickled')), { code: 'unsafe', message: /pickle/ });
-  await t.rejects(openAdapter(join(folder, 'two')), { code: 'missing', message: /got a\.safetensors, b\.safetensors/ });
+  await t.rejects(openAdapter(join(folder, 'two')), {
+    code: 'missing',
+    message: /got a\.safetensors, b\.safetensors/,
+  });
   const peft = join(folder, 'peft');
   await cp(path('dora-peft'), peft, { recursive: true });
   await rm(join(peft, 'adapter_config.json'));

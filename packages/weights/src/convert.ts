@@ -37,7 +37,10 @@ function float16Table(): Uint32Array {
 }
 
 /** Widens float16 (as bits) to float32; exact. */
-export function float16ToFloat32(from: Uint16Array, to: Float32Array = new Float32Array(from.length)): Float32Array {
+export function float16ToFloat32(
+  from: Uint16Array,
+  to: Float32Array = new Float32Array(from.length),
+): Float32Array {
   const table = float16Table();
   const bits = new Uint32Array(to.buffer, to.byteOffset, to.length);
   for (let i = 0; i < from.length; i++) bits[i] = table[from[i] as number] as number;
@@ -45,14 +48,20 @@ export function float16ToFloat32(from: Uint16Array, to: Float32Array = new Float
 }
 
 /** Widens bfloat16 (as bits) to float32; exact. */
-export function bfloat16ToFloat32(from: Uint16Array, to: Float32Array = new Float32Array(from.length)): Float32Array {
+export function bfloat16ToFloat32(
+  from: Uint16Array,
+  to: Float32Array = new Float32Array(from.length),
+): Float32Array {
   const bits = new Uint32Array(to.buffer, to.byteOffset, to.length);
   for (let i = 0; i < from.length; i++) bits[i] = (from[i] as number) << 16;
   return to;
 }
 
 /** Rounds float32 to bfloat16 bits. NaN stays NaN (made quiet); too large a value becomes infinity. */
-export function float32ToBfloat16(from: Float32Array, to: Uint16Array = new Uint16Array(from.length)): Uint16Array {
+export function float32ToBfloat16(
+  from: Float32Array,
+  to: Uint16Array = new Uint16Array(from.length),
+): Uint16Array {
   const bits = new Uint32Array(from.buffer, from.byteOffset, from.length);
   for (let i = 0; i < bits.length; i++) {
     const x = bits[i] as number;
@@ -66,7 +75,10 @@ const roundingScratch = new Float32Array(1);
 const roundingBits = new Uint32Array(roundingScratch.buffer);
 
 /** Rounds float32 to float16 bits. NaN stays NaN; from 65520 on a value becomes infinity. */
-export function float32ToFloat16(from: Float32Array, to: Uint16Array = new Uint16Array(from.length)): Uint16Array {
+export function float32ToFloat16(
+  from: Float32Array,
+  to: Uint16Array = new Uint16Array(from.length),
+): Uint16Array {
   const bits = new Uint32Array(from.buffer, from.byteOffset, from.length);
   for (let i = 0; i < bits.length; i++) {
     const x = bits[i] as number;
@@ -103,7 +115,10 @@ export async function readFloat32(source: TensorSource, target?: Float32Array): 
   const count = (source.byteLength * 8) / bitsOf(source.dtype);
   const out = target ?? new Float32Array(count);
   if (out.length !== count) {
-    throw new EquipoiseError('invalid', `${source.name}: expected room for ${count} values, got ${out.length}`);
+    throw new EquipoiseError(
+      'invalid',
+      `${source.name}: expected room for ${count} values, got ${out.length}`,
+    );
   }
   if (source.dtype === 'F32') {
     await source.readInto(new Uint8Array(out.buffer, out.byteOffset, out.byteLength));

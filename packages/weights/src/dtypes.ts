@@ -61,7 +61,8 @@ export function elementsOf(name: string, shape: readonly number[]): bigint {
   let product = 1n;
   for (const size of shape) {
     product *= BigInt(size);
-    if (product > MAX_U64) throw invalid(`${name}: shape`, 'fewer than 2^64 elements', shape, { code: 'corrupt' });
+    if (product > MAX_U64)
+      throw invalid(`${name}: shape`, 'fewer than 2^64 elements', shape, { code: 'corrupt' });
   }
   return product;
 }
@@ -85,7 +86,12 @@ export function byteLengthOf(name: string, dtype: DType, shape: readonly number[
 export function checkDType(name: string, value: unknown): DType {
   if (isDType(value)) return value;
   const closest = typeof value === 'string' ? nearest(value, DTYPES) : undefined;
-  throw invalid(`${name}: dtype`, closest === undefined ? `one of ${DTYPES.join(', ')}` : `a known type such as ${closest}`, value, {
-    code: 'corrupt',
-  });
+  throw invalid(
+    `${name}: dtype`,
+    closest === undefined ? `one of ${DTYPES.join(', ')}` : `a known type such as ${closest}`,
+    value,
+    {
+      code: 'corrupt',
+    },
+  );
 }

@@ -83,13 +83,17 @@ export class ComponentFolder {
     const names = await this.root.list();
     const pickle = names.find(isPickleName);
     if (pickle !== undefined) throw pickleError(join(this.path, pickle));
-    throw new EquipoiseError('missing', `${this.path}: expected ${wanted} (${WEIGHT_BASES.map((base) => weightsFileName(base)).join(' or ')}), got none`);
+    throw new EquipoiseError(
+      'missing',
+      `${this.path}: expected ${wanted} (${WEIGHT_BASES.map((base) => weightsFileName(base)).join(' or ')}), got none`,
+    );
   }
 
   async #fallback(): Promise<StateDict | undefined> {
     if (this.variant === undefined) return undefined;
     const plain = await this.#openVariant(undefined);
-    if (plain !== undefined) this.notices.push(`${this.path}: no weights of variant ${this.variant}; loaded the plain ones`);
+    if (plain !== undefined)
+      this.notices.push(`${this.path}: no weights of variant ${this.variant}; loaded the plain ones`);
     return plain;
   }
 
@@ -157,7 +161,14 @@ export class ModelFolder {
       );
     }
     const root = await this.root.folder(name);
-    return new ComponentFolder(name, root, await readConfig(root), entry.className, this.variant, this.notices);
+    return new ComponentFolder(
+      name,
+      root,
+      await readConfig(root),
+      entry.className,
+      this.variant,
+      this.notices,
+    );
   }
 }
 
@@ -187,7 +198,8 @@ async function openPipeline(root: SafeRoot, variant: string | undefined): Promis
   const index = await root.json(PIPELINE_INDEX);
   const path = join(root.path, PIPELINE_INDEX);
   const className = index['_class_name'];
-  if (typeof className !== 'string') throw invalid(`${path}: _class_name`, 'text', className, { code: 'corrupt' });
+  if (typeof className !== 'string')
+    throw invalid(`${path}: _class_name`, 'text', className, { code: 'corrupt' });
   const components = new Map<string, ComponentEntry>();
   const settings: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(index)) {
@@ -201,7 +213,8 @@ async function openPipeline(root: SafeRoot, variant: string | undefined): Promis
     if (typeof library !== 'string' || typeof component !== 'string') {
       throw invalid(`${path}: ${name}`, '[library, class]', value, { code: 'corrupt' });
     }
-    if (!/^[A-Za-z0-9_]+$/.test(name)) throw invalid(`${path}: component`, 'a plain name', name, { code: 'unsafe' });
+    if (!/^[A-Za-z0-9_]+$/.test(name))
+      throw invalid(`${path}: component`, 'a plain name', name, { code: 'unsafe' });
     components.set(name, { library, className: component });
   }
   return new ModelFolder(root, 'pipeline', className, components, settings, variant);

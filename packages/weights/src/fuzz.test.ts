@@ -6,13 +6,23 @@ import { fuzzReader } from './fuzz.js';
 t.test('20,000 damaged files: each is refused in order, or read and consistent', async (t) => {
   const fixtures = fixturesOf(import.meta.url);
   const corpus = await Promise.all(
-    ['example', 'types', 'empty', 'two-metadata'].map((name) => readFile(fixtures.path(`containers/${name}.safetensors`))),
+    ['example', 'types', 'empty', 'two-metadata'].map((name) =>
+      readFile(fixtures.path(`containers/${name}.safetensors`)),
+    ),
   );
   const report = fuzzReader({ count: 20_000, seed: 7, corpus: corpus.map((bytes) => new Uint8Array(bytes)) });
   t.equal(report.accepted + report.refused, 20_000);
   // The mutations must reach every layer of checks, and leave some files valid.
   t.ok(report.accepted > 200, `${report.accepted} accepted`);
-  for (const reason of ['header', 'header length', 'dtype', 'shape', 'data_offsets', 'data', '__metadata__']) {
+  for (const reason of [
+    'header',
+    'header length',
+    'dtype',
+    'shape',
+    'data_offsets',
+    'data',
+    '__metadata__',
+  ]) {
     t.ok((report.reasons[reason] ?? 0) > 5, `${reason}: ${report.reasons[reason]} refusals`);
   }
   const repeat = (): unknown => ({ ...fuzzReader({ count: 50, seed: 7, first: 100 }), slowestMs: 0 });

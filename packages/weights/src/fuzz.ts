@@ -96,7 +96,10 @@ function findLie(header: Header, fileBytes: number): string | undefined {
 }
 
 function builtInCorpus(): Uint8Array[] {
-  const make = (metadata: Record<string, string>, ...tensors: [string, (typeof DTYPES)[number], number[]][]): Uint8Array => {
+  const make = (
+    metadata: Record<string, string>,
+    ...tensors: [string, (typeof DTYPES)[number], number[]][]
+  ): Uint8Array => {
     const infos = tensors.map(([name, dtype, shape]) => {
       const byteLength = (shape.reduce((product, size) => product * size, 1) * bitsOf(dtype)) / 8;
       return { name, dtype, shape, byteLength };
@@ -111,8 +114,18 @@ function builtInCorpus(): Uint8Array[] {
     make({}),
     make({ format: 'pt' }, ['a', 'F32', [2, 3]]),
     make({}, ['weight', 'F16', [4]], ['bias', 'BF16', [0]], ['é', 'U8', []]),
-    make({ k: 'v"\\' }, ['c', 'I64', [1]], ['b', 'F64', [2]], ['a', 'F4', [2, 2]], ['d', 'F6_E2M3', [4]], ['e', 'BOOL', [3]]),
-    make({}, ...Array.from({ length: 20 }, (_, i): [string, 'F32', number[]] => [`layers.${i}.weight`, 'F32', [i]])),
+    make(
+      { k: 'v"\\' },
+      ['c', 'I64', [1]],
+      ['b', 'F64', [2]],
+      ['a', 'F4', [2, 2]],
+      ['d', 'F6_E2M3', [4]],
+      ['e', 'BOOL', [3]],
+    ),
+    make(
+      {},
+      ...Array.from({ length: 20 }, (_, i): [string, 'F32', number[]] => [`layers.${i}.weight`, 'F32', [i]]),
+    ),
   ];
 }
 
@@ -137,20 +150,77 @@ function splice(bytes: Uint8Array, at: number, remove: number, insert: Uint8Arra
 }
 
 function setLength(bytes: Uint8Array, length: bigint): Uint8Array {
-  if (bytes.byteLength >= 8) new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(0, BigInt.asUintN(64, length), true);
+  if (bytes.byteLength >= 8)
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(0, BigInt.asUintN(64, length), true);
   return bytes;
 }
 
-const LENGTHS = [0n, 1n, 2n, 7n, 8n, 100_000_000n, 100_000_001n, 2n ** 31n, 2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 1n];
+const LENGTHS = [
+  0n,
+  1n,
+  2n,
+  7n,
+  8n,
+  100_000_000n,
+  100_000_001n,
+  2n ** 31n,
+  2n ** 32n,
+  2n ** 53n,
+  2n ** 63n,
+  2n ** 64n - 1n,
+];
 
 const NUMBERS = [
-  ...['0', '1', '-1', '-0', '00', '1.0', '1e0', '1e400', '0.5', '2147483648', '4294967295', '4294967296', '4611686018427387904'],
-  ...['9007199254740991', '9007199254740993', '18446744073709551615', '18446744073709551616', '99999999999999999999999999'],
+  ...[
+    '0',
+    '1',
+    '-1',
+    '-0',
+    '00',
+    '1.0',
+    '1e0',
+    '1e400',
+    '0.5',
+    '2147483648',
+    '4294967295',
+    '4294967296',
+    '4611686018427387904',
+  ],
+  ...[
+    '9007199254740991',
+    '9007199254740993',
+    '18446744073709551615',
+    '18446744073709551616',
+    '99999999999999999999999999',
+  ],
   ...['null', 'true', '""', '"1"', '[]', '{}', 'NaN', 'Infinity', '0x10'],
 ];
 const TOKENS = [
-  ...['{', '}', '[', ']', ',', ':', '"', '\\', ' ', '\0', '\ufeff', '\\u0000', '\\ud800', '__metadata__', '"dtype":"F32",'],
-  ...['"shape":[],', '"data_offsets":[0,0],', '"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},', '"__metadata__":null,', '"__metadata__":{"a":1},', '[[[[[[[['],
+  ...[
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    ':',
+    '"',
+    '\\',
+    ' ',
+    '\0',
+    '\ufeff',
+    '\\u0000',
+    '\\ud800',
+    '__metadata__',
+    '"dtype":"F32",',
+  ],
+  ...[
+    '"shape":[],',
+    '"data_offsets":[0,0],',
+    '"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},',
+    '"__metadata__":null,',
+    '"__metadata__":{"a":1},',
+    '[[[[[[[[',
+  ],
   ...DTYPES,
 ];
 
@@ -172,12 +242,18 @@ const changeNumber: Mutator = (bytes, random) =>
     if (numbers.length === 0) return text;
     const { 0: old, index } = random.pick(numbers);
     const near = String(Number(old) + random.int(9) - 4);
-    return text.slice(0, index) + (random.int(2) === 0 ? random.pick(NUMBERS) : near) + text.slice(index + old.length);
+    return (
+      text.slice(0, index) +
+      (random.int(2) === 0 ? random.pick(NUMBERS) : near) +
+      text.slice(index + old.length)
+    );
   });
 
 /** Puts a well-formed member in front of the header's others. */
 const insertMember: Mutator = (bytes, random) =>
-  editJson(bytes, random, (text) => text.replace('{', `{${random.pick(TOKENS.filter((token) => token.endsWith(',')))}`));
+  editJson(bytes, random, (text) =>
+    text.replace('{', `{${random.pick(TOKENS.filter((token) => token.endsWith(',')))}`),
+  );
 
 const MUTATORS: readonly Mutator[] = [
   (bytes, random) => {
@@ -192,7 +268,13 @@ const MUTATORS: readonly Mutator[] = [
   },
   (bytes, random) => bytes.slice(0, random.int(bytes.byteLength + 1)),
   (bytes, random) => splice(bytes, bytes.byteLength, 0, new Uint8Array(1 + random.int(16))),
-  (bytes, random) => splice(bytes, random.int(bytes.byteLength + 1), random.int(16), new Uint8Array(random.int(16)).fill(random.int(256))),
+  (bytes, random) =>
+    splice(
+      bytes,
+      random.int(bytes.byteLength + 1),
+      random.int(16),
+      new Uint8Array(random.int(16)).fill(random.int(256)),
+    ),
   (bytes, random) => setLength(bytes, random.pick(LENGTHS)),
   (bytes, random) => setLength(bytes, BigInt(bytes.byteLength) + BigInt(random.int(32)) - 16n),
   changeNumber,

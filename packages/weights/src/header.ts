@@ -2,7 +2,15 @@
  * Headers of safetensors files: `u64 N (little-endian) | N bytes of JSON | data`. Reading checks everything
  * the format promises, so that whoever holds a parsed header can read any tensor without further checks.
  */
-import { compareCodePoints, EquipoiseError, invalid, JsonNumber, parseStrictJson, prose, type StrictJson } from '@equipoise/core';
+import {
+  compareCodePoints,
+  EquipoiseError,
+  invalid,
+  JsonNumber,
+  parseStrictJson,
+  prose,
+  type StrictJson,
+} from '@equipoise/core';
 import { byteLengthOf, checkDType, type DType, rankOf } from './dtypes.js';
 
 /** Limit of the reference implementation. */
@@ -38,12 +46,16 @@ export interface Header {
  */
 export function parsePrefix(prefix: Uint8Array, fileBytes: number, source: string): number {
   if (fileBytes < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES) {
-    throw invalid(`${source}: header`, 'at least 8 bytes', prose(`a file of ${fileBytes} bytes`), { code: 'corrupt' });
+    throw invalid(`${source}: header`, 'at least 8 bytes', prose(`a file of ${fileBytes} bytes`), {
+      code: 'corrupt',
+    });
   }
   const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
   const length = view.getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw invalid(`${source}: header length`, `at most ${MAX_HEADER_BYTES} bytes`, length, { code: 'corrupt' });
+    throw invalid(`${source}: header length`, `at most ${MAX_HEADER_BYTES} bytes`, length, {
+      code: 'corrupt',
+    });
   }
   if (length === 0n) throw invalid(`${source}: header length`, 'at least 2 bytes', 0, { code: 'corrupt' });
   const n = Number(length);
@@ -63,7 +75,8 @@ export function parsePrefix(prefix: Uint8Array, fileBytes: number, source: strin
  */
 export function parseHeader(json: Uint8Array, fileBytes: number, source: string): Header {
   const root = parseStrictJson(decode(json, source), `${source}: header`);
-  if (!(root instanceof Map)) throw invalid(`${source}: header`, 'a JSON object', prose(kindOf(root)), { code: 'corrupt' });
+  if (!(root instanceof Map))
+    throw invalid(`${source}: header`, 'a JSON object', prose(kindOf(root)), { code: 'corrupt' });
   const dataOffset = PREFIX_BYTES + json.byteLength;
   const tensors: TensorInfo[] = [];
   for (const [name, entry] of root) {
@@ -79,7 +92,9 @@ function decode(json: Uint8Array, source: string): string {
     // ignoreBOM keeps a byte order mark in the text, where the JSON reader refuses it.
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(json);
   } catch (cause) {
-    throw new EquipoiseError('corrupt', `${source}: header: expected UTF-8 text, got bytes that are not`, { cause });
+    throw new EquipoiseError('corrupt', `${source}: header: expected UTF-8 text, got bytes that are not`, {
+      cause,
+    });
   }
 }
 
@@ -87,7 +102,8 @@ function parseMetadata(value: StrictJson | undefined, source: string): Map<strin
   const metadata = new Map<string, string>();
   if (value === undefined || value === null) return metadata;
   const name = `${source}: __metadata__`;
-  if (!(value instanceof Map)) throw invalid(name, 'an object or null', prose(kindOf(value)), { code: 'corrupt' });
+  if (!(value instanceof Map))
+    throw invalid(name, 'an object or null', prose(kindOf(value)), { code: 'corrupt' });
   for (const [key, entry] of value) {
     if (typeof entry !== 'string') {
       throw invalid(`${name}: ${JSON.stringify(key)}`, 'text', prose(kindOf(entry)), { code: 'corrupt' });
@@ -106,7 +122,8 @@ function parseEntry(name: string, entry: StrictJson, source: string): TensorInfo
     throw invalid(`${where}: shape`, `at most ${MAX_RANK} dimensions`, shape.length, { code: 'corrupt' });
   }
   const offsets = parseUnsigned(`${where}: data_offsets`, entry.get('data_offsets'));
-  if (offsets.length !== 2) throw invalid(`${where}: data_offsets`, 'two numbers', offsets, { code: 'corrupt' });
+  if (offsets.length !== 2)
+    throw invalid(`${where}: data_offsets`, 'two numbers', offsets, { code: 'corrupt' });
   const [begin, end] = offsets as [number, number];
   if (begin > end) throw invalid(`${where}: data_offsets`, 'begin <= end', offsets, { code: 'corrupt' });
   const byteLength = byteLengthOf(where, dtype, shape);
@@ -134,20 +151,28 @@ function checkCoverage(tensors: readonly TensorInfo[], dataBytes: number, source
   for (const tensor of tensors) {
     const name = `${source}: tensor ${JSON.stringify(tensor.name)}: data_offsets`;
     if (tensor.begin > covered) {
-      const expected = previous === undefined ? 'data that starts at byte 0' : `no hole after byte ${covered}`;
+      const expected =
+        previous === undefined ? 'data that starts at byte 0' : `no hole after byte ${covered}`;
       throw invalid(name, expected, prose(`a start at ${tensor.begin}`), { code: 'corrupt' });
     }
     if (tensor.begin < covered) {
       const other = JSON.stringify(previous?.name);
-      throw invalid(name, `no overlap with ${other}, which ends at ${covered}`, prose(`a start at ${tensor.begin}`), {
-        code: 'corrupt',
-      });
+      throw invalid(
+        name,
+        `no overlap with ${other}, which ends at ${covered}`,
+        prose(`a start at ${tensor.begin}`),
+        {
+          code: 'corrupt',
+        },
+      );
     }
     covered = tensor.end;
     previous = tensor;
   }
   if (covered > dataBytes) {
-    throw invalid(`${source}: data`, `${covered} bytes`, prose(`${dataBytes}; the file is cut short`), { code: 'corrupt' });
+    throw invalid(`${source}: data`, `${covered} bytes`, prose(`${dataBytes}; the file is cut short`), {
+      code: 'corrupt',
+    });
   }
   if (covered < dataBytes) {
     throw invalid(`${source}: data`, `${covered} bytes`, prose(`${dataBytes}; no tensor covers the rest`), {
@@ -171,7 +196,10 @@ function kindOf(value: StrictJson | undefined): string {
 }
 
 /** Order of tensors in a file: higher type rank first, then by name (code points, which is UTF-8's order). */
-export function compareTensors(a: Pick<TensorInfo, 'name' | 'dtype'>, b: Pick<TensorInfo, 'name' | 'dtype'>): number {
+export function compareTensors(
+  a: Pick<TensorInfo, 'name' | 'dtype'>,
+  b: Pick<TensorInfo, 'name' | 'dtype'>,
+): number {
   return rankOf(b.dtype) - rankOf(a.dtype) || compareCodePoints(a.name, b.name);
 }
 
@@ -180,7 +208,12 @@ export function compareTensors(a: Pick<TensorInfo, 'name' | 'dtype'>, b: Pick<Te
  * of eight.
  */
 export function buildHeader(
-  tensors: readonly { readonly name: string; readonly dtype: DType; readonly shape: readonly number[]; readonly byteLength: number }[],
+  tensors: readonly {
+    readonly name: string;
+    readonly dtype: DType;
+    readonly shape: readonly number[];
+    readonly byteLength: number;
+  }[],
   metadata: ReadonlyMap<string, string>,
 ): Uint8Array {
   const members: string[] = [];
@@ -191,7 +224,9 @@ export function buildHeader(
   let offset = 0;
   for (const { name, dtype, shape, byteLength } of tensors) {
     const end = offset + byteLength;
-    members.push(`${quote(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${offset},${end}]}`);
+    members.push(
+      `${quote(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${offset},${end}]}`,
+    );
     offset = end;
   }
   const json = new TextEncoder().encode(`{${members.join(',')}}`);

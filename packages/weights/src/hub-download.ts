@@ -4,7 +4,15 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { acquireLock, EquipoiseError, exists, isCancelled, systemErrorCode, throwIfCancelled, writeFully } from '@equipoise/core';
+import {
+  acquireLock,
+  EquipoiseError,
+  exists,
+  isCancelled,
+  systemErrorCode,
+  throwIfCancelled,
+  writeFully,
+} from '@equipoise/core';
 
 /** A file as the hub lists it. */
 export interface HubFile {
@@ -88,7 +96,12 @@ function isTransient(error: unknown): boolean {
   return code === undefined || !/^(ENOSPC|EDQUOT|EACCES|EPERM|EROFS)$/.test(code);
 }
 
-async function receive(options: DownloadOptions, partial: string, count: (bytes: number) => void, counted: number): Promise<void> {
+async function receive(
+  options: DownloadOptions,
+  partial: string,
+  count: (bytes: number) => void,
+  counted: number,
+): Promise<void> {
   const { file, accessToken } = options;
   let start = await sizeOf(partial);
   if (start > file.size) {
@@ -116,7 +129,8 @@ async function receive(options: DownloadOptions, partial: string, count: (bytes:
       await rm(partial, { force: true });
       count(-start);
       start = 0;
-      if (response.status === 416 || response.status === 206) throw new Error('the server cannot resume; starting over');
+      if (response.status === 416 || response.status === 206)
+        throw new Error('the server cannot resume; starting over');
     }
     if (!response.ok || response.body === null) throw new StatusError(response.status);
     const output = await open(partial, resumed ? 'a' : 'w');
@@ -130,7 +144,8 @@ async function receive(options: DownloadOptions, partial: string, count: (bytes:
         count(chunk.byteLength);
       }
       await output.sync();
-      if (received < file.size) throw new Error(`the connection ended after ${received} of ${file.size} bytes`);
+      if (received < file.size)
+        throw new Error(`the connection ended after ${received} of ${file.size} bytes`);
     } finally {
       await output.close();
     }
@@ -162,20 +177,28 @@ async function verify(partial: string, file: HubFile): Promise<void> {
   let hash: Hash;
   if (expected.length === 64) hash = createHash('sha256');
   else hash = createHash('sha1').update(`blob ${size}\0`);
-  for await (const chunk of createReadStream(partial, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  for await (const chunk of createReadStream(partial, { highWaterMark: 1 << 20 }))
+    hash.update(chunk as Buffer);
   const actual = hash.digest('hex');
   if (actual === expected) return;
   await rm(partial, { force: true });
-  throw new EquipoiseError('corrupt', `${file.path}: expected contents with hash ${expected}, got ${actual}`, {
-    hints: ['The download was damaged on its way and was deleted; run again.'],
-  });
+  throw new EquipoiseError(
+    'corrupt',
+    `${file.path}: expected contents with hash ${expected}, got ${actual}`,
+    {
+      hints: ['The download was damaged on its way and was deleted; run again.'],
+    },
+  );
 }
 
 /** What went wrong with a request, in words. */
 export function networkError(what: string, error: unknown): EquipoiseError {
   if (error instanceof EquipoiseError) return error;
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const reason = cause instanceof Error ? cause.message || (systemErrorCode(cause) ?? cause.name) : String(cause);
+  const reason =
+    cause instanceof Error ? cause.message || (systemErrorCode(cause) ?? cause.name) : String(cause);
   const isLocal = /^(ENOSPC|EDQUOT|EACCES|EPERM|EROFS)$/.test(systemErrorCode(error) ?? '');
-  return new EquipoiseError(isLocal ? 'io' : 'network', `${what}: download failed: ${reason}`, { cause: error });
+  return new EquipoiseError(isLocal ? 'io' : 'network', `${what}: download failed: ${reason}`, {
+    cause: error,
+  });
 }

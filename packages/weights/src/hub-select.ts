@@ -30,7 +30,10 @@ export function checkRepositoryName(path: string, repository: string): void {
  *
  * @param paths all files of the repository
  */
-export function selectModelFiles(paths: readonly string[], { variant, components }: SelectOptions = {}): string[] {
+export function selectModelFiles(
+  paths: readonly string[],
+  { variant, components }: SelectOptions = {},
+): string[] {
   const isPipeline = paths.includes('model_index.json');
   const folders = new Map<string, string[]>();
   for (const path of paths) {
@@ -42,7 +45,9 @@ export function selectModelFiles(paths: readonly string[], { variant, components
     folders.set(folder, [...(folders.get(folder) ?? []), path]);
   }
   return [...folders].flatMap(([folder, files]) => {
-    const settings = files.filter((path) => SETTINGS.test(path) && !/\.safetensors\.index(\.[^.]+)?\.json$/.test(path));
+    const settings = files.filter(
+      (path) => SETTINGS.test(path) && !/\.safetensors\.index(\.[^.]+)?\.json$/.test(path),
+    );
     const weights = isPipeline && folder === '' ? [] : selectWeights(files, variant);
     // A folder without anything to load (sample images, logs) needs no settings either.
     const useful = folder === '' || weights.length > 0 || settings.some((path) => /config\.json$/.test(path));
@@ -63,6 +68,8 @@ function selectWeights(files: readonly string[], variant: string | undefined): s
   const wanted = variant !== undefined && all.some((path) => variantOf(path) === variant) ? variant : '';
   const chosen = all.filter((path) => variantOf(path) === wanted);
   // A whole file beside shards is the same weights once more.
-  const whole = chosen.filter((path) => path.endsWith('.safetensors') && !SHARD.test(path.slice(0, -'.safetensors'.length)));
+  const whole = chosen.filter(
+    (path) => path.endsWith('.safetensors') && !SHARD.test(path.slice(0, -'.safetensors'.length)),
+  );
   return whole.length > 0 ? whole : chosen;
 }

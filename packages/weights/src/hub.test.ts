@@ -19,7 +19,8 @@ interface Entry {
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const gitBlob = (bytes: Uint8Array): string => createHash('sha1').update(`blob ${bytes.byteLength}\0`).update(bytes).digest('hex');
+const gitBlob = (bytes: Uint8Array): string =>
+  createHash('sha1').update(`blob ${bytes.byteLength}\0`).update(bytes).digest('hex');
 
 function pipelineEntries(): Entry[] {
   return pipeline
@@ -52,7 +53,9 @@ class LocalHub {
   }
 
   downloads(): string[] {
-    return this.requests.filter((line) => line.includes('/resolve/')).map((line) => line.slice(line.indexOf(COMMIT) + 41));
+    return this.requests
+      .filter((line) => line.includes('/resolve/'))
+      .map((line) => line.slice(line.indexOf(COMMIT) + 41));
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -60,7 +63,13 @@ class LocalHub {
     if (this.intercept(request, response)) return;
     const path = decodeURIComponent((request.url ?? '').split('?')[0] as string);
     if (path === `/api/models/${ID}/revision/main` || path === `/api/models/${ID}/revision/${COMMIT}`) {
-      this.#json(response, { _id: '1', id: ID, sha: COMMIT, private: false, lastModified: '2024-01-01T00:00:00Z' });
+      this.#json(response, {
+        _id: '1',
+        id: ID,
+        sha: COMMIT,
+        private: false,
+        lastModified: '2024-01-01T00:00:00Z',
+      });
     } else if (path === `/api/models/${ID}/tree/${COMMIT}`) {
       const files = this.entries.map(({ path: name, bytes, lfs }) => ({
         type: 'file',
@@ -69,7 +78,10 @@ class LocalHub {
         oid: lfs ? 'f'.repeat(40) : gitBlob(bytes),
         ...(lfs ? { lfs: { oid: sha256(bytes), size: bytes.byteLength, pointerSize: 130 } } : {}),
       }));
-      this.#json(response, this.listing([{ type: 'directory', path: 'vae', size: 0, oid: '0'.repeat(40) }, ...files]));
+      this.#json(
+        response,
+        this.listing([{ type: 'directory', path: 'vae', size: 0, oid: '0'.repeat(40) }, ...files]),
+      );
     } else if (path.startsWith(`/${ID}/resolve/${COMMIT}/`)) {
       response.writeHead(302, { location: `/store/${path.slice(`/${ID}/resolve/${COMMIT}/`.length)}` }).end();
     } else {
@@ -88,7 +100,8 @@ class LocalHub {
       return;
     }
     const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
-    const headers = start > 0 ? { 'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}` } : {};
+    const headers =
+      start > 0 ? { 'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}` } : {};
     response.writeHead(start > 0 ? 206 : 200, headers).end(bytes.subarray(start));
   }
 }
@@ -105,14 +118,23 @@ t.test('a model is downloaded once into the standard cache layout, then opened',
   await using hub = await new LocalHub().start();
   const cache = t.testdir();
   const events: ProgressEvent[] = [];
-  const folder = await fetchModel(ID, options(hub, cache, { variant: 'fp16', onProgress: (event) => events.push(event) }));
+  const folder = await fetchModel(
+    ID,
+    options(hub, cache, { variant: 'fp16', onProgress: (event) => events.push(event) }),
+  );
   const repository = join(cache, 'models--owner--tiny-model');
   t.equal(folder, join(repository, 'snapshots', COMMIT));
   t.equal(await readFile(join(repository, 'refs/main'), 'utf8'), COMMIT);
-  t.equal(await readlink(join(folder, 'model_index.json')), `../../blobs/${gitBlob(pipeline.bytes('model_index.json'))}`);
+  t.equal(
+    await readlink(join(folder, 'model_index.json')),
+    `../../blobs/${gitBlob(pipeline.bytes('model_index.json'))}`,
+  );
   const vae = 'vae/diffusion_pytorch_model.safetensors';
   t.equal(await readlink(join(folder, vae)), `../../../blobs/${sha256(pipeline.bytes(vae))}`);
-  t.ok((await readdir(join(repository, 'blobs'))).every((name) => /^[0-9a-f]+$/.test(name)), 'no locks or parts are left');
+  t.ok(
+    (await readdir(join(repository, 'blobs'))).every((name) => /^[0-9a-f]+$/.test(name)),
+    'no locks or parts are left',
+  );
   const last = events.at(-1);
   t.equal(last?.done, last?.total);
   t.match(events[0], { task: `download ${ID}`, done: 0, unit: 'byte' });
@@ -140,14 +162,19 @@ t.test('a broken connection is resumed, within a run and across runs', async (t)
   hub.intercept = (request, response) => {
     if (!request.url?.startsWith(`/store/${path}`) || breaks-- <= 0) return false;
     const start = Number(/\d+/.exec(request.headers.range ?? '')?.[0] ?? 0);
-    const headers = { 'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}`, 'content-length': bytes.byteLength - start };
+    const headers = {
+      'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}`,
+      'content-length': bytes.byteLength - start,
+    };
     response.writeHead(start > 0 ? 206 : 200, headers);
     response.write(bytes.subarray(start, start + 5000), () => setTimeout(() => response.destroy(), 20));
     return true;
   };
   const folder = await fetchModel(ID, options(hub, cache, { components: ['vae'] }));
   t.ok((await readFile(join(folder, path))).equals(bytes));
-  const ranges = hub.requests.filter((line) => line.startsWith(`/store/${path}`)).map((line) => line.split(' ')[1] ?? '');
+  const ranges = hub.requests
+    .filter((line) => line.startsWith(`/store/${path}`))
+    .map((line) => line.split(' ')[1] ?? '');
   t.equal(ranges.length, 3);
   t.equal(ranges[0], '');
   t.match(ranges[2], /^bytes=\d+$|^bytes=\d+-$/);
@@ -162,7 +189,10 @@ t.test('a broken connection is resumed, within a run and across runs', async (t)
     return true;
   };
   const events: ProgressEvent[] = [];
-  await fetchModel(ID, options(hub, cache, { components: ['text_encoder'], onProgress: (event) => events.push(event) }));
+  await fetchModel(
+    ID,
+    options(hub, cache, { components: ['text_encoder'], onProgress: (event) => events.push(event) }),
+  );
   t.ok(hub.requests.includes(`/store/${other} bytes=100-`));
   t.ok((await readFile(join(folder, other))).equals(pipeline.bytes(other)));
   t.equal(events.at(-1)?.done, events.at(-1)?.total);
@@ -186,7 +216,10 @@ t.test('busy servers are asked again, and given up with a clear error', async (t
     return true;
   };
   const before = hub.requests.length;
-  await t.rejects(fetchModel(ID, options(hub, t.testdir(), { components: ['vae'] })), { code: 'network', message: /answered 403/ });
+  await t.rejects(fetchModel(ID, options(hub, t.testdir(), { components: ['vae'] })), {
+    code: 'network',
+    message: /answered 403/,
+  });
   t.ok(hub.requests.length <= before + 4, 'a refusal is final');
 });
 
@@ -205,14 +238,25 @@ t.test('contents that are not what was announced are deleted and refused', async
   const damaged = { code: 'corrupt', message: /expected contents with hash/, hints: [/deleted; run again/] };
   await t.rejects(fetchModel(ID, options(hub, cache, { components: ['vae'] })), damaged);
   corrupted(new Uint8Array(pipeline.bytes(path).byteLength + 1));
-  await t.rejects(fetchModel(ID, options(hub, cache, { components: ['vae'] })), { code: 'corrupt', message: /bytes, got more/ });
-  await t.rejects(readFile(join(cache, 'models--owner--tiny-model/snapshots', COMMIT, path)), { code: 'ENOENT' });
-  await t.rejects(readFile(join(cache, 'models--owner--tiny-model/refs/main')), { code: 'ENOENT' }, 'no ref to half a model');
+  await t.rejects(fetchModel(ID, options(hub, cache, { components: ['vae'] })), {
+    code: 'corrupt',
+    message: /bytes, got more/,
+  });
+  await t.rejects(readFile(join(cache, 'models--owner--tiny-model/snapshots', COMMIT, path)), {
+    code: 'ENOENT',
+  });
+  await t.rejects(
+    readFile(join(cache, 'models--owner--tiny-model/refs/main')),
+    { code: 'ENOENT' },
+    'no ref to half a model',
+  );
 });
 
 t.test('listings that reach outside are refused', async (t) => {
   await using hub = await new LocalHub().start();
-  const file = (changes: object): object[] => [{ type: 'file', path: 'config.json', size: 2, oid: 'a'.repeat(40), ...changes }];
+  const file = (changes: object): object[] => [
+    { type: 'file', path: 'config.json', size: 2, oid: 'a'.repeat(40), ...changes },
+  ];
   const cases: [object, object][] = [
     [{ path: '../../evil.json' }, { code: 'unsafe', message: /expected a name inside the repository/ }],
     [{ path: '/etc/evil.json' }, { code: 'unsafe' }],
@@ -226,7 +270,10 @@ t.test('listings that reach outside are refused', async (t) => {
     await t.rejects(fetchModel(ID, options(hub, t.testdir())), error as Error, JSON.stringify(changes));
   }
   hub.listing = () => file({ path: 'README.md' });
-  await t.rejects(fetchModel(ID, options(hub, t.testdir())), { code: 'missing', message: /got 1 other files/ });
+  await t.rejects(fetchModel(ID, options(hub, t.testdir())), {
+    code: 'missing',
+    message: /got 1 other files/,
+  });
 });
 
 t.test('refusals, absences and no network at all', async (t) => {
@@ -239,25 +286,49 @@ t.test('refusals, absences and no network at all', async (t) => {
     };
   };
   answer(401);
-  await t.rejects(fetchModel(ID, options(hub, cache)), { code: 'network', message: /refused access \(401\)/, hints: [/HF_TOKEN/] });
+  await t.rejects(fetchModel(ID, options(hub, cache)), {
+    code: 'network',
+    message: /refused access \(401\)/,
+    hints: [/HF_TOKEN/],
+  });
   answer(404);
-  await t.rejects(fetchModel(ID, options(hub, cache, { revision: 'v9' })), { code: 'missing', message: /no such model, or no revision v9/ });
+  await t.rejects(fetchModel(ID, options(hub, cache, { revision: 'v9' })), {
+    code: 'missing',
+    message: /no such model, or no revision v9/,
+  });
   answer(500);
   await t.rejects(fetchModel(ID, options(hub, cache)), { code: 'network', message: /the hub answered 500/ });
   hub.intercept = () => false;
   const nowhere = options(hub, cache, { hubUrl: 'http://127.0.0.1:9' });
-  await t.rejects(fetchModel(ID, nowhere), { code: 'network', message: /download failed/, hints: ['Check the connection.'] });
+  await t.rejects(fetchModel(ID, nowhere), {
+    code: 'network',
+    message: /download failed/,
+    hints: ['Check the connection.'],
+  });
   await fetchModel(ID, options(hub, cache, { components: ['scheduler'] }));
-  await t.rejects(fetchModel(ID, nowhere), { code: 'network', message: /./, hints: ['A copy is in the cache: use offline mode.'] });
+  await t.rejects(fetchModel(ID, nowhere), {
+    code: 'network',
+    message: /./,
+    hints: ['A copy is in the cache: use offline mode.'],
+  });
 
-  await t.rejects(fetchModel('a/b', options(hub, cache, { offline: true })), { code: 'missing', message: /offline mode is on/ });
+  await t.rejects(fetchModel('a/b', options(hub, cache, { offline: true })), {
+    code: 'missing',
+    message: /offline mode is on/,
+  });
   const cached = fetchModel(ID, options(hub, cache, { offline: true, revision: 'mian' }));
-  await t.rejects(cached, { message: /revision mian is not in the cache/, hints: ['Cached: revision main.', /Go online/] });
+  await t.rejects(cached, {
+    message: /revision mian is not in the cache/,
+    hints: ['Cached: revision main.', /Go online/],
+  });
   await t.rejects(fetchModel('nonsense', options(hub, cache)), { message: /^model: expected a hub id/ });
-  await t.rejects(fetchModel(ID, options(hub, cache, { revision: '../x' })), { message: /^revision: expected a branch/ });
+  await t.rejects(fetchModel(ID, options(hub, cache, { revision: '../x' })), {
+    message: /^revision: expected a branch/,
+  });
   await t.rejects(resolveModel('./no/such/place'), { code: 'missing', message: /a folder, or a hub id/ });
   for (const id of ['a/b', 'stabilityai/stable-diffusion-2-1-base', 'a/b.c_d']) t.ok(isHubId(id), id);
-  for (const id of ['a', 'a/b/c', '../b', 'a/..', 'a--b/c', '/a', 'a/', '.a/b', 'a b/c']) t.notOk(isHubId(id), id);
+  for (const id of ['a', 'a/b/c', '../b', 'a/..', 'a--b/c', '/a', 'a/', '.a/b', 'a b/c'])
+    t.notOk(isHubId(id), id);
 });
 
 t.test('cancelling keeps what has arrived', async (t) => {
@@ -284,23 +355,55 @@ t.test('only the files a model needs are chosen', async (t) => {
     ...['README.md', 'model_index.json', 'v1-5-pruned.safetensors', 'v1-5-pruned.ckpt', 'unet/config.json'],
     ...['unet/diffusion_pytorch_model.safetensors', 'unet/diffusion_pytorch_model.fp16.safetensors'],
     ...['unet/diffusion_pytorch_model.bin', 'unet/diffusion_flax_model.msgpack', 'vae/config.json'],
-    ...['vae/diffusion_pytorch_model.safetensors', 'tokenizer/vocab.json', 'tokenizer/merges.txt', 'tokenizer/tokenizer_config.json'],
+    ...[
+      'vae/diffusion_pytorch_model.safetensors',
+      'tokenizer/vocab.json',
+      'tokenizer/merges.txt',
+      'tokenizer/tokenizer_config.json',
+    ],
     ...['scheduler/scheduler_config.json', 'images/a.png', 'images/list.json', 'logs/unet/config.json'],
-    ...['text_encoder/config.json', 'text_encoder/model-00001-of-00002.safetensors', 'text_encoder/model-00002-of-00002.safetensors'],
+    ...[
+      'text_encoder/config.json',
+      'text_encoder/model-00001-of-00002.safetensors',
+      'text_encoder/model-00002-of-00002.safetensors',
+    ],
     ...['text_encoder/model.safetensors.index.json', 'text_encoder/model.fp16-00001-of-00001.safetensors'],
     ...['text_encoder/model.safetensors.index.fp16.json'],
   ];
-  const common = ['model_index.json', 'scheduler/scheduler_config.json', 'text_encoder/config.json', 'tokenizer/merges.txt'];
-  const rest = ['tokenizer/tokenizer_config.json', 'tokenizer/vocab.json', 'unet/config.json', 'vae/config.json'];
-  const plain = ['text_encoder/model-00001-of-00002.safetensors', 'text_encoder/model-00002-of-00002.safetensors', 'text_encoder/model.safetensors.index.json'];
+  const common = [
+    'model_index.json',
+    'scheduler/scheduler_config.json',
+    'text_encoder/config.json',
+    'tokenizer/merges.txt',
+  ];
+  const rest = [
+    'tokenizer/tokenizer_config.json',
+    'tokenizer/vocab.json',
+    'unet/config.json',
+    'vae/config.json',
+  ];
+  const plain = [
+    'text_encoder/model-00001-of-00002.safetensors',
+    'text_encoder/model-00002-of-00002.safetensors',
+    'text_encoder/model.safetensors.index.json',
+  ];
   const vae = 'vae/diffusion_pytorch_model.safetensors';
-  t.strictSame(selectModelFiles(files).sort(), [...common, ...rest, ...plain, vae, 'unet/diffusion_pytorch_model.safetensors'].sort());
-  const half = ['text_encoder/model.fp16-00001-of-00001.safetensors', 'text_encoder/model.safetensors.index.fp16.json'];
+  t.strictSame(
+    selectModelFiles(files).sort(),
+    [...common, ...rest, ...plain, vae, 'unet/diffusion_pytorch_model.safetensors'].sort(),
+  );
+  const half = [
+    'text_encoder/model.fp16-00001-of-00001.safetensors',
+    'text_encoder/model.safetensors.index.fp16.json',
+  ];
   t.strictSame(
     selectModelFiles(files, { variant: 'fp16' }).sort(),
     [...common, ...rest, ...half, vae, 'unet/diffusion_pytorch_model.fp16.safetensors'].sort(),
   );
-  t.strictSame(selectModelFiles(files, { components: ['vae'] }).sort(), ['model_index.json', vae, 'vae/config.json'].sort());
+  t.strictSame(
+    selectModelFiles(files, { components: ['vae'] }).sort(),
+    ['model_index.json', vae, 'vae/config.json'].sort(),
+  );
   const adapter = ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'adapter_model.bin'];
   t.strictSame(selectModelFiles(adapter), ['adapter_config.json', 'adapter_model.safetensors']);
 });

@@ -1,7 +1,17 @@
 /** Models by hub id: downloaded once into the standard Hugging Face cache, then used from there. */
 import { copyFile, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { EquipoiseError, exists, invalid, type JobContext, nearest, ProgressCounter, systemErrorCode, withHints, writeFileAtomic } from '@equipoise/core';
+import {
+  EquipoiseError,
+  exists,
+  invalid,
+  type JobContext,
+  nearest,
+  ProgressCounter,
+  systemErrorCode,
+  withHints,
+  writeFileAtomic,
+} from '@equipoise/core';
 import { downloadBlob, type HubFile, networkError } from './hub-download.js';
 import { checkRepositoryName, type SelectOptions, selectModelFiles } from './hub-select.js';
 
@@ -30,7 +40,9 @@ const REPORT_BYTES = 1 << 20;
 
 /** Whether text has the form of a hub id: `owner/name`. */
 export function isHubId(text: string): boolean {
-  return /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(text) && !text.includes('..') && !text.includes('--');
+  return (
+    /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(text) && !text.includes('..') && !text.includes('--')
+  );
 }
 
 /**
@@ -41,7 +53,10 @@ export function isHubId(text: string): boolean {
 export async function resolveModel(pathOrId: string, options: HubOptions = {}): Promise<string> {
   if (await exists(pathOrId)) return pathOrId;
   if (isHubId(pathOrId)) return fetchModel(pathOrId, options);
-  throw new EquipoiseError('missing', `${pathOrId}: expected a folder, or a hub id such as owner/name, got neither`);
+  throw new EquipoiseError(
+    'missing',
+    `${pathOrId}: expected a folder, or a hub id such as owner/name, got neither`,
+  );
 }
 
 /**
@@ -55,7 +70,10 @@ export async function resolveModel(pathOrId: string, options: HubOptions = {}): 
 export async function fetchModel(id: string, options: HubOptions = {}): Promise<string> {
   if (!isHubId(id)) throw invalid('model', 'a hub id such as owner/name', id);
   const revision = options.revision ?? 'main';
-  if (!/^[\w./-]+$/.test(revision) || revision.split('/').some((part) => part === '' || part === '.' || part === '..')) {
+  if (
+    !/^[\w./-]+$/.test(revision) ||
+    revision.split('/').some((part) => part === '' || part === '.' || part === '..')
+  ) {
     throw invalid('revision', 'a branch, tag or commit', revision);
   }
   const hub = await import('@huggingface/hub');
@@ -80,10 +98,18 @@ export async function fetchModel(id: string, options: HubOptions = {}): Promise<
   } catch (error) {
     throw await explain(error, id, repository, revision);
   }
-  const wanted = new Set(selectModelFiles(files.map((file) => file.path), options));
+  const wanted = new Set(
+    selectModelFiles(
+      files.map((file) => file.path),
+      options,
+    ),
+  );
   const selected = files.filter((file) => wanted.has(file.path));
   if (selected.length === 0) {
-    throw new EquipoiseError('missing', `${id}: expected a model's configs and safetensors, got ${files.length} other files`);
+    throw new EquipoiseError(
+      'missing',
+      `${id}: expected a model's configs and safetensors, got ${files.length} other files`,
+    );
   }
   const snapshot = join(repository, 'snapshots', commit);
   await download(id, repository, snapshot, commit, selected, options, request);
@@ -106,9 +132,13 @@ function abortable(options: HubOptions): typeof fetch {
 }
 
 async function resolveCommit(hub: Hub, id: string, revision: string, request: Request): Promise<string> {
-  const info = (await hub.modelInfo({ name: id, revision, additionalFields: ['sha'], ...request })) as { sha?: unknown };
+  const info = (await hub.modelInfo({ name: id, revision, additionalFields: ['sha'], ...request })) as {
+    sha?: unknown;
+  };
   if (typeof info.sha === 'string' && COMMIT.test(info.sha)) return info.sha;
-  throw invalid(`${id}: commit of revision ${revision}`, '40 hexadecimal digits', info.sha, { code: 'corrupt' });
+  throw invalid(`${id}: commit of revision ${revision}`, '40 hexadecimal digits', info.sha, {
+    code: 'corrupt',
+  });
 }
 
 async function listRepository(hub: Hub, id: string, commit: string, request: Request): Promise<HubFile[]> {
@@ -119,10 +149,13 @@ async function listRepository(hub: Hub, id: string, commit: string, request: Req
     const oid = entry.lfs?.oid ?? entry.oid;
     const size = entry.lfs?.size ?? entry.size;
     // The oid becomes a file name: nothing but digits may pass.
-    if (oid === undefined || !OID.test(oid)) throw invalid(`${id}: ${entry.path}: oid`, 'a hash', oid, { code: 'corrupt' });
-    if (!Number.isSafeInteger(size) || size < 0) throw invalid(`${id}: ${entry.path}: size`, 'bytes', size, { code: 'corrupt' });
+    if (oid === undefined || !OID.test(oid))
+      throw invalid(`${id}: ${entry.path}: oid`, 'a hash', oid, { code: 'corrupt' });
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw invalid(`${id}: ${entry.path}: size`, 'bytes', size, { code: 'corrupt' });
     files.push({ path: entry.path, size, oid });
-    if (files.length > MAX_FILES) throw invalid(`${id}: files`, `at most ${MAX_FILES}`, 'more', { code: 'unsupported' });
+    if (files.length > MAX_FILES)
+      throw invalid(`${id}: files`, `at most ${MAX_FILES}`, 'more', { code: 'unsupported' });
   }
   return files;
 }
@@ -190,12 +223,16 @@ async function cachedSnapshot(id: string, repository: string, revision: string):
   }
   const known = await readdir(join(repository, 'refs')).catch(() => []);
   const closest = nearest(revision, known);
-  throw new EquipoiseError('missing', `${id}: revision ${revision} is not in the cache, and offline mode is on`, {
-    hints: [
-      ...(closest === undefined ? [] : [`Cached: revision ${closest}.`]),
-      'Go online once to download it, or give a folder.',
-    ],
-  });
+  throw new EquipoiseError(
+    'missing',
+    `${id}: revision ${revision} is not in the cache, and offline mode is on`,
+    {
+      hints: [
+        ...(closest === undefined ? [] : [`Cached: revision ${closest}.`]),
+        'Go online once to download it, or give a folder.',
+      ],
+    },
+  );
 }
 
 async function cachedCommit(repository: string, revision: string): Promise<string | undefined> {
@@ -208,17 +245,28 @@ async function cachedCommit(repository: string, revision: string): Promise<strin
 }
 
 /** Turns what the hub library throws into an error that says what to do. */
-async function explain(error: unknown, id: string, repository: string, revision: string): Promise<EquipoiseError> {
+async function explain(
+  error: unknown,
+  id: string,
+  repository: string,
+  revision: string,
+): Promise<EquipoiseError> {
   if (error instanceof EquipoiseError) return error;
   const status = (error as { statusCode?: unknown }).statusCode;
   if (status === 401 || status === 403) {
-    return new EquipoiseError('network', `${id}: the hub refused access (${status}): private, gated or misspelled`, {
-      cause: error,
-      hints: ['Accept its terms on its page and set HF_TOKEN to an access token, or check the name.'],
-    });
+    return new EquipoiseError(
+      'network',
+      `${id}: the hub refused access (${status}): private, gated or misspelled`,
+      {
+        cause: error,
+        hints: ['Accept its terms on its page and set HF_TOKEN to an access token, or check the name.'],
+      },
+    );
   }
   if (status === 404) {
-    return new EquipoiseError('missing', `${id}: the hub has no such model, or no revision ${revision}`, { cause: error });
+    return new EquipoiseError('missing', `${id}: the hub has no such model, or no revision ${revision}`, {
+      cause: error,
+    });
   }
   if (error instanceof Error && error.name === 'AbortError') {
     return new EquipoiseError('cancelled', `download ${id}: cancelled`, { cause: error });

@@ -24,10 +24,22 @@ interface ClipLayout {
 }
 
 const CLIP_LAYOUTS: Readonly<Record<string, ClipLayout>> = {
-  CLIPTextModel: { prefix: 'text_model.', foreign: /^(vision_model\.|visual_projection\.|text_projection\.|logit_scale$)/ },
-  CLIPTextModelWithProjection: { prefix: 'text_model.', foreign: /^(vision_model\.|visual_projection\.|logit_scale$)/ },
-  CLIPVisionModel: { prefix: 'vision_model.', foreign: /^(text_model\.|text_projection\.|visual_projection\.|logit_scale$)/ },
-  CLIPVisionModelWithProjection: { prefix: 'vision_model.', foreign: /^(text_model\.|text_projection\.|logit_scale$)/ },
+  CLIPTextModel: {
+    prefix: 'text_model.',
+    foreign: /^(vision_model\.|visual_projection\.|text_projection\.|logit_scale$)/,
+  },
+  CLIPTextModelWithProjection: {
+    prefix: 'text_model.',
+    foreign: /^(vision_model\.|visual_projection\.|logit_scale$)/,
+  },
+  CLIPVisionModel: {
+    prefix: 'vision_model.',
+    foreign: /^(text_model\.|text_projection\.|visual_projection\.|logit_scale$)/,
+  },
+  CLIPVisionModelWithProjection: {
+    prefix: 'vision_model.',
+    foreign: /^(text_model\.|text_projection\.|logit_scale$)/,
+  },
 };
 
 const TOP_LEVEL = /^(text_projection|visual_projection)\.|^logit_scale$/;
@@ -44,7 +56,8 @@ const POSITION_IDS = /(^|\.)embeddings\.position_ids$/;
 export function currentNames(dict: StateDict, className: string | undefined): StateDict {
   const layout = className === undefined ? undefined : CLIP_LAYOUTS[className];
   const isClip = layout !== undefined || className === 'CLIPModel';
-  if (!isClip) return dict.names().some((name) => LEGACY_ATTENTION.test(name)) ? dict.rename(modernAttentionName) : dict;
+  if (!isClip)
+    return dict.names().some((name) => LEGACY_ATTENTION.test(name)) ? dict.rename(modernAttentionName) : dict;
   const bare = layout !== undefined && !dict.names().some((name) => name.startsWith(layout.prefix));
   return dict.rename((name) => {
     if (POSITION_IDS.test(name) || layout?.foreign.test(name)) return null;

@@ -25,7 +25,8 @@ export class SafeRoot {
       real = await realpath(path);
       if (!(await stat(real)).isDirectory()) throw invalid(path, 'a folder', prose('a file'));
     } catch (cause) {
-      if (systemErrorCode(cause) === 'ENOENT') throw new EquipoiseError('missing', `${path}: no such folder`, { cause });
+      if (systemErrorCode(cause) === 'ENOENT')
+        throw new EquipoiseError('missing', `${path}: no such folder`, { cause });
       throw cause;
     }
     return new SafeRoot(path, [real, ...cacheBlobs(real)]);
@@ -83,7 +84,8 @@ export class SafeRoot {
   async text(name: string): Promise<string> {
     const path = await this.resolve(name);
     const { size } = await stat(path);
-    if (size > MAX_TEXT_BYTES) throw invalid(path, `at most ${MAX_TEXT_BYTES} bytes`, size, { code: 'corrupt' });
+    if (size > MAX_TEXT_BYTES)
+      throw invalid(path, `at most ${MAX_TEXT_BYTES} bytes`, size, { code: 'corrupt' });
     try {
       return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
     } catch (cause) {
@@ -96,7 +98,8 @@ export class SafeRoot {
   async json(name: string): Promise<Record<string, unknown>> {
     const path = join(this.path, name);
     const value = parseJson(await this.text(name), path);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
     throw invalid(path, 'a JSON object', value, { code: 'corrupt' });
   }
 

@@ -1,8 +1,26 @@
 /** Reading and writing safetensors files. */
 import { type FileHandle, open } from 'node:fs/promises';
-import { EquipoiseError, type JobContext, invalid, nearest, ProgressCounter, prose, systemErrorCode, throwIfCancelled, writeFileAtomic, writeFully } from '@equipoise/core';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  nearest,
+  ProgressCounter,
+  prose,
+  systemErrorCode,
+  throwIfCancelled,
+  writeFileAtomic,
+  writeFully,
+} from '@equipoise/core';
 import { byteLengthOf, checkDType } from './dtypes.js';
-import { buildHeader, compareTensors, type Header, parseHeader, parsePrefix, type TensorInfo } from './header.js';
+import {
+  buildHeader,
+  compareTensors,
+  type Header,
+  parseHeader,
+  parsePrefix,
+  type TensorInfo,
+} from './header.js';
 import { checkRange, shortRead, type TensorSource } from './tensor-source.js';
 import { refuseForeignFormat, refusePickleName } from './unsafe-formats.js';
 
@@ -136,7 +154,9 @@ export async function writeSafetensors(
   options: WriteOptions = {},
 ): Promise<number> {
   const sorted = checkTensors([...tensors], path);
-  const metadata = new Map(Object.entries(options.metadata === undefined ? { format: 'pt' } : (options.metadata ?? {})));
+  const metadata = new Map(
+    Object.entries(options.metadata === undefined ? { format: 'pt' } : (options.metadata ?? {})),
+  );
   const header = buildHeader(sorted, metadata);
   const total = sorted.reduce((sum, source) => sum + source.byteLength, 0);
   const largest = sorted.reduce((max, source) => Math.max(max, source.byteLength), 0);
@@ -161,11 +181,13 @@ function checkTensors(tensors: TensorSource[], path: string): TensorSource[] {
   const seen = new Set<string>();
   for (const { name, dtype, shape, byteLength } of tensors) {
     const where = `${path}: tensor ${JSON.stringify(name)}`;
-    if (name === '__metadata__') throw invalid(`${path}: tensor name`, 'a name other than the reserved one', name);
+    if (name === '__metadata__')
+      throw invalid(`${path}: tensor name`, 'a name other than the reserved one', name);
     if (seen.has(name)) throw invalid(where, 'a name used once', prose('one used twice'));
     seen.add(name);
     const expected = byteLengthOf(where, checkDType(where, dtype), shape);
-    if (byteLength !== expected) throw invalid(where, `${expected} bytes for ${dtype} [${shape.join(', ')}]`, byteLength);
+    if (byteLength !== expected)
+      throw invalid(where, `${expected} bytes for ${dtype} [${shape.join(', ')}]`, byteLength);
   }
   return tensors.sort(compareTensors);
 }
@@ -176,8 +198,10 @@ async function openFile(path: string): Promise<FileHandle> {
     if ((await handle.stat()).isFile()) return handle;
     await handle.close();
   } catch (cause) {
-    if (systemErrorCode(cause) === 'ENOENT') throw new EquipoiseError('missing', `${path}: no such file`, { cause });
-    if (systemErrorCode(cause) === 'EACCES') throw new EquipoiseError('io', `${path}: permission denied`, { cause });
+    if (systemErrorCode(cause) === 'ENOENT')
+      throw new EquipoiseError('missing', `${path}: no such file`, { cause });
+    if (systemErrorCode(cause) === 'EACCES')
+      throw new EquipoiseError('io', `${path}: permission denied`, { cause });
     throw cause;
   }
   throw invalid(path, 'a file', prose('a folder or device'));

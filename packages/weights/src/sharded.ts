@@ -19,7 +19,9 @@ export function weightsFileName(base: string, variant?: string): string {
 
 /** Index of sharded weights: `diffusion_pytorch_model.safetensors.index.fp16.json`. */
 export function indexFileName(base: string, variant?: string): string {
-  return variant === undefined ? `${base}.safetensors.index.json` : `${base}.safetensors.index.${variant}.json`;
+  return variant === undefined
+    ? `${base}.safetensors.index.json`
+    : `${base}.safetensors.index.${variant}.json`;
 }
 
 /** Which file holds which tensor. */
@@ -45,14 +47,18 @@ export async function readShardIndex(root: SafeRoot, name: string): Promise<Shar
   const weightMap = new Map<string, string>();
   for (const [tensor, file] of Object.entries(map)) {
     if (typeof file !== 'string') {
-      throw invalid(`${path}: weight_map: ${JSON.stringify(tensor)}`, 'a file name', file, { code: 'corrupt' });
+      throw invalid(`${path}: weight_map: ${JSON.stringify(tensor)}`, 'a file name', file, {
+        code: 'corrupt',
+      });
     }
-    if (file.includes('/')) throw invalid(`${path}: file name`, 'a file beside the index', file, { code: 'unsafe' });
+    if (file.includes('/'))
+      throw invalid(`${path}: file name`, 'a file beside the index', file, { code: 'unsafe' });
     refusePickleName(join(root.path, file));
     weightMap.set(tensor, file);
   }
   const files = new Set(weightMap.values()).size;
-  if (files > MAX_SHARDS) throw invalid(`${path}: weight_map`, `at most ${MAX_SHARDS} files`, files, { code: 'corrupt' });
+  if (files > MAX_SHARDS)
+    throw invalid(`${path}: weight_map`, `at most ${MAX_SHARDS} files`, files, { code: 'corrupt' });
   const total = (index['metadata'] as { total_size?: unknown } | undefined)?.total_size;
   return { weightMap, ...(typeof total === 'number' ? { totalSize: total } : {}) };
 }
@@ -91,7 +97,10 @@ export async function openSharded(root: SafeRoot, indexName: string): Promise<St
 }
 
 function missingTensor(path: string, tensor: string, file: string): EquipoiseError {
-  return new EquipoiseError('corrupt', `${path}: tensor ${JSON.stringify(tensor)}: expected it in ${file}, got none there`);
+  return new EquipoiseError(
+    'corrupt',
+    `${path}: tensor ${JSON.stringify(tensor)}: expected it in ${file}, got none there`,
+  );
 }
 
 export interface SaveOptions extends WriteOptions {

@@ -7,8 +7,16 @@ import { describeTensor, renamed, sameShape, type TensorSource } from './tensor-
 export type Manifest = ReadonlyMap<string, readonly number[]> | Readonly<Record<string, readonly number[]>>;
 
 export interface ManifestReport {
-  readonly missing: readonly { readonly name: string; readonly expected: readonly number[]; readonly nearest?: string }[];
-  readonly extra: readonly { readonly name: string; readonly actual: readonly number[]; readonly nearest?: string }[];
+  readonly missing: readonly {
+    readonly name: string;
+    readonly expected: readonly number[];
+    readonly nearest?: string;
+  }[];
+  readonly extra: readonly {
+    readonly name: string;
+    readonly actual: readonly number[];
+    readonly nearest?: string;
+  }[];
   readonly wrongShape: readonly {
     readonly name: string;
     readonly expected: readonly number[];
@@ -46,7 +54,10 @@ export class StateDict {
     resources: readonly Closable[] = [],
     shared: { taken: Set<string>; prefix: string } = { taken: new Set(), prefix: '' },
   ) {
-    this.#sources = sources instanceof Map ? sources : new Map([...(sources as Iterable<TensorSource>)].map((s) => [s.name, s]));
+    this.#sources =
+      sources instanceof Map
+        ? sources
+        : new Map([...(sources as Iterable<TensorSource>)].map((s) => [s.name, s]));
     this.#taken = shared.taken;
     this.#prefix = shared.prefix;
     this.#resources = resources;
@@ -100,7 +111,10 @@ export class StateDict {
 
   /** A view of the tensors under `prefix` (give it with its dot), sharing the bookkeeping. */
   scope(prefix: string): StateDict {
-    return new StateDict(this.#sources, this.origin, [], { taken: this.#taken, prefix: this.#prefix + prefix });
+    return new StateDict(this.#sources, this.origin, [], {
+      taken: this.#taken,
+      prefix: this.#prefix + prefix,
+    });
   }
 
   /** Names under this view's prefix that no one took. */
@@ -115,8 +129,14 @@ export class StateDict {
   assertAllConsumed(options: ConsumeOptions = {}): void {
     const left = this.remaining(options).map((name) => this.#prefix + name);
     if (left.length === 0) return;
-    const lines = listed(left, (name) => `  ${JSON.stringify(name)} ${describeTensor(this.#sources.get(name) as TensorSource)}`);
-    throw new EquipoiseError('corrupt', [`${this.origin}: ${count(left.length, 'tensor')} the model has no use for`, ...lines].join('\n'));
+    const lines = listed(
+      left,
+      (name) => `  ${JSON.stringify(name)} ${describeTensor(this.#sources.get(name) as TensorSource)}`,
+    );
+    throw new EquipoiseError(
+      'corrupt',
+      [`${this.origin}: ${count(left.length, 'tensor')} the model has no use for`, ...lines].join('\n'),
+    );
   }
 
   /**
@@ -132,7 +152,10 @@ export class StateDict {
       const next = rename(name);
       if (next === null) continue;
       if (result.has(next)) {
-        throw new EquipoiseError('corrupt', `${this.origin}: two tensors stand for ${JSON.stringify(next)}, one of them ${JSON.stringify(name)}`);
+        throw new EquipoiseError(
+          'corrupt',
+          `${this.origin}: two tensors stand for ${JSON.stringify(next)}, one of them ${JSON.stringify(name)}`,
+        );
       }
       result.set(next, next === source.name ? source : renamed(source, next));
     }
@@ -144,15 +167,25 @@ export class StateDict {
     const expected = manifest instanceof Map ? manifest : new Map(Object.entries(manifest));
     const names = this.names();
     const missing = [...expected.keys()].filter((name) => !this.has(name));
-    const extra = names.filter((name) => !expected.has(name) && !ignore.some((pattern) => pattern.test(name)));
+    const extra = names.filter(
+      (name) => !expected.has(name) && !ignore.some((pattern) => pattern.test(name)),
+    );
     const closest = (name: string, i: number, candidates: readonly string[]): { nearest?: string } => {
       // Edit distance to every name is dear: only for those an error will list.
       const found = i < LISTED ? nearest(name, candidates) : undefined;
       return found === undefined ? {} : { nearest: found };
     };
     return {
-      missing: missing.map((name, i) => ({ name, expected: expected.get(name) as readonly number[], ...closest(name, i, extra) })),
-      extra: extra.map((name, i) => ({ name, actual: (this.peek(name) as TensorSource).shape, ...closest(name, i, missing) })),
+      missing: missing.map((name, i) => ({
+        name,
+        expected: expected.get(name) as readonly number[],
+        ...closest(name, i, extra),
+      })),
+      extra: extra.map((name, i) => ({
+        name,
+        actual: (this.peek(name) as TensorSource).shape,
+        ...closest(name, i, missing),
+      })),
       wrongShape: [...expected].flatMap(([name, shape]) => {
         const actual = this.peek(name)?.shape;
         return actual === undefined || sameShape(actual, shape) ? [] : [{ name, expected: shape, actual }];
@@ -164,13 +197,21 @@ export class StateDict {
   require(manifest: Manifest, options: ConsumeOptions = {}): void {
     const { missing, extra, wrongShape } = this.check(manifest, options);
     if (missing.length + extra.length + wrongShape.length === 0) return;
-    const near = (item: { nearest?: string }): string => (item.nearest === undefined ? '' : `; nearest: ${JSON.stringify(item.nearest)}`);
+    const near = (item: { nearest?: string }): string =>
+      item.nearest === undefined ? '' : `; nearest: ${JSON.stringify(item.nearest)}`;
     const lines = [
-      ...listed(missing, (item) => `  missing ${JSON.stringify(item.name)} [${item.expected.join(', ')}]${near(item)}`),
-      ...listed(extra, (item) => `  unexpected ${JSON.stringify(item.name)} [${item.actual.join(', ')}]${near(item)}`),
+      ...listed(
+        missing,
+        (item) => `  missing ${JSON.stringify(item.name)} [${item.expected.join(', ')}]${near(item)}`,
+      ),
+      ...listed(
+        extra,
+        (item) => `  unexpected ${JSON.stringify(item.name)} [${item.actual.join(', ')}]${near(item)}`,
+      ),
       ...listed(
         wrongShape,
-        (item) => `  ${JSON.stringify(item.name)}: expected shape [${item.expected.join(', ')}], got [${item.actual.join(', ')}]`,
+        (item) =>
+          `  ${JSON.stringify(item.name)}: expected shape [${item.expected.join(', ')}], got [${item.actual.join(', ')}]`,
       ),
     ];
     const head = `${this.origin}: the tensors do not fit the model: ${missing.length} missing, ${extra.length} unexpected, ${wrongShape.length} of another shape`;
@@ -194,8 +235,14 @@ export class StateDict {
   #missing(full: string, shape: readonly number[] | undefined): EquipoiseError {
     const closest = nearest(full, this.#sources.keys());
     const wanted = shape === undefined ? '' : ` of shape [${shape.join(', ')}]`;
-    const found = closest === undefined ? 'none' : `none; nearest: ${JSON.stringify(closest)} [${this.#sources.get(closest)?.shape.join(', ')}]`;
-    return new EquipoiseError('missing', `${this.origin}: tensor ${JSON.stringify(full)}: expected one${wanted}, got ${prose(found).text}`);
+    const found =
+      closest === undefined
+        ? 'none'
+        : `none; nearest: ${JSON.stringify(closest)} [${this.#sources.get(closest)?.shape.join(', ')}]`;
+    return new EquipoiseError(
+      'missing',
+      `${this.origin}: tensor ${JSON.stringify(full)}: expected one${wanted}, got ${prose(found).text}`,
+    );
   }
 }
 

@@ -24,11 +24,23 @@ export interface TensorSource {
 /** Checks the range of a {@link TensorSource.readInto}. */
 export function checkRange(source: TensorSource, target: Uint8Array, offset: number): void {
   if (!Number.isInteger(offset) || offset < 0 || offset + target.byteLength > source.byteLength) {
-    throw invalid(`${source.name}: range`, `bytes within 0 … ${source.byteLength}`, `${offset} + ${target.byteLength}`);
+    throw invalid(
+      `${source.name}: range`,
+      `bytes within 0 … ${source.byteLength}`,
+      `${offset} + ${target.byteLength}`,
+    );
   }
 }
 
-type Values = Uint8Array | Int8Array | Uint16Array | Int16Array | Uint32Array | Int32Array | Float32Array | Float64Array;
+type Values =
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | Float64Array;
 
 /** A tensor held in memory. The values are not copied: do not change them while the source is in use. */
 export function memorySource(
@@ -41,7 +53,11 @@ export function memorySource(
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const byteLength = byteLengthOf(name, checkDType(name, dtype), checkShape(name, shape));
   if (bytes.byteLength !== byteLength) {
-    throw invalid(`${name}: values`, `${byteLength} bytes for ${dtype} [${shape.join(', ')}]`, bytes.byteLength);
+    throw invalid(
+      `${name}: values`,
+      `${byteLength} bytes for ${dtype} [${shape.join(', ')}]`,
+      bytes.byteLength,
+    );
   }
   const source: TensorSource = {
     name,
@@ -59,14 +75,24 @@ export function memorySource(
 }
 
 /** float32 values as a source. */
-export function float32Source(name: string, shape: readonly number[], values: Float32Array, origin?: string): TensorSource {
+export function float32Source(
+  name: string,
+  shape: readonly number[],
+  values: Float32Array,
+  origin?: string,
+): TensorSource {
   return memorySource(name, 'F32', shape, values, origin);
 }
 
 /** The same tensor under another name, and optionally with another shape of equal size. */
-export function renamed(source: TensorSource, name: string, shape: readonly number[] = source.shape): TensorSource {
+export function renamed(
+  source: TensorSource,
+  name: string,
+  shape: readonly number[] = source.shape,
+): TensorSource {
   const byteLength = byteLengthOf(name, source.dtype, checkShape(name, shape));
-  if (byteLength !== source.byteLength) throw invalid(`${name}: shape`, `${source.byteLength} bytes in all`, shape);
+  if (byteLength !== source.byteLength)
+    throw invalid(`${name}: shape`, `${source.byteLength} bytes in all`, shape);
   return {
     name,
     dtype: source.dtype,
@@ -80,7 +106,8 @@ export function renamed(source: TensorSource, name: string, shape: readonly numb
 
 function checkShape(name: string, shape: readonly number[]): readonly number[] {
   for (const size of shape) {
-    if (!Number.isSafeInteger(size) || size < 0) throw invalid(`${name}: shape`, 'non-negative integers', shape);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw invalid(`${name}: shape`, 'non-negative integers', shape);
   }
   return shape;
 }

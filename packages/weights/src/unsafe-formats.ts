@@ -37,18 +37,26 @@ export function pickleError(path: string): EquipoiseError {
 export function refuseForeignFormat(prefix: Uint8Array, path: string): void {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, i) => prefix[i] === byte);
   // A zip archive (torch.save since 1.6) and a bare pickle of protocol 2 to 5.
-  const barePickle = prefix[0] === 0x80 && (prefix[1] ?? 0) >= 2 && (prefix[1] ?? 0) <= 5 && looksLikeHugeHeader(prefix);
+  const barePickle =
+    prefix[0] === 0x80 && (prefix[1] ?? 0) >= 2 && (prefix[1] ?? 0) <= 5 && looksLikeHugeHeader(prefix);
   if (starts(0x50, 0x4b, 0x03, 0x04) || barePickle) throw pickleError(path);
   if (starts(...Buffer.from('version '))) {
-    throw new EquipoiseError('corrupt', `${path}: expected tensors, got a Git LFS pointer: the file itself was not downloaded`, {
-      hints: ['Run `git lfs pull` in its repository.'],
-    });
+    throw new EquipoiseError(
+      'corrupt',
+      `${path}: expected tensors, got a Git LFS pointer: the file itself was not downloaded`,
+      {
+        hints: ['Run `git lfs pull` in its repository.'],
+      },
+    );
   }
   if (starts(...Buffer.from('GGUF'))) {
     throw new EquipoiseError('unsupported', `${path}: expected a safetensors file, got GGUF`);
   }
   if (starts(...Buffer.from('<!DOC')) || starts(...Buffer.from('<html'))) {
-    throw new EquipoiseError('corrupt', `${path}: expected a safetensors file, got a web page: the download went wrong`);
+    throw new EquipoiseError(
+      'corrupt',
+      `${path}: expected a safetensors file, got a web page: the download went wrong`,
+    );
   }
 }
 
