@@ -7,6 +7,7 @@
   X(activation) \
   X(adapter) \
   X(attention) \
+  X(conv) \
   X(diffusion) \
   X(elementwise) \
   X(gemm) \

@@ -2,6 +2,7 @@
 import type { ActivationOps } from './ops/activation.js';
 import type { AdapterOps } from './ops/adapter.js';
 import type { AttentionOps } from './ops/attention.js';
+import type { ConvOps } from './ops/conv.js';
 import type { DiffusionOps } from './ops/diffusion.js';
 import type { ElementwiseOps } from './ops/elementwise.js';
 import type { GemmOps } from './ops/gemm.js';
@@ -54,7 +55,7 @@ export interface DeviceDescription {
 }
 
 /** All compute kernels; one interface per family. */
-export interface NativeOps extends ActivationOps, AdapterOps, AttentionOps, DiffusionOps, ElementwiseOps, GemmOps, ImageOps, IndexOps, LossOps, MovementOps, NormOps, ReduceOps, TrainingOps {}
+export interface NativeOps extends ActivationOps, AdapterOps, AttentionOps, ConvOps, DiffusionOps, ElementwiseOps, GemmOps, ImageOps, IndexOps, LossOps, MovementOps, NormOps, ReduceOps, TrainingOps {}
 
 export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */

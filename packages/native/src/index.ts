@@ -1,4 +1,9 @@
 export type { DeviceDescription, Handle, HostArray, MemoryStats, NativeAddon, NativeOps, ProfileRange, SourceDType, Storage } from './binding.js';
 export { AddonLoadError, addonCandidates, type DeviceKind, loadAddon } from './load.js';
 export { NativeActivation } from './ops/activation.js';
+export { BINARY_OPS, type BinaryOp, UNARY_OPS, type UnaryOp } from './ops/elementwise.js';
+export type { ConvWindow } from './ops/conv.js';
 export { FusedActivation } from './ops/gemm.js';
+export type { PoolWindow } from './ops/image.js';
+export type { ViewOp } from './ops/movement.js';
+export type { ReductionOp } from './ops/reduce.js';

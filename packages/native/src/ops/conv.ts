@@ -1,0 +1,33 @@
+import type { Handle } from '../binding.js';
+import type { FusedActivation } from './gemm.js';
+
+/**
+ * Strides, dilations, padding before the first row and column, and the output's size; the gradients take the latter
+ * from dy.
+ */
+export type ConvWindow = [
+  strideHeight: number,
+  strideWidth: number,
+  dilationHeight: number,
+  dilationWidth: number,
+  top: number,
+  left: number,
+  outHeight: number,
+  outWidth: number,
+];
+
+/** Native kernels in native/kernels/conv: images NHWC, filters HWIO. */
+export interface ConvOps {
+  conv2d(
+    x: Handle,
+    filter: Handle,
+    window: ConvWindow,
+    bias: Handle | null,
+    activation: FusedActivation,
+    leak: number,
+    prelu: Handle | null,
+  ): Handle;
+  conv2dGradInput(dy: Handle, filter: Handle, inputShape: readonly number[], window: ConvWindow): Handle;
+  /** Stored as f32. */
+  conv2dGradFilter(x: Handle, dy: Handle, filterShape: readonly number[], window: ConvWindow): Handle;
+}
