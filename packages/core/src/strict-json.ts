@@ -1,6 +1,6 @@
 /**
  * A JSON reader as strict as a file format needs: unlike `JSON.parse` it refuses repeated keys and lone
- * surrogates, tells `1` from `1.0` and `1e0`, and limits nesting.
+ * surrogates, tells `1` from `1.0` and `1e0`, and limits nesting and size, so that no text can exhaust the memory.
  */
 import { EquipoiseError } from './errors.js';
 import { type JsonValue, PyFloat } from './json.js';
@@ -20,20 +20,9 @@ export class JsonNumber {
 export type StrictJson = null | boolean | string | JsonNumber | StrictJson[] | Map<string, StrictJson>;
 
 const MAX_DEPTH = 128;
+/** Far above any model's header, and few enough to hold in memory. */
+const MAX_VALUES = 4_000_000;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-// Printable text up to the next quote, escape or control character.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in strings
-const PLAIN = /[^"\\\u0000-\u001f]*/y;
-const ESCAPES: Readonly<Record<string, string>> = {
-  '"': '"',
-  '\\': '\\',
-  '/': '/',
-  b: '\b',
-  f: '\f',
-  n: '\n',
-  r: '\r',
-  t: '\t',
-};
 
 /**
  * Parses a whole text.
@@ -66,6 +55,7 @@ function toPython(value: StrictJson): JsonValue {
 
 class Parser {
   #at = 0;
+  #values = 0;
 
   constructor(
     private readonly text: string,
@@ -80,6 +70,8 @@ class Parser {
   }
 
   #value(depth: number): StrictJson {
+    this.#values += 1;
+    if (this.#values > MAX_VALUES) throw this.#fault(`at most ${MAX_VALUES} values`);
     if (depth > MAX_DEPTH) throw this.#fault(`nesting of at most ${MAX_DEPTH} levels`);
     this.#blank();
     switch (this.text[this.#at]) {
@@ -137,33 +129,37 @@ class Parser {
   }
 
   #string(): string {
-    this.#at++;
-    let result = '';
+    const start = this.#at;
+    let escaped = false;
+    let end = start + 1;
     for (;;) {
-      PLAIN.lastIndex = this.#at;
-      result += (PLAIN.exec(this.text) as RegExpExecArray)[0];
-      this.#at = PLAIN.lastIndex;
-      if (this.#accept('"')) break;
-      if (!this.#accept('\\')) throw this.#fault('the closing quote of a string');
-      result += this.#escape();
+      const c = this.text.charCodeAt(end);
+      if (c === 0x22) break;
+      if (Number.isNaN(c) || c < 0x20) {
+        this.#at = end;
+        throw this.#fault('the closing quote of a string');
+      }
+      if (c === 0x5c) escaped = true;
+      end += c === 0x5c ? 2 : 1;
     }
+    this.#at = end + 1;
+    if (!escaped) return this.text.slice(start + 1, end);
+    const result = this.#unescape(start, end + 1);
     // The text was valid UTF-8, so that a lone surrogate can only come from an escape.
-    if (/\p{Surrogate}/u.test(result)) throw this.#fault('surrogate escapes in pairs');
+    if (/\p{Surrogate}/u.test(result)) {
+      this.#at = start;
+      throw this.#fault('surrogate escapes in pairs');
+    }
     return result;
   }
 
-  #escape(): string {
-    const letter = this.text[this.#at] ?? '';
-    if (letter === 'u') {
-      const digits = this.text.slice(this.#at + 1, this.#at + 5);
-      if (!/^[0-9a-fA-F]{4}$/.test(digits)) throw this.#fault('four hexadecimal digits');
-      this.#at += 5;
-      return String.fromCharCode(Number.parseInt(digits, 16));
+  #unescape(start: number, end: number): string {
+    try {
+      return JSON.parse(this.text.slice(start, end)) as string;
+    } catch {
+      this.#at = start;
+      throw this.#fault('a string with escapes JSON knows');
     }
-    const character = ESCAPES[letter];
-    if (character === undefined) throw this.#fault('an escape JSON knows');
-    this.#at++;
-    return character;
   }
 
   #number(): JsonNumber {

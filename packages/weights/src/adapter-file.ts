@@ -87,7 +87,7 @@ export async function openAdapter(path: string, options: OpenAdapterOptions = {}
   const file = await openSafetensors(located);
   try {
     const keys = readKeys(file, context);
-    const configs = await readConfigs(file, located, new Set(keys.map(({ key }) => key.component)), context);
+    const configs = await readConfigs(file, located, new Set(keys.map(({ key }) => key.component)));
     const components = new Map<string, Map<string, AdapterModule>>();
     for (const [component, modules] of group(keys)) {
       const entries = new Map<string, AdapterModule>();
@@ -177,7 +177,6 @@ async function readConfigs(
   file: SafetensorsFile,
   path: string,
   components: ReadonlySet<string>,
-  context: KeyContext,
 ): Promise<Map<string, AdapterConfig>> {
   const configs = new Map<string, AdapterConfig>();
   const text = file.metadata.get(CONFIG_METADATA);
@@ -197,10 +196,8 @@ async function readConfigs(
   if (basename(path) === PEFT_ADAPTER) {
     const root = await SafeRoot.open(dirname(path));
     const fields = await root.json(PEFT_CONFIG);
-    for (const component of [context.component, ...components]) {
-      if (components.has(component))
-        configs.set(component, parseAdapterConfig(fields, join(root.path, PEFT_CONFIG)));
-    }
+    const config = parseAdapterConfig(fields, join(root.path, PEFT_CONFIG));
+    for (const component of components) configs.set(component, config);
   }
   return configs;
 }

@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fixturesOf } from '@equipoise/testing';
 import t from 'tap';
@@ -325,7 +325,12 @@ t.test('shards are split as the Python libraries split them', async (t) => {
   await t.rejects(saveWeights(out, 'model', [], { maxShardBytes: 0 }), {
     message: /maxShardBytes: expected a number above 0/,
   });
-  await rm(join(out, 'model.safetensors'));
+  await saveWeights(out, 'model', [source('a', 2)], { variant: 'fp16' });
+  // Saving again, split differently, leaves nothing of the earlier save; other weights stay.
+  const split = await saveWeights(out, 'model', [source('a', 2), source('b', 2)], { maxShardBytes: 8 });
+  t.strictSame((await readdir(out)).sort(), ['model.fp16.safetensors', ...split].sort());
+  await saveWeights(out, 'model', [source('a', 2)]);
+  t.strictSame((await readdir(out)).sort(), ['model.fp16.safetensors', 'model.safetensors']);
 });
 
 t.test('state dicts: taking, scopes, leftovers', async (t) => {

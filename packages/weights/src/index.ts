@@ -10,6 +10,7 @@ export { MAX_HEADER_BYTES } from './header.js';
 export { fetchModel, type HubOptions, isHubId, resolveModel } from './hub.js';
 export { type SelectOptions, selectModelFiles } from './hub-select.js';
 export { currentNames, modernAttentionName } from './key-styles.js';
+export { withPythonFloats } from './python-floats.js';
 export * from './safe-root.js';
 export * from './safetensors.js';
 export * from './save-folder.js';

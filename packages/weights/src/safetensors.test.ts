@@ -217,6 +217,7 @@ t.test('every broken file is refused with its own reason', async (t) => {
       /at most 64 dimensions, got 65/,
     ],
     ['deep nesting', fileOf(`{"a":${'['.repeat(1e6)}`, 0), /nesting of at most 128 levels/],
+    ['five million values', fileOf(`{"a":[${'0,'.repeat(5e6)}0]}`, 0), /at most 4000000 values/],
     ['lone surrogate', fileOf('{"\\ud800":{}}', 0), /surrogate escapes in pairs/],
     ['raw newline in a name', fileOf('{"a\nb":{}}', 0), /the closing quote of a string at character 3/],
   ];

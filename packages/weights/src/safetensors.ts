@@ -1,5 +1,5 @@
 /** Reading and writing safetensors files. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import {
   EquipoiseError,
   invalid,
@@ -194,9 +194,8 @@ function checkTensors(tensors: TensorSource[], path: string): TensorSource[] {
 
 async function openFile(path: string): Promise<FileHandle> {
   try {
-    const handle = await open(path, 'r');
-    if ((await handle.stat()).isFile()) return handle;
-    await handle.close();
+    // Before opening: a pipe would block until someone writes to it.
+    if ((await stat(path)).isFile()) return await open(path, 'r');
   } catch (cause) {
     if (systemErrorCode(cause) === 'ENOENT')
       throw new EquipoiseError('missing', `${path}: no such file`, { cause });

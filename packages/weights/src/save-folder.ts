@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { type JsonValue, writeJsonAtomic } from '@equipoise/core';
 import type { ComponentEntry } from './folder.js';
+import { withPythonFloats } from './python-floats.js';
 import { type SaveOptions, saveWeights } from './sharded.js';
 import type { TensorSource } from './tensor-source.js';
 
@@ -11,8 +12,8 @@ type Config = { readonly [key: string]: JsonValue | undefined };
  * Saves one model: weights under the name its library looks for, then `config.json`, which marks it complete.
  *
  * @param library decides the file names: `diffusion_pytorch_model` or `model`
- * @param config as the library's own (`_class_name` or `architectures` included); wrap Python floats that are
- * integral in `pyFloat`
+ * @param config as the library's own (`_class_name` or `architectures` included); whole numbers in fields that
+ * Python types as float are written as floats
  * @returns the names of the files written
  */
 export async function saveModel(
@@ -24,13 +25,13 @@ export async function saveModel(
 ): Promise<string[]> {
   const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
   const names = await saveWeights(folder, base, sources, options);
-  await writeJsonAtomic(join(folder, 'config.json'), config);
+  await writeJsonAtomic(join(folder, 'config.json'), withPythonFloats(config));
   return [...names, 'config.json'];
 }
 
 /** Saves a scheduler's config as `scheduler_config.json`. */
 export async function saveSchedulerConfig(folder: string, config: Config): Promise<void> {
-  await writeJsonAtomic(join(folder, 'scheduler_config.json'), config);
+  await writeJsonAtomic(join(folder, 'scheduler_config.json'), withPythonFloats(config));
 }
 
 /**

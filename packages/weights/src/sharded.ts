@@ -1,4 +1,5 @@
 /** Weights split over several files: `<base>-0000i-of-0000K.safetensors` and their index. */
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EquipoiseError, invalid, prose, writeJsonAtomic } from '@equipoise/core';
 import type { SafeRoot } from './safe-root.js';
@@ -136,7 +137,8 @@ export function splitShards(sources: readonly TensorSource[], maxShardBytes: num
 
 /**
  * Saves a model's tensors as one file, or as shards with an index. Each file is written atomically and the
- * index comes last, so that an interrupted save is never taken for a whole one.
+ * index comes last, so that an interrupted save is never taken for a whole one. Files of an earlier save of the
+ * same weights that was split differently are then removed.
  *
  * @returns the names of the files written
  */
@@ -152,6 +154,7 @@ export async function saveWeights(
   if (shards.length === 1) {
     const name = weightsFileName(base, variant);
     await writeSafetensors(join(folder, name), sources, options);
+    await removeOthers(folder, base, variant, [name]);
     return [name];
   }
   const stem = variant === undefined ? base : `${base}.${variant}`;
@@ -167,5 +170,23 @@ export async function saveWeights(
   const total = sources.reduce((sum, source) => sum + source.byteLength, 0);
   const index = indexFileName(base, variant);
   await writeJsonAtomic(join(folder, index), { metadata: { total_size: total }, weight_map: weightMap });
+  await removeOthers(folder, base, variant, [...names, index]);
   return [...names, index];
+}
+
+/** Removes what an earlier save of the same weights left, when it was split differently. */
+async function removeOthers(
+  folder: string,
+  base: string,
+  variant: string | undefined,
+  keep: readonly string[],
+): Promise<void> {
+  const stem = variant === undefined ? base : `${base}.${variant}`;
+  const isShard = (name: string): boolean =>
+    name.startsWith(`${stem}-`) && /^-\d{5}-of-\d{5}\.safetensors$/.test(name.slice(stem.length));
+  const ours = (name: string): boolean =>
+    isShard(name) || name === `${stem}.safetensors` || name === indexFileName(base, variant);
+  for (const name of await readdir(folder)) {
+    if (ours(name) && !keep.includes(name)) await rm(join(folder, name), { force: true });
+  }
 }
