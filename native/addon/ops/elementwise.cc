@@ -17,12 +17,10 @@ void unary(Call& c) {
   c.give(eq::unary(c.device(), op, c.tensor(0, "x"), has_alpha ? static_cast<float>(c.number(1, "alpha")) : 0));
 }
 
-// f(a, b, aShape?, bShape?) -> y; without shapes those of the handles broadcast
+// f(a, b) -> y
 template <BinaryOp op>
 void binary(Call& c) {
-  const Tensor &a = c.tensor(0, "a"), &b = c.tensor(1, "b");
-  if (c.raw(2).IsUndefined()) c.give(eq::binary(c.device(), op, a, b));
-  else c.give(eq::binary(c.device(), op, a, c.shape(2, "aShape"), b, c.shape(3, "bShape")));
+  c.give(eq::binary(c.device(), op, c.tensor(0, "a"), c.tensor(1, "b")));
 }
 
 // clip(x, low, high) -> y
@@ -31,10 +29,9 @@ void clip(Call& c) {
                   static_cast<float>(c.number(2, "high"))));
 }
 
-// select(condition, a, b, conditionShape, aShape, bShape) -> y
+// select(condition, a, b) -> y
 void select(Call& c) {
-  c.give(eq::select(c.device(), c.tensor(0, "condition"), c.shape(3, "conditionShape"), c.tensor(1, "a"),
-                    c.shape(4, "aShape"), c.tensor(2, "b"), c.shape(5, "bShape")));
+  c.give(eq::select(c.device(), c.tensor(0, "condition"), c.tensor(1, "a"), c.tensor(2, "b")));
 }
 
 // cast(x, storage) -> y

@@ -4,6 +4,7 @@ import { addonCandidates } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { EquipoiseBackend } from './backend.js';
 import { registerPortable } from './fused/index.js';
+import './storage.js';
 
 // Above the priorities of TensorFlow.js's own backends (cpu 1, webgl 2, tensorflow 3).
 tf.registerBackend('equipoise-cpu', () => new EquipoiseBackend('cpu'), 10);

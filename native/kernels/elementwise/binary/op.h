@@ -38,28 +38,21 @@ struct BinaryArgs {
 /// Implemented by each device.
 void binary_launch(Device& device, const OpInfo& info, const BinaryArgs& args);
 
-/// The shapes need not be those of the handles: only the element counts must agree.
-inline Tensor binary(Device& device, BinaryOp op, const Tensor& a, const Shape& a_shape, const Tensor& b,
-                     const Shape& b_shape) {
+inline Tensor binary(Device& device, BinaryOp op, const Tensor& a, const Tensor& b) {
   const auto& [name, kind] = binary_traits(op);
-  check_range(a_shape.numel() == a.numel(), name, ": a has ", a.numel(), " elements, its shape ", a_shape.str());
-  check_range(b_shape.numel() == b.numel(), name, ": b has ", b.numel(), " elements, its shape ", b_shape.str());
-  const Shape shape = broadcast_shape(name, a_shape, b_shape);
+  const Shape shape = broadcast_shape(name, a.shape, b.shape);
   const bool as_float = is_float(a.dtype) || is_float(b.dtype);
   check_type(kind != BinaryKind::Real || as_float, name, ": a and b must be float32, got ", dtype_name(a.dtype),
              " and ", dtype_name(b.dtype));
   const DType type = kind == BinaryKind::Test ? DType::Bool : promote({&a, &b});
   Tensor y = device.empty(type, shape);
   BinaryArgs args{op, a.data(), b.data(), y.data(), a.dtype, b.dtype, type, as_float, shape.numel(), {}};
-  add_broadcast_operand(args.loops, shape, a_shape);
-  add_broadcast_operand(args.loops, shape, b_shape);
+  add_broadcast_operand(args.loops, shape, a.shape);
+  add_broadcast_operand(args.loops, shape, b.shape);
   args.loops.collapse();
-  binary_launch(device, {name, {a_shape, b_shape}, static_cast<double>(y.numel()),
+  binary_launch(device, {name, {a.shape, b.shape}, static_cast<double>(y.numel()),
                          static_cast<double>(a.bytes() + b.bytes() + y.bytes())}, args);
   return y;
-}
-inline Tensor binary(Device& device, BinaryOp op, const Tensor& a, const Tensor& b) {
-  return binary(device, op, a, a.shape, b, b.shape);
 }
 
 }  // namespace eq

@@ -38,6 +38,30 @@ export class KernelCall {
   output(handle: Handle, shape: number[], dtype: DataType): TensorInfo {
     return this.backend.register(handle, shape, dtype);
   }
+  /** The same for a handle whose own shape may differ; takes the handle over. */
+  outputAs(handle: Handle, shape: number[], dtype: DataType): TensorInfo {
+    const { native } = this.backend;
+    const view = native.reshape(handle, shape);
+    native.release(handle);
+    return this.backend.register(view, shape, dtype);
+  }
+  /** A tensor of equal strings. Strings stay on the host. */
+  fillStrings(shape: number[], value: string): TensorInfo {
+    const values = new Array<Uint8Array>(tf.util.sizeFromShape(shape)).fill(tf.util.encodeString(value));
+    return { dataId: this.backend.write(values, shape, 'string'), shape, dtype: 'string' };
+  }
+  /** Runs a composition of native ops; every handle passed through `keep` is released at its end. */
+  temporaries<T>(run: (keep: (handle: Handle) => Handle) => T): T {
+    const kept: Handle[] = [];
+    try {
+      return run((handle) => {
+        kept.push(handle);
+        return handle;
+      });
+    } finally {
+      for (const handle of kept) this.backend.native.release(handle);
+    }
+  }
   /** Another reference to the same data, as a reshape. */
   alias(info: TensorInfo, shape: number[] = info.shape): TensorInfo {
     this.backend.incRef(info.dataId);
