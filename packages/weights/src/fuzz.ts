@@ -52,7 +52,7 @@ export function fuzzReader({ count, seed, first = 0, corpus = [] }: FuzzOptions)
   let accepted = 0;
   let slowestMs = 0;
   for (let index = first; index < first + count; index++) {
-    const bytes = mutate(files, new PhiloxSequence(seed, streamId('safetensors', index)));
+    const bytes = mutateAt(files, seed, index);
     const start = performance.now();
     let header: Header | undefined;
     try {
@@ -73,6 +73,17 @@ export function fuzzReader({ count, seed, first = 0, corpus = [] }: FuzzOptions)
     if (lie !== undefined) throw new FuzzFailure(index, bytes, lie);
   }
   return { mutations: count, accepted, refused: count - accepted, reasons, slowestMs };
+}
+
+/** Mutation `index` of a seed, starting from one of `files`. */
+function mutateAt(files: readonly Uint8Array[], seed: number, index: number): Uint8Array {
+  return mutate(files, new PhiloxSequence(seed, streamId('safetensors', index)));
+}
+
+/** The files {@link fuzzReader} tries, for comparing with another reader. */
+export function* mutations({ count, seed, first = 0, corpus = [] }: FuzzOptions): Generator<Uint8Array> {
+  const files = [...builtInCorpus(), ...corpus];
+  for (let index = first; index < first + count; index++) yield mutateAt(files, seed, index);
 }
 
 function reasonOf(message: string): string {

@@ -31,7 +31,8 @@ const FLOAT_KEYS = new Set([
 export function withPythonFloats<T extends { readonly [key: string]: JsonValue | undefined }>(config: T): T {
   const entries = Object.entries(config).map(([key, value]) => {
     if (typeof value === 'number' && FLOAT_KEYS.has(key)) return [key, pyFloat(value)];
-    const nested = typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof PyFloat);
+    const nested =
+      typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof PyFloat);
     return [key, nested ? withPythonFloats(value as { readonly [key: string]: JsonValue }) : value];
   });
   return Object.fromEntries(entries) as T;
