@@ -64,28 +64,40 @@ function upstreamWindow(call: KernelCall, image: number[], filter: number[], dil
 
 const PLAIN: FusedPlan = { epilogue: { bias: null, activation: FusedActivation.None, leak: 0, prelu: null } };
 
-function forward(call: KernelCall, plan: (columns: number) => FusedPlan): TensorInfo {
+function forward(call: KernelCall, plan: (channels: number) => FusedPlan): TensorInfo {
   const filter = call.input('filter');
-  return inNhwc(call, [call.input('x')], true, ([x]) => {
+  const fused = plan(filter.shape[3] as number);
+  const { bias, activation, leak, prelu } = fused.epilogue;
+  const result = inNhwc(call, [call.input('x')], true, ([x]) => {
     const image = x as TensorInfo;
     const { window, outShape } = upstreamWindow(call, image.shape, filter.shape, call.attr('dilations'));
-    const fused = plan(outShape[3]);
-    const { bias, activation, leak, prelu } = fused.epilogue;
     const y = call.ops.conv2d(call.handle(image), call.handle(filter), window, bias, activation, leak, prelu);
-    return finishFused(call, call.output(y, outShape, 'float32'), fused);
+    return call.output(y, outShape, 'float32');
   });
+  return finishFused(call, result, fused);
 }
 
 defineNative('Conv2D', (call) => forward(call, () => PLAIN));
-defineNative('FusedConv2D', (call) => forward(call, (columns) => planFused(call, columns)));
+defineNative('FusedConv2D', (call) => forward(call, (channels) => planFused(call, channels, isChannelsFirst(call))));
+
+/** conv2dTranspose may pass a larger dy than the convolution of its output gives: the excess takes no part. */
+function cropped(call: KernelCall, dy: TensorInfo, shape: Shape4): TensorInfo {
+  if (dy.shape.every((size, i) => size <= (shape[i] as number))) return dy;
+  const kernel = tf.getKernel('Slice', tf.getBackend());
+  if (kernel == null) throw new Error(`${call.kernelName}: a dy larger than the output needs the kernel Slice`);
+  return kernel.kernelFunc({ inputs: { x: dy }, attrs: { begin: [0, 0, 0, 0], size: shape }, backend: call.backend }) as TensorInfo;
+}
 
 defineNative('Conv2DBackpropInput', (call) => {
   const filter = call.input('filter');
   const asked = call.attr<Shape4>('inputShape');
   const shape = isChannelsFirst(call) ? toNhwc(asked) : asked;
-  return inNhwc(call, [call.input('dy')], true, ([dy]) => {
-    const { window } = upstreamWindow(call, shape, filter.shape);
-    return call.output(call.ops.conv2dGradInput(call.handle(dy as TensorInfo), call.handle(filter), shape, window), shape, 'float32');
+  return inNhwc(call, [call.input('dy')], true, ([given]) => {
+    const { window, outShape } = upstreamWindow(call, shape, filter.shape);
+    const dy = cropped(call, given as TensorInfo, outShape);
+    const dx = call.ops.conv2dGradInput(call.handle(dy), call.handle(filter), shape, window);
+    if (dy !== given) call.dispose(dy);
+    return call.output(dx, shape, 'float32');
   });
 });
 

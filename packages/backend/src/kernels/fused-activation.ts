@@ -35,15 +35,20 @@ export interface FusedPlan {
   activation?: string;
 }
 
-const perColumn = ({ shape }: TensorInfo, columns: number): boolean =>
-  tf.util.sizeFromShape(shape) === 1 || (shape.at(-1) === columns && tf.util.sizeFromShape(shape) === columns);
+/** Whether a tensor varies over channels alone; these are the last axis, or in NCHW any axis but the last two. */
+function perChannel({ shape }: TensorInfo, channels: number, channelsFirst: boolean): boolean {
+  const size = tf.util.sizeFromShape(shape);
+  if (size === 1) return true;
+  return size === channels && (shape.length === 1 || shape.at(channelsFirst ? -3 : -1) === channels);
+}
 
 /**
  * Reads bias, activation, preluActivationWeights and leakyreluAlpha of a fused kernel.
- * @param columns size of the output's last axis
+ * @param channels size of the native output's last axis
+ * @param channelsFirst whether the kernel's images are NCHW, which bias and slopes then broadcast with
  * @throws RangeError on an unknown activation
  */
-export function planFused(call: KernelCall, columns: number): FusedPlan {
+export function planFused(call: KernelCall, channels: number, channelsFirst = false): FusedPlan {
   const name = call.attr<string | undefined>('activation') ?? 'linear';
   const activation = ACTIVATIONS[name];
   if (activation === undefined) {
@@ -53,8 +58,9 @@ export function planFused(call: KernelCall, columns: number): FusedPlan {
   const slopes = call.optional('preluActivationWeights');
   if (name === 'prelu' && !slopes) throw new TypeError(`${call.kernelName}: activation prelu needs preluActivationWeights`);
   const leak = call.attr<number | undefined>('leakyreluAlpha') ?? 0.2;
-  const fusedBias = !bias || perColumn(bias, columns);
-  const fusedActivation = fusedBias && (name !== 'prelu' || perColumn(slopes as TensorInfo, columns));
+  const fits = (info: TensorInfo): boolean => perChannel(info, channels, channelsFirst);
+  const fusedBias = !bias || fits(bias);
+  const fusedActivation = fusedBias && (name !== 'prelu' || fits(slopes as TensorInfo));
   return {
     epilogue: {
       bias: bias && fusedBias ? call.handle(bias) : null,
