@@ -60,7 +60,7 @@ function checkComponents(folder: ModelFolder, onNotice: LoadPipelineOptions['onN
 
 /** Loads the parts of a pipeline one after the other. */
 class PartLoader {
-  readonly configs: Record<string, Readonly<Record<string, unknown>>> = {};
+  readonly configs: Record<string, Readonly<Record<string, JsonValue>>> = {};
   readonly #loaded: Model[] = [];
 
   constructor(
@@ -71,7 +71,7 @@ class PartLoader {
   async component(name: string): Promise<ComponentFolder> {
     throwIfCancelled(this.options.signal, `load ${name}`);
     const component = await this.folder.component(name);
-    this.configs[name] = component.config;
+    this.configs[name] = await component.savedConfig();
     return component;
   }
 
@@ -176,32 +176,35 @@ async function prepareFolder(folder: string, overwrite: boolean): Promise<void> 
   await rm(join(folder, 'model_index.json'), { force: true });
 }
 
-/** A part's config as its library writes it; the class comes first in what is saved. */
+const pythonTypes: Record<FloatType, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+
+/**
+ * A part's config for saving. transformers loads weights in the type its config names, whatever the file
+ * holds: that must be the type of this save, not of the one the model came from.
+ */
 function savedConfig(
-  config: Readonly<Record<string, unknown>> | undefined,
+  parts: PipelineParts,
   name: string,
+  library: 'diffusers' | 'transformers',
+  dtype: FloatType,
 ): Record<string, JsonValue> {
+  const config = parts.configs[name];
   if (config === undefined) throw invalid(`configs: ${name}`, "the part's config.json", undefined);
-  return { ...config } as Record<string, JsonValue>;
+  if (library === 'diffusers') return { ...config };
+  const type = pythonTypes[dtype];
+  return { ...config, ...('torch_dtype' in config && { torch_dtype: type }), dtype: type };
 }
 
 async function saveParts(folder: string, parts: PipelineParts, options: SavePipelineOptions): Promise<void> {
-  const { dtype, variant, signal } = options;
+  const { dtype = 'F32', variant, signal } = options;
   const saveOptions: SaveOptions = {
     ...(variant !== undefined && { variant }),
     ...(signal !== undefined && { signal }),
   };
   const save = async (name: string, library: 'diffusers' | 'transformers', model: Model): Promise<void> => {
-    const sources = model
-      .tensorSources()
-      .map((source) => (dtype === undefined ? source : castSource(source, dtype)));
-    await saveModel(
-      join(folder, name),
-      library,
-      savedConfig(parts.configs[name], name),
-      sources,
-      saveOptions,
-    );
+    const sources = model.tensorSources().map((source) => castSource(source, dtype));
+    const config = savedConfig(parts, name, library, dtype);
+    await saveModel(join(folder, name), library, config, sources, saveOptions);
   };
   await save('unet', 'diffusers', parts.unet);
   await save('vae', 'diffusers', parts.vae);

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
@@ -314,6 +314,9 @@ t.test('a saved pipeline loads and gives the same image; PNG files carry their s
     await t.rejects(savePipeline(pipeline, folder), { code: 'conflict' });
     await savePipeline(pipeline, folder, { overwrite: true });
     t.ok((await readdir(folder)).includes('model_index.json'));
+    const config = await readFile(join(folder, 'text_encoder/config.json'), 'utf8');
+    t.match(config, '"initializer_factor": 1.0', "Python's floats stay floats");
+    t.match(config, '"dtype": "float32"', 'the type of the weights as saved');
 
     const png = await encodePng(first.images[0]!, first.settings[0]);
     t.strictSame(readPngSettings(png), first.settings[0], 'settings come back');

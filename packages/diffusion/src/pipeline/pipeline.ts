@@ -1,5 +1,12 @@
 /** Text to image with Stable Diffusion 1.x, 2.x and XL: diffusers' pipelines, number for number. */
-import { type EquipoiseError, invalid, type JobContext, prose, throwIfCancelled } from '@equipoise/core';
+import {
+  type EquipoiseError,
+  invalid,
+  type JobContext,
+  type JsonValue,
+  prose,
+  throwIfCancelled,
+} from '@equipoise/core';
 import type {
   AutoencoderKL,
   CLIPTextModel,
@@ -29,7 +36,7 @@ export interface PipelineParts {
   /** A parsed scheduler_config.json. */
   readonly scheduler: unknown;
   /** The parts' config files as they came, for saving; keys as in model_index.json. */
-  readonly configs: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  readonly configs: Readonly<Record<string, Readonly<Record<string, JsonValue>>>>;
   /** Settings of model_index.json, such as force_zeros_for_empty_prompt. */
   readonly settings?: Readonly<Record<string, unknown>>;
 }
