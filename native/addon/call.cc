@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include <cctype>
 #include <cmath>
 
 namespace eq::addon {
@@ -37,20 +38,27 @@ std::int64_t whole(const Napi::Value& v, const char* op, const std::string& name
   return static_cast<std::int64_t>(d);
 }
 
+/// Messages of checks begin with the op; those from deeper down (memory, a device that is gone) get it here.
+std::string named(const char* op, const char* message) {
+  const char* end = message;
+  while (std::isalnum(static_cast<unsigned char>(*end)) || *end == '_') ++end;
+  return end != message && *end == ':' ? message : concat(op, ": ", message);
+}
+
 template <class Fn>
-napi_value guarded(const Napi::CallbackInfo& info, Fn&& fn) {
+napi_value guarded(const Napi::CallbackInfo& info, const char* op, Fn&& fn) {
   try {
     return fn();
   } catch (const Napi::Error&) {
     throw;
   } catch (const TypeError& e) {
-    throw Napi::TypeError::New(info.Env(), e.what());
+    throw Napi::TypeError::New(info.Env(), named(op, e.what()));
   } catch (const RangeError& e) {
-    throw Napi::RangeError::New(info.Env(), e.what());
+    throw Napi::RangeError::New(info.Env(), named(op, e.what()));
   } catch (const std::bad_alloc&) {
-    throw Napi::RangeError::New(info.Env(), "out of memory");
+    throw Napi::RangeError::New(info.Env(), named(op, "out of memory"));
   } catch (const std::exception& e) {
-    throw Napi::Error::New(info.Env(), e.what());
+    throw Napi::Error::New(info.Env(), named(op, e.what()));
   }
 }
 
@@ -137,7 +145,7 @@ void register_ops(Napi::Env env, Napi::Object target, const Op* begin, const Op*
   for (const Op* op = begin; op != end; ++op) {
     const auto invoke = [](const Napi::CallbackInfo& info) -> Napi::Value {
       const Op& self = *static_cast<const Op*>(info.Data());
-      return Napi::Value(info.Env(), guarded(info, [&] {
+      return Napi::Value(info.Env(), guarded(info, self.name, [&] {
                            Call call(info, self.name);
                            self.function(call);
                            return call.result();

@@ -4,6 +4,8 @@
 
 #include <napi.h>
 
+#include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,10 +20,19 @@ class Call {
   Napi::Env env() const { return info_.Env(); }
   const char* op() const { return op_; }
   Context& context() { return context_; }
-  Device& device() { return context_.device(); }
+  /// Stays alive for the whole call, whatever argument getters do.
+  Device& device() {
+    if (!device_) device_ = context_.shared_device();
+    return *device_;
+  }
   Napi::Value raw(std::size_t i) const { return info_[i]; }
 
-  Tensor& tensor(std::size_t i, const char* name) { return context_.unwrap(env(), info_[i], op_, name); }
+  /// A copy that keeps the memory for the whole call: reading a later argument may run a getter that releases it.
+  const Tensor& tensor(std::size_t i, const char* name) {
+    return held_.emplace_back(context_.unwrap(env(), info_[i], op_, name));
+  }
+  /// The tensor inside the handle itself.
+  Tensor& handle(std::size_t i, const char* name) { return context_.unwrap(env(), info_[i], op_, name); }
   /// An empty tensor for null or undefined.
   Tensor optional_tensor(std::size_t i, const char* name);
   std::vector<Tensor> tensors(std::size_t i, const char* name);
@@ -50,6 +61,8 @@ class Call {
   const Napi::CallbackInfo& info_;
   const char* op_;
   Context& context_;
+  std::shared_ptr<Device> device_;
+  std::deque<Tensor> held_;  // grows without moving what is in it
   napi_value result_ = nullptr;
 };
 

@@ -55,9 +55,9 @@ Context::Context(Napi::Env env) : device_(create_device()) {
 
 Context::~Context() { shutdown(); }
 
-Device& Context::device() {
-  if (!device_) throw std::runtime_error("the device has been shut down");
-  return *device_;
+const std::shared_ptr<Device>& Context::shared_device() {
+  check_type(device_ != nullptr, "the device has been shut down");
+  return device_;
 }
 
 void Context::shutdown() {

@@ -23,7 +23,8 @@ class Context {
   static Context& of(Napi::Env env) { return *env.GetInstanceData<Context>(); }
 
   /// Throws after shutdown.
-  Device& device();
+  Device& device() { return *shared_device(); }
+  const std::shared_ptr<Device>& shared_device();
   /// Starts a read into a fresh typed array; the promise resolves with it, or rejects with the fault.
   Napi::Promise read(Napi::Env env, const Tensor& t);
   Napi::Value read_sync(Napi::Env env, const Tensor& t);

@@ -25,7 +25,7 @@ void upload(Call& c) {
   c.give(t);
 }
 
-void release(Call& c) { c.tensor(0, "tensor").buffer.reset(); }
+void release(Call& c) { c.handle(0, "tensor").buffer.reset(); }
 void reshape(Call& c) { c.give(c.tensor(0, "tensor").reshaped(c.shape(1, "shape"))); }
 void read(Call& c) { c.give(Napi::Value(c.context().read(c.env(), c.tensor(0, "tensor")))); }
 void read_sync(Call& c) { c.give(c.context().read_sync(c.env(), c.tensor(0, "tensor"))); }

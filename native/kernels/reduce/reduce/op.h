@@ -38,6 +38,7 @@ inline Tensor reduce(Device& device, ReduceOp op, const Tensor& x, std::int64_t 
   if (op == ReduceOp::Sum || op == ReduceOp::Prod) type = is_float(x.dtype) ? DType::F32 : DType::I32;
   else if (op != ReduceOp::Mean && !is_float(x.dtype)) type = x.dtype;
   Tensor y = device.empty(type, {outer, inner});
+  if (y.numel() == 0) return y;
   reduce_launch(device, {name, {x.shape}, static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
                 {op, x.data(), y.data(), x.dtype, type, outer, reduced, inner});
   return y;

@@ -1,0 +1,61 @@
+/** Every function of the addon, with a maker of valid arguments. A function that is not listed here fails a test. */
+import type { NativeAddon, Storage } from '../binding.js';
+import type { Generator } from './generator.js';
+import { networkTable } from './table-networks.js';
+import { tensorTable } from './table-tensors.js';
+
+/** Makes arguments that the function must accept. */
+export type FuzzTable = Readonly<Record<string, (g: Generator) => unknown[]>>;
+
+const STORAGES: readonly Storage[] = ['f32', 'bf16', 'i32', 'bool'];
+
+/** Kernels: the members of `native.ops`. */
+export const opTable: FuzzTable = { ...tensorTable, ...networkTable };
+
+/** Everything else. `shutdown` ends the device, so a worker of its own tries it; see fuzz.test.ts. */
+export const coreTable: FuzzTable = {
+  upload: (g) => {
+    const shape = g.anyShape();
+    const size = shape.reduce((a, b) => a * b, 1);
+    const [values, source, storage] = g.pick([
+      [new Float32Array(size), 'f32', 'f32'],
+      [new Float32Array(size), 'f32', 'bf16'],
+      [new Uint16Array(size), 'bf16', 'f32'],
+      [new Uint16Array(size), 'f16', 'bf16'],
+      [new Int32Array(size), 'i32', 'i32'],
+      [new Uint8Array(size), 'bool', 'bool'],
+    ] as const);
+    return [values, source, shape, storage, g.bool()];
+  },
+  release: (g) => [g.any(g.anyShape())],
+  reshape: (g) => {
+    const shape = g.anyShape();
+    return [g.any(shape), [...shape].reverse()];
+  },
+  read: (g) => [g.any(g.anyShape())],
+  readSync: (g) => [g.any(g.anyShape())],
+  info: (g) => [g.tensor(g.anyShape(), g.pick(STORAGES))],
+  memory: () => [],
+  setMemoryLimit: (g) => [g.int(1 << 20, 1 << 26)],
+  trim: (g) => [g.int(0, 1 << 26)],
+  synchronize: () => [],
+  setProfiling: (g) => [g.bool()],
+  takeProfile: () => [],
+  describe: () => [],
+};
+
+/** Functions of the addon without an entry, and entries without a function. */
+export function unlisted(native: NativeAddon): string[] {
+  const core = Object.keys(native).filter((name) => name !== 'ops' && name !== 'shutdown');
+  const ops = Object.keys(native.ops);
+  return [
+    ...core.filter((name) => !Object.hasOwn(coreTable, name)).map((name) => `${name} has no entry`),
+    ...ops.filter((name) => !Object.hasOwn(opTable, name)).map((name) => `ops.${name} has no entry`),
+    ...Object.keys(coreTable)
+      .filter((name) => !core.includes(name))
+      .map((name) => `${name} does not exist`),
+    ...Object.keys(opTable)
+      .filter((name) => !ops.includes(name))
+      .map((name) => `ops.${name} does not exist`),
+  ];
+}
