@@ -9,7 +9,8 @@
 //   n_j^2 = |w_j|^2 + 2 s b_j . (A w_j) + s^2 b_j (A A^T) b_j           2 N K (r + 1) once per optimizer step
 //
 // c is folded into the smaller operand: into B for h, into dy or W (whichever is smaller) for dx, into dB's rows
-// afterwards. Where m_j is 0, y holds nothing of V x and dm_j comes from V itself.
+// afterwards. Where m_j is 0, or so small beside b_j that y's rounding hides V x, dm_j comes from V itself, column by
+// column; that does not happen to a magnitude near the norm it starts from.
 //
 // u, h, the norm, the scale and the gradients of A, B and m are stored in f32; y and dx as a linear layer's result.
 // Bytes: x, W and y once per product; min(M, K) N more for the scaled operand of dx.

@@ -14,6 +14,14 @@ import { directionAlignmentLoss } from './index.js';
 const fill = (stream: number, shape: readonly number[]): Float32Array =>
   new PhiloxStream(31, stream).fillNormal(new Float32Array(tf.util.sizeFromShape([...shape])));
 
+/** Inputs of order 1; weights scaled by their fan-in, so that outputs are of order 1 too, as in a trained model. */
+function makeInput(i: number, shape: number[]): Float32Array {
+  const values = fill(i, shape);
+  const fanIn = shape.length === 2 ? (shape[1] as number) : tf.util.sizeFromShape(shape.slice(0, -1));
+  const isWeight = i > 0 && (shape.length === 2 || shape.length === 4);
+  return isWeight ? values.map((value) => value / Math.sqrt(fanIn)) : values;
+}
+
 /** Output and gradients of a case on the current engine, for inputs stored as told. */
 async function run({ op, shapes }: FusedCase, storage: 'f32' | 'bf16' = 'f32'): Promise<Float32Array[]> {
   const store = (values: Float32Array, shape: number[]): tf.Tensor =>
@@ -21,7 +29,10 @@ async function run({ op, shapes }: FusedCase, storage: 'f32' | 'bf16' = 'f32'): 
       ? tf.tensor(values, shape)
       : uploadWeight(new Uint8Array(values.buffer), shape, 'F32', { storage: 'bf16' });
   // Vectors (norm parameters, biases, magnitudes, weights of samples) are always kept in f32.
-  const inputs = shapes.map((shape, i) => (shape.length === 1 ? tf.tensor(fill(i, shape), shape) : store(fill(i, shape), shape)));
+  const inputs = shapes.map((shape, i) => {
+    const values = makeInput(i, shape);
+    return shape.length === 1 ? tf.tensor(values, shape) : store(values, shape);
+  });
   const y = op(...inputs);
   const gradients = tf.grads(op)(inputs, tf.tensor(fill(100, y.shape), y.shape));
   const values = await Promise.all([y, ...gradients].map((tensor) => tensor.data() as Promise<Float32Array>));
@@ -41,7 +52,7 @@ async function check(testCase: FusedCase): Promise<void> {
   const portable = await run(testCase);
   await useEngine('equipoise-cpu');
   const native = await run(testCase);
-  const inputs = testCase.shapes.map((shape, i): Array64 => ({ shape, data: Float64Array.from(fill(i, shape)) }));
+  const inputs = testCase.shapes.map((shape, i): Array64 => ({ shape, data: Float64Array.from(makeInput(i, shape)) }));
   compare(testCase.name, native, [testCase.reference(...inputs).data], 1e-5);
   compare(testCase.name, native, portable, 1e-5);
   compare(`${testCase.name} in bf16`, await run(testCase, 'bf16'), portable, 1e-2);
