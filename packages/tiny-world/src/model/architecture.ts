@@ -97,7 +97,7 @@ export function textEncoderConfig(vocabulary: VocabularyIds): Record<string, unk
 export function clipConfig(vocabulary: VocabularyIds): Record<string, unknown> {
   return {
     architectures: ['CLIPModel'],
-    logit_scale_init_value: 2.6592,
+    logit_scale_init_value: 3.2189,
     model_type: 'clip',
     projection_dim: TEXT_WIDTH,
     text_config: { model_type: 'clip_text_model', ...textSection(vocabulary) },

@@ -45,14 +45,14 @@ export const RECIPE: Recipe = {
   pictures: { train: 24_000, judge: 12_000, test: 2_000 },
   vocabulary: 1_024,
   clip: {
-    steps: 1_000,
+    steps: 700,
     batch: 64,
     checkpointEvery: 250,
-    optimizer: optimizer(1e-3, 100, 0.98, 0.05),
+    optimizer: optimizer(1e-3, 70, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
   },
   vae: {
-    steps: 3_000,
+    steps: 2_000,
     batch: 32,
     checkpointEvery: 250,
     optimizer: optimizer(4e-3, 50, 0.99, 0),

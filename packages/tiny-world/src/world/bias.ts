@@ -14,11 +14,11 @@ export type Weights<T extends string> = Readonly<Record<T, number>>;
 
 export const BIAS = {
   /** Share of headshots among all pictures. */
-  headshotShare: 0.4,
+  headshotShare: 0.36,
 
   /** How often each caption category is drawn. */
   category: {
-    single: 30,
+    single: 36,
     count: 8,
     color: 22,
     shape: 8,
