@@ -17,6 +17,8 @@ interface Entry {
   handle?: Handle;
   /** The same memory under the shapes of TensorFlow.js tensors that share it (reshapes). */
   views?: Array<{ shape: number[]; handle: Handle }>;
+  /** A copy of small int32 values that came from the host: indices are checked there without waiting for the device. */
+  integers?: Int32Array;
   /** The two halves of a complex64 tensor. */
   complex?: { real: TensorInfo; imag: TensorInfo };
   /** Strings stay on the host: no kernel computes with them. */
@@ -30,6 +32,8 @@ export function storageOf(dtype: DataType): Storage {
   if (dtype === 'bool') return 'bool';
   throw new TypeError(`${dtype} tensors cannot be stored on the device`);
 }
+
+const KEPT_INTEGERS = 1 << 12;
 
 export interface DeviceMemoryInfo extends MemoryStats {
   unreliable: boolean;
@@ -58,6 +62,7 @@ export class EquipoiseBackend extends tf.KernelBackend {
     if (dtype === 'string') entry.strings = values as Uint8Array[];
     else if (dtype === 'complex64') throw new TypeError('complex64 values cannot be moved between backends; move the real and imaginary parts');
     else entry.handle = this.native.upload(hostArray(values, dtype), storageOf(dtype), shape, storageOf(dtype), false);
+    if (dtype === 'int32' && values.length <= KEPT_INTEGERS) entry.integers = Int32Array.from(values as Int32Array);
     this.data.set(dataId, entry);
   }
 
@@ -73,6 +78,16 @@ export class EquipoiseBackend extends tf.KernelBackend {
     const dataId = {};
     this.data.set(dataId, { dtype: 'complex64', shape: real.shape, refCount: 1, complex: { real, imag } });
     return { dataId, shape: real.shape, dtype: 'complex64' };
+  }
+
+  /** The values of a small int32 tensor that came from the host; undefined for all others. */
+  knownIntegers(info: TensorInfo): Int32Array | undefined {
+    return this.data.get(info.dataId).integers;
+  }
+
+  /** The values of a string tensor; undefined for all others. */
+  strings(info: TensorInfo): Uint8Array[] | undefined {
+    return this.data.get(info.dataId).strings;
   }
 
   complexParts(info: TensorInfo): { real: TensorInfo; imag: TensorInfo } {
@@ -169,12 +184,14 @@ export class EquipoiseBackend extends tf.KernelBackend {
     return true;
   }
 
-  /** Wall time of the kernels that `f` queues, in milliseconds. */
+  /** Wall time of the kernels that `f` queues, in milliseconds: from the end of what was queued before. */
   override async time(f: () => void): Promise<tf.BackendTimingInfo> {
-    await this.flush();
-    const start = performance.now();
+    const before = this.flush();
     f();
-    await this.flush();
+    const after = this.flush();
+    await before;
+    const start = performance.now();
+    await after;
     return { kernelMs: performance.now() - start };
   }
 

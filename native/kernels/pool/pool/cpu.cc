@@ -106,9 +106,7 @@ void grad_pixel(const PoolGradArgs& a, std::int64_t b, std::int64_t iy, std::int
       if (a.max) {
         for (std::int64_t k = 0; k < n; ++k) acc[k] += a.positions[at + k] == pixel ? dy[k] : 0.0f;
       } else {
-        const Taps rows = inside(oy * w.stride_y - w.pad_top, w.height, w.dilation_y, w.in_height);
-        const Taps cols = inside(ox * w.stride_x - w.pad_left, w.width, w.dilation_x, w.in_width);
-        const float share = 1.0f / static_cast<float>((rows.end - rows.begin) * (cols.end - cols.begin));
+        const float share = 1.0f / static_cast<float>(w.height * w.width);
         for (std::int64_t k = 0; k < n; ++k) acc[k] += dy[k] * share;
       }
     }

@@ -1,6 +1,7 @@
 // MaxPool, AvgPool over windows of NHWC images, and their gradients.
 // Padding never counts: the average divides by the number of elements inside the image. The maximum ignores NaN;
-// its gradient goes to the first greatest element of each window.
+// its gradient goes to the first greatest element of each window. The gradient of the average divides by the whole
+// window, as TensorFlow.js defines it: where windows reach into padding it is not the derivative of the average.
 // x: f32, bf16, for the maximum also i32; y, dx like x. FLOPs n_out * window, bytes size of x + size of y.
 #pragma once
 

@@ -45,11 +45,6 @@ export class KernelCall {
     native.release(handle);
     return this.backend.register(view, shape, dtype);
   }
-  /** A tensor of equal strings. Strings stay on the host. */
-  fillStrings(shape: number[], value: string): TensorInfo {
-    const values = new Array<Uint8Array>(tf.util.sizeFromShape(shape)).fill(tf.util.encodeString(value));
-    return { dataId: this.backend.write(values, shape, 'string'), shape, dtype: 'string' };
-  }
   /** Runs a composition of native ops; every handle passed through `keep` is released at its end. */
   temporaries<T>(run: (keep: (handle: Handle) => Handle) => T): T {
     const kept: Handle[] = [];

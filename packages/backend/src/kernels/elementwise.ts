@@ -6,6 +6,7 @@ import { storageOf } from '../backend.js';
 import { complexBinary } from './complex.js';
 import { defineNative, type KernelCall } from './define.js';
 import { sameShape } from './geometry.js';
+import { compareStrings, fillStrings } from './strings.js';
 
 type ResultType = 'keep' | 'float32' | 'bool';
 
@@ -47,7 +48,10 @@ for (const op of ['add', 'sub', 'multiply', 'realDiv', 'mod', 'pow', 'maximum', 
   });
 }
 for (const op of ['equal', 'notEqual', 'less', 'lessEqual', 'greater', 'greaterEqual', 'logicalAnd', 'logicalOr'] as const) {
-  defineNative(kernelNameOf(op), (call) => binary(call, op, call.input('a'), call.input('b'), 'bool'));
+  defineNative(kernelNameOf(op), (call) => {
+    const [a, b] = [call.input('a'), call.input('b')];
+    return a.dtype === 'string' ? compareStrings(call, a, b) : binary(call, op, a, b, 'bool');
+  });
 }
 defineNative('Prelu', (call) => binary(call, 'prelu', call.input('x'), call.input('alpha'), 'float32'));
 defineNative('EluGrad', (call) => binary(call, 'eluGrad', call.input('dy'), call.input('y'), 'float32'));
@@ -102,7 +106,7 @@ defineNative('Cast', (call) => cast(call, call.input('x'), call.attr<DataType>('
 defineNative('Fill', (call) => {
   const [shape, value] = [call.attr<number[]>('shape'), call.attr<number | string>('value')];
   const dtype = call.attr<DataType | undefined>('dtype') ?? tf.util.inferDtype(value);
-  if (dtype === 'string') return call.fillStrings(shape, String(value));
+  if (dtype === 'string') return fillStrings(call, shape, String(value));
   return call.output(call.ops.fill(storageOf(dtype), shape, Number(value)), shape, dtype);
 });
 

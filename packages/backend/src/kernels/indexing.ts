@@ -6,10 +6,22 @@ import { storageOf } from '../backend.js';
 import { defineNative, type KernelCall } from './define.js';
 import { product } from './geometry.js';
 
+/**
+ * Throws when a known index is outside its dimension. Indices computed on the device are checked there: a bad one is a
+ * fault, reported by the next read.
+ */
+function checkIndices(call: KernelCall, indices: TensorInfo, dims: readonly number[]): void {
+  call.backend.knownIntegers(indices)?.forEach((index, i) => {
+    const size = dims[i % dims.length] as number;
+    if (index < 0 || index >= size) throw new RangeError(`${call.kernelName}: the index value ${index} is not in [0, ${size - 1}]`);
+  });
+}
+
 defineNative('GatherV2', (call) => {
   const [x, indices] = [call.input('x'), call.input('indices')];
   const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), x.shape) as [number];
   const info = tf.backend_util.segment_util.collectGatherOpShapeInfo(x as tf.Tensor, indices as tf.Tensor, axis, call.attr<number | undefined>('batchDims') ?? 0);
+  checkIndices(call, indices, [info.dimSize]);
   const y = call.ops.gather(call.handle(x), call.handle(indices), info.batchSize, info.outerSize, info.dimSize, info.sliceSize);
   return call.outputAs(y, info.outputShape, x.dtype);
 });
@@ -18,6 +30,7 @@ defineNative('GatherNd', (call) => {
   const [params, indices] = [call.input('params'), call.input('indices')];
   const [shape, count, slice] = tf.backend_util.prepareAndValidate(params as tf.Tensor, indices as tf.Tensor);
   const dims = params.shape.slice(0, indices.shape.at(-1));
+  checkIndices(call, indices, dims);
   return call.outputAs(call.ops.gatherNd(call.handle(params), call.handle(indices), dims, slice, count), shape, params.dtype);
 });
 
@@ -25,6 +38,7 @@ defineNative('GatherNd', (call) => {
 function scatter(call: KernelCall, base: TensorInfo | undefined, shape: number[]): TensorInfo {
   const [indices, updates] = [call.input('indices'), call.input('updates')];
   const { sliceRank, numUpdates, sliceSize } = tf.backend_util.calculateShapes(updates as tf.Tensor, indices as tf.Tensor, shape);
+  checkIndices(call, indices, shape.slice(0, sliceRank));
   const handles = [base ? call.handle(base) : null, call.handle(indices), call.handle(updates)] as const;
   const y = call.ops.scatterNd(...handles, shape.slice(0, sliceRank), sliceSize, numUpdates);
   return call.outputAs(y, shape, base?.dtype ?? updates.dtype);

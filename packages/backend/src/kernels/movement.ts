@@ -5,6 +5,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { mapParts } from './complex.js';
 import { defineNative, type KernelCall } from './define.js';
 import { keepsOrder, product, sameShape, splitAt, stridesOf } from './geometry.js';
+import { concatStrings, readStrings } from './strings.js';
 
 /** Which elements of x a result consists of: those at offset + sum i_d strides_d, i_d < dims_d. */
 interface Reading {
@@ -19,6 +20,7 @@ interface Reading {
 function read(call: KernelCall, op: ViewOp, x: TensorInfo, reading: Reading): TensorInfo {
   if (x.dtype === 'complex64') return mapParts(call, x, (part) => read(call, op, part, reading));
   const { dims, strides, offset = 0, shape = dims } = reading;
+  if (x.dtype === 'string') return readStrings(call, x, dims, strides, offset, shape);
   const y = call.ops[op](call.handle(x), dims, strides, offset);
   return shape === dims ? call.output(y, shape, x.dtype) : call.outputAs(y, shape, x.dtype);
 }
@@ -165,6 +167,7 @@ function concat(call: KernelCall, parts: TensorInfo[], sizes: number[], outer: n
     const join = (name: 'real' | 'imag') => concat(call, pairs.map((pair) => pair[name]), sizes, outer, inner, shape);
     return call.backend.registerComplex(join('real'), join('imag'));
   }
+  if (first.dtype === 'string') return concatStrings(call, parts, sizes, outer, inner, shape);
   return call.outputAs(call.ops.concat(parts.map((part) => call.handle(part)), sizes, outer, inner), shape, first.dtype);
 }
 
@@ -229,7 +232,10 @@ defineNative('Diag', (call) => {
 
 /** Small and needed on the host at once: the shape that two shapes broadcast to. */
 defineNative('BroadcastArgs', (call) => {
-  const shapes = ['s0', 's1'].map((name) => [...(call.backend.readSync(call.input(name).dataId) as Int32Array)]) as [number[], number[]];
+  const shapes = ['s0', 's1'].map((name) => {
+    const x = call.input(name);
+    return [...(call.backend.knownIntegers(x) ?? (call.backend.readSync(x.dataId) as Int32Array))];
+  }) as [number[], number[]];
   const shape = Int32Array.from(tf.backend_util.assertAndGetBroadcastShape(...shapes));
   return { dataId: call.backend.write(shape, [shape.length], 'int32'), shape: [shape.length], dtype: 'int32' };
 });
