@@ -8,6 +8,9 @@ target_link_libraries(eq_cpu_base PRIVATE eq_options)
 # -fno-math-errno and -fno-trapping-math let loops with sqrt and comparisons vectorise; NaN and infinity
 # keep their meaning.
 set(EQ_KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math)
+if(EQ_SANITIZE)  # what is checked is the source: -O3 would take minutes a file
+  set(EQ_KERNEL_FLAGS -O1 -fno-math-errno -fno-trapping-math)
+endif()
 target_compile_options(eq_cpu_base PRIVATE ${EQ_KERNEL_FLAGS})
 set(EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_base>)
 

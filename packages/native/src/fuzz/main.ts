@@ -1,13 +1,17 @@
 /**
  * The fuzzing process; tools/fuzz.mjs starts it, again after each crash. Prints a JSON summary.
- * Usage: main.ts SEED FROM COUNT PROGRESS_FILE
+ * Usage: main.ts SEED FROM COUNT PROGRESS_FILE, or main.ts SEED INDEX 0 describe
  */
 import fs from 'node:fs';
 import { loadAddon } from '../load.js';
-import { runCalls } from './run.js';
+import { describeCall, runCalls } from './run.js';
 import { unlisted } from './table.js';
 
 const [seed = 0, from = 0, count = 0] = process.argv.slice(2, 5).map(Number);
+if (process.argv[5] === 'describe') {
+  process.stdout.write(describeCall(loadAddon('cpu'), seed, from));
+  process.exit(0);
+}
 const progress = fs.openSync(process.argv[5] as string, 'w');
 const position = Buffer.alloc(8);
 

@@ -1,6 +1,7 @@
 /** Every function of the addon, with a maker of valid arguments. A function that is not listed here fails a test. */
 import type { NativeAddon, Storage } from '../binding.js';
 import type { Generator } from './generator.js';
+import { layerTable } from './table-layers.js';
 import { networkTable } from './table-networks.js';
 import { tensorTable } from './table-tensors.js';
 
@@ -10,7 +11,7 @@ export type FuzzTable = Readonly<Record<string, (g: Generator) => unknown[]>>;
 const STORAGES: readonly Storage[] = ['f32', 'bf16', 'i32', 'bool'];
 
 /** Kernels: the members of `native.ops`. */
-export const opTable: FuzzTable = { ...tensorTable, ...networkTable };
+export const opTable: FuzzTable = { ...tensorTable, ...networkTable, ...layerTable };
 
 /** Everything else. `shutdown` ends the device, so a worker of its own tries it; see fuzz.test.ts. */
 export const coreTable: FuzzTable = {

@@ -1,0 +1,168 @@
+// `npm run fuzz`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and throws seeded calls at all
+// of its surface. A call that crashes or hangs is named by seed and index, and the run goes on behind it.
+// Options: --calls N (200000), --seed S (1), --from I (0). Reproduce one call: --seed S --from I --calls 1.
+import { spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { CommandError, main, root, runOrThrow, setUp } from './lib/setup.mjs';
+import { findToolchain } from './lib/toolchain.mjs';
+
+const HANG_MS = 120_000;
+const MOST_CRASHES = 20;
+const folder = path.join(root, 'runs', 'fuzz');
+const program = path.join(root, 'packages', 'native', 'src', 'fuzz', 'main.ts');
+
+function parseOptions() {
+  const number = (name, text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw new CommandError(`fuzz: --${name}: expected a whole number of at least 0, got ${text}`);
+    }
+    return value;
+  };
+  let values;
+  try {
+    const text = (fallback) => ({ type: 'string', default: fallback });
+    ({ values } = parseArgs({ options: { calls: text('200000'), seed: text('1'), from: text('0') } }));
+  } catch (error) {
+    throw new CommandError(`fuzz: ${error.message}`);
+  }
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, number(name, value)]));
+}
+
+/** The sanitizers must be in the process before anything else allocates, and Node is not linked with them. */
+function sanitizerEnvironment() {
+  const { compiler } = findToolchain();
+  const libraries = ['libasan.so', 'libubsan.so'].map((name) => {
+    const result = spawnSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' });
+    const file = result.stdout.trim();
+    if (!path.isAbsolute(file))
+      throw new CommandError(`fuzz: ${compiler} has no ${name}: install its sanitizer libraries`);
+    return fs.realpathSync(file);
+  });
+  return {
+    ...process.env,
+    EQUIPOISE_NATIVE_DIR: path.join(root, 'packages', 'native', 'build-sanitize', 'bin'),
+    LD_PRELOAD: libraries.join(' '),
+    // Node frees little at its end, so leaks of the process say nothing; leaks of the device are counted by the fuzzer.
+    ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:strict_string_checks=1',
+    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+  };
+}
+
+function nodeArguments(...args) {
+  return ['--import=tsx', '--conditions=equipoise-source', '--expose-gc', program, ...args.map(String)];
+}
+
+/** Runs one process until it ends, crashes or hangs. */
+async function runProcess(seed, from, calls, env) {
+  const progressFile = path.join(folder, 'progress.bin');
+  fs.rmSync(progressFile, { force: true });
+  const child = spawn(process.execPath, nodeArguments(seed, from, calls, progressFile), { cwd: root, env });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk) => (out += chunk));
+  child.stderr.on('data', (chunk) => (err = (err + chunk).slice(-200_000)));
+  let last = -1;
+  let since = Date.now();
+  let hung = false;
+  const watch = setInterval(() => {
+    const index = readProgress(progressFile);
+    if (index !== last) {
+      last = index;
+      since = Date.now();
+      process.stderr.write(`\r${index - from} of ${calls} calls `);
+    } else if (Date.now() - since > HANG_MS) {
+      hung = true;
+      child.kill('SIGKILL');
+    }
+  }, 1000);
+  const [status, signal] = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (...ending) => resolve(ending));
+  });
+  clearInterval(watch);
+  process.stderr.write('\r\u001b[K');
+  return { status, signal, hung, index: readProgress(progressFile), out, err };
+}
+
+function readProgress(file) {
+  try {
+    const bytes = fs.readFileSync(file);
+    return bytes.length === 8 ? bytes.readDoubleLE() : -1;
+  } catch {
+    return -1;
+  }
+}
+
+/** The call in words; a process of its own, since making the arguments may be what crashes. */
+function describe(seed, index, env) {
+  const result = spawnSync(process.execPath, nodeArguments(seed, index, 0, 'describe'), {
+    cwd: root,
+    env,
+    encoding: 'utf8',
+  });
+  return result.status === 0 ? result.stdout.trim() : 'a call that cannot be described';
+}
+
+function reportCrash({ status, signal, hung, index, err }, seed, env) {
+  const log = path.join(folder, `crash-${seed}-${index}.log`);
+  fs.writeFileSync(log, err);
+  const how = hung ? `hung for ${HANG_MS / 1000} s` : `ended by ${signal ?? `exit status ${status}`}`;
+  const cause = /(ERROR: AddressSanitizer|runtime error|FATAL ERROR|Error): [^\n]*/.exec(err)?.[0] ?? '';
+  console.log(`CRASH ${describe(seed, index, env)}`);
+  console.log(`  ${how} ${cause}`);
+  console.log(`  npm run fuzz -- --seed ${seed} --from ${index} --calls 1   (${path.relative(root, log)})`);
+}
+
+function merge(total, part) {
+  total.calls += part.calls;
+  total.problems.push(...part.problems);
+  total.missing = part.missing;
+  total.leaked += part.leaked;
+  for (const [name, counts] of Object.entries(part.functions)) {
+    total.functions[name] ??= { accepted: 0, refused: 0, faults: 0 };
+    for (const key of Object.keys(counts)) total.functions[name][key] += counts[key];
+  }
+}
+
+function printSummary(total, crashes, calls) {
+  const sum = (key) => Object.values(total.functions).reduce((n, counts) => n + counts[key], 0);
+  for (const { index, name, mode, problem } of total.problems.slice(0, 50)) {
+    console.log(`PROBLEM ${name} [${mode}], call ${index}: ${problem.slice(0, 300)}`);
+  }
+  for (const name of total.missing) console.log(`PROBLEM ${name}`);
+  if (total.leaked > 0) console.log(`PROBLEM ${total.leaked} blocks of device memory were not given back`);
+  const names = Object.keys(total.functions).length;
+  console.log(
+    `${names} functions: ${sum('accepted')} calls accepted, ${sum('refused')} refused, ${sum('faults')} faults`,
+  );
+  const problems = total.problems.length + total.missing.length + (total.leaked > 0 ? 1 : 0);
+  console.log(`fuzz: ${calls} calls, ${crashes} crashes, ${problems} problems`);
+  return crashes + problems === 0 ? 0 : 1;
+}
+
+await main(async () => {
+  const { calls, seed, from } = parseOptions();
+  setUp();
+  runOrThrow(process.execPath, [path.join(root, 'tools', 'build-native.mjs'), '--sanitize']);
+  fs.mkdirSync(folder, { recursive: true });
+  const env = sanitizerEnvironment();
+  const total = { calls: 0, functions: {}, problems: [], missing: [], leaked: 0 };
+  let next = from;
+  let crashes = 0;
+  while (next < from + calls && crashes < MOST_CRASHES) {
+    const ending = await runProcess(seed, next, from + calls - next, env);
+    if (ending.status === 0) {
+      merge(total, JSON.parse(ending.out));
+      next = from + calls;
+      continue;
+    }
+    if (ending.index < 0) throw new CommandError(`fuzz: the process did not start:\n${ending.err}`);
+    crashes++;
+    reportCrash(ending, seed, env);
+    next = ending.index + 1;
+  }
+  return printSummary(total, crashes, next - from);
+});
