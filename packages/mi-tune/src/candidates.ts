@@ -1,12 +1,11 @@
 /**
  * Candidates of prompts, with their mutual information summed in the same sampling loop (MI-TUNE, algorithm 2).
  *
- * Candidate m of every prompt starts from the same noise, streams (seed, m): a candidate can be made again at any
- * time, in any process, and prompts are compared under equal noise.
+ * Candidate m is the picture that text-to-image generation makes with seed + m: it can be made again at any time, by
+ * any process, and all prompts are compared under equal noise.
  */
-import { randomNormal } from '@equipoise/backend';
-import { type JobContext, streamId } from '@equipoise/core';
-import { createSampler, denoise, type Sampler } from '@equipoise/diffusion';
+import type { JobContext } from '@equipoise/core';
+import { createSampler, denoise, latentNoise, type Sampler } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { miWeight, type MiWeightOptions, TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
@@ -45,7 +44,9 @@ export async function sampleCandidates(parts: DiffusionParts, requests: readonly
   const full = createSampler(parts.scheduler, { steps: options.steps }, schedule);
   const sampler = finish ? full : scoringSampler(full, options.truncation);
   const states = encodePrompts(parts, ['', ...new Set(requests.map(({ prompt }) => prompt))]);
-  const initial = tf.tidy(() => tf.mul(batchNoise(parts, requests, options.seed, 'latents'), full.initNoiseSigma) as tf.Tensor4D);
+  const seeds = requests.map(({ candidate }) => options.seed + candidate);
+  const noise = latentNoise('philox', [requests.length, ...parts.latentShape], options.seed, seeds);
+  const initial = tf.tidy(() => tf.mul(noise.initial(), full.initNoiseSigma) as tf.Tensor4D);
   const conditioning = tf.tidy(() => contexts(states, requests));
   states.dispose();
   try {
@@ -54,7 +55,7 @@ export async function sampleCandidates(parts: DiffusionParts, requests: readonly
       sampler,
       conditioning,
       guidance: options.guidance,
-      noise: (index) => batchNoise(parts, requests, options.seed, 'step', index),
+      noise: (index) => noise.step(index),
       miWeight: (timestep) => miWeight(schedule, timestep, options),
       ...context,
     });
@@ -62,10 +63,6 @@ export async function sampleCandidates(parts: DiffusionParts, requests: readonly
   } finally {
     tf.dispose([initial, conditioning.cond, conditioning.uncond]);
   }
-}
-
-function batchNoise({ latentShape }: DiffusionParts, requests: readonly CandidateRequest[], seed: number, ...name: (string | number)[]): tf.Tensor4D {
-  return tf.tidy(() => tf.stack(requests.map(({ candidate }) => randomNormal([...latentShape], { seed, stream: streamId('mi-tune', ...name, candidate) }))) as tf.Tensor4D);
 }
 
 /** The text states of each request, from the states of '' and the distinct prompts. */

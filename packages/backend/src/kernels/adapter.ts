@@ -35,7 +35,8 @@ defineNative('DoraLinear', (call) => {
   );
   const channels = weight.shape[0] as number;
   const shapes = [[...x.shape.slice(0, -1), channels], [rowCount(x), loraA.shape[0] as number], [channels]];
-  return outputs.map((output, i) => call.output(output as Handle, shapes[i] as number[], 'float32'));
+  // The native kernel sees x as rows.
+  return outputs.map((output, i) => call.outputAs(output as Handle, shapes[i] as number[], 'float32'));
 });
 
 defineNative('DoraLinearGradHidden', (call) => {
