@@ -28,7 +28,7 @@ LIMIT = 1e-5
 class Fixture:
     def __init__(self, name):
         self.file = safe_open(FIXTURES / f"{name}.safetensors", "pt")
-        self.scalars = json.loads(self.file.metadata()["scalars"])
+        self.scalars = json.loads(self.file.metadata()["fixture"])["scalars"]
 
     def tensor(self, key):
         return self.file.get_tensor(key)

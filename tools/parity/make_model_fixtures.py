@@ -9,6 +9,7 @@ Usage: python tools/parity/make_model_fixtures.py [OUTPUT_FOLDER]
 Versions: tools/parity/requirements.txt
 """
 
+import copy
 import gzip
 import json
 import sys
@@ -69,7 +70,9 @@ def config_of(model):
 def save(folder, name, model, tensors, scalars=None):
     state = {f"w:{key}": value.half() for key, value in model.state_dict().items() if value.dtype == torch.float32}
     data = {key: value.detach().float().contiguous() for key, value in tensors.items()}
-    metadata = {"config": json.dumps(config_of(model)), "scalars": json.dumps(scalars or {})}
+    # One key: safetensors writes several in no fixed order, and regenerated files should be equal.
+    fixture = {"config": config_of(model), "scalars": scalars or {}}
+    metadata = {"fixture": json.dumps(fixture, sort_keys=True)}
     save_file({**state, **data}, folder / f"{name}.safetensors", metadata=metadata)
 
 
@@ -79,6 +82,17 @@ def gradients(model, loss, inputs, weights):
     targets = {**inputs, **{f"w:{name}": parameters[name] for name in weights}}
     values = torch.autograd.grad(loss, list(targets.values()))
     return {f"grad:{name}": value for name, value in zip(targets, values)}
+
+
+# ||bf16 - f32|| / ||f32|| of the reference itself, by fixture and output: what bf16 costs PyTorch.
+BF16_ERRORS = {}
+
+
+def note_bf16(name, key, model, run, expected):
+    """Runs the reference in bf16 and notes how far it is from f32."""
+    with torch.no_grad():
+        actual = run(copy.deepcopy(model).bfloat16(), torch.bfloat16).float()
+    BF16_ERRORS.setdefault(name, {})[key] = ((actual - expected).norm() / expected.norm()).item()
 
 
 def unet_fixture(folder, name, config, *, size, timesteps, tokens, seed, added=False, guided=False):
@@ -95,6 +109,13 @@ def unet_fixture(folder, name, config, *, size, timesteps, tokens, seed, added=F
         extra = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.tensor(scalars["time_ids"])}}
         tensors["in:text_embeds"] = pooled
     out = model(sample, torch.tensor(timesteps), context, **extra).sample
+
+    def run(model, dtype):
+        cast = {key: value.to(dtype) for key, value in extra.get("added_cond_kwargs", {}).items()}
+        conditions = {"added_cond_kwargs": cast} if cast else {}
+        return model(sample.to(dtype), torch.tensor(timesteps), context.to(dtype), **conditions).sample
+
+    note_bf16(name, "out:sample", model, run, out)
     probe = randn(*out.shape, seed=seed + 4)
     inputs = {"sample": sample, "context": context}
     if added:
@@ -136,7 +157,7 @@ def unets(folder):
             cross_attention_dim=24,
             attention_head_dim=4,
         ),
-        size=(8, 16),
+        size=(8, 8),
         timesteps=[981, 7],
         tokens=7,
         seed=101,
@@ -210,6 +231,8 @@ def autoencoder(folder):
     latent_sample = posterior.mean + posterior.std * noise
     latents = randn(2, 4, 4, 6, seed=407).requires_grad_()
     decoded = model.decode(latents).sample
+    note_bf16("vae", "out:moments", model, lambda m, t: m.encode(image.to(t)).latent_dist.parameters, moments)
+    note_bf16("vae", "out:decoded", model, lambda m, t: m.decode(latents.to(t)).sample, decoded)
     encode_probe, decode_probe = randn(*moments.shape, seed=408), randn(*decoded.shape, seed=409)
     encode_weights = ["encoder.conv_in.weight", "encoder.down_blocks.0.downsamplers.0.conv.weight", "quant_conv.weight"]
     decode_weights = ["decoder.mid_block.attentions.0.to_q.weight", "decoder.up_blocks.1.resnets.0.conv1.weight"]
@@ -252,6 +275,7 @@ def text_fixture(folder, name, model_class, config, seed, ids=IDS):
     tensors = {f"out:hidden.{i}": state for i, state in enumerate(out.hidden_states)}
     tensors["out:last"] = out.last_hidden_state
     tensors["out:pooled"] = out.text_embeds if hasattr(out, "text_embeds") else out.pooler_output
+    note_bf16(name, "out:last", model, lambda m, _: m(torch.tensor(ids)).last_hidden_state, out.last_hidden_state)
     probes = {"last": randn(*out.last_hidden_state.shape, seed=seed + 1)}
     probes["pooled"] = randn(*tensors["out:pooled"].shape, seed=seed + 2)
     loss = (out.last_hidden_state * probes["last"]).sum() + (tensors["out:pooled"] * probes["pooled"]).sum()
@@ -290,6 +314,7 @@ def clip(folder):
         torch.manual_seed(505)
         model = perturb(model_class(CLIPVisionConfig(**vision)), 505)
         out = model(pixels)
+        note_bf16(name, "out:last", model, lambda m, t: m(pixels.to(t)).last_hidden_state, out.last_hidden_state)
         probe = randn(*getattr(out, key).shape, seed=506)
         weights = [n for n, _ in model.named_parameters() if n.endswith(("class_embedding", "patch_embedding.weight"))]
         grads = gradients(model, (getattr(out, key) * probe).sum(), {"pixels": pixels}, weights)
@@ -366,9 +391,12 @@ def key_dump(folder):
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FIXTURES
     folder.mkdir(parents=True, exist_ok=True)
+    # One thread: how sums are split among threads would change their last bits.
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for make in (unets, autoencoder, clip, key_dump):
         make(folder)
+    (folder / "bf16.json").write_text(json.dumps(BF16_ERRORS, indent=2, sort_keys=True) + "\n")
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size:>9} {path.name}")
 

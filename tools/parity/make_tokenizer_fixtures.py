@@ -32,7 +32,7 @@ RANGES = [(1, 0x250), (0x250, 0x600), (0x600, 0xE00), (0xE00, 0x1400), (0x1E00, 
 
 def sentence(rng):
     parts = []
-    for _ in range(rng.randint(1, 12)):
+    for _ in range(rng.randint(1, 8)):
         parts += [rng.choice(WORDS), rng.choice(SPACES)]
     return "".join(parts)
 
@@ -48,7 +48,7 @@ def noise(rng):
 def letters(rng):
     if rng.random() < 0.3:
         return "".join(rng.choice("aeiou rstlnkm'.,09") for _ in range(rng.randint(1, 30)))
-    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 12)))
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 9)))
 
 
 def marks(rng):

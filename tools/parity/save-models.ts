@@ -4,7 +4,7 @@
  */
 import { basename, join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
-import { parseJson, writeFileAtomic } from '@equipoise/core';
+import { type JsonValue, parseJson, pyFloat, writeJsonAtomic } from '@equipoise/core';
 import {
   AutoencoderKL,
   CLIPModel,
@@ -30,22 +30,34 @@ const MODELS: Readonly<Record<string, readonly ['diffusers' | 'transformers', Mo
   clip: ['transformers', CLIPModel],
 };
 
+/** transformers refuses 1 where it wrote 1.0. */
+function pythonFloats(config: Record<string, JsonValue>): Record<string, JsonValue> {
+  const floats = ['initializer_factor', 'initializer_range', 'attention_dropout'];
+  const entries = Object.entries(config).map(([key, value]): [string, JsonValue] => {
+    if (typeof value === 'number' && floats.includes(key)) return [key, pyFloat(value)];
+    const section = typeof value === 'object' && value !== null && !Array.isArray(value);
+    return [key, section ? pythonFloats(value as Record<string, JsonValue>) : value];
+  });
+  return Object.fromEntries(entries);
+}
+
 const output = process.argv[2];
 if (output === undefined) throw new Error('usage: save-models.ts FOLDER');
 const fixtures = join(import.meta.dirname, '../../packages/models/fixtures');
 await useEngine('cpu');
 for (const [name, [library, type]] of Object.entries(MODELS)) {
   await using file = await openSafetensors(join(fixtures, `${name}.safetensors`));
-  const config = file.metadata.get('config') ?? '';
+  const { config } = parseJson(file.metadata.get('fixture') ?? '', name) as {
+    config: Record<string, JsonValue>;
+  };
   const sources = [...file.tensors.values()].filter((source) => source.name.startsWith('w:'));
   const state = new WeightsDict(
     sources.map((source) => renamed(source, source.name.slice(2))),
     basename(file.path),
   );
-  const model = await type.load(parseJson(config, name), state);
+  const model = await type.load(config, state);
   const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
   await saveWeights(join(output, name), base, model.tensorSources());
-  // As it came: transformers refuses 1 where it wrote 1.0.
-  await writeFileAtomic(join(output, name, 'config.json'), config);
+  await writeJsonAtomic(join(output, name, 'config.json'), pythonFloats(config));
   model.dispose();
 }

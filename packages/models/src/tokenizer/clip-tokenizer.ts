@@ -114,7 +114,8 @@ export class ClipTokenizer {
   /** Ids of a text's content: no start, end or padding, no limit of length. */
   encode(text: string): number[] {
     const ids: number[] = [];
-    for (const piece of this.#before.split(text)) {
+    const pieces = this.#cleaning.specialBefore ? this.#before.split(text) : [text];
+    for (const piece of pieces) {
       if (typeof piece === 'number') ids.push(piece);
       else this.#encodeStretch(this.#cleaning.clean(piece), ids);
     }
@@ -128,9 +129,16 @@ export class ClipTokenizer {
         continue;
       }
       for (const word of this.#cleaning.split(piece)) {
-        for (const id of this.#encoding.encode(toByteCharacters(word))) ids.push(id);
+        const special = this.#cleaning.specialWords ? this.#wordId(word) : undefined;
+        if (special !== undefined) ids.push(special);
+        else for (const id of this.#encoding.encode(toByteCharacters(word))) ids.push(id);
       }
     }
+  }
+
+  #wordId(word: string): number | undefined {
+    if (word === this.#files.bosToken) return this.bosId;
+    return word === this.#files.eosToken ? this.eosId : undefined;
   }
 
   /**
