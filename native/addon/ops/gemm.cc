@@ -1,4 +1,5 @@
 #include "addon/families.h"
+#include "kernels/gemm/ceiling/op.h"
 #include "kernels/gemm/matmul/op.h"
 
 namespace eq::addon {
@@ -55,10 +56,20 @@ void linear(Call& c) {
   c.give(y.reshaped(Shape(dims, last + 1)));
 }
 
+// ceilingMultiply(half, rounds) -> sums
+void multiply_ceiling(Call& c) {
+  c.give(ceiling_multiply(c.device(), c.boolean(0, "half"), c.integer(1, "rounds", 1, std::int64_t{1} << 24)));
+}
+
+// ceilingCopy(x) -> y
+void copy_ceiling(Call& c) { c.give(ceiling_copy(c.device(), c.tensor(0, "x"))); }
+
 const Op kOps[] = {
     {"matMul", mat_mul},
     {"fusedMatMul", fused_mat_mul},
     {"linear", linear},
+    {"ceilingMultiply", multiply_ceiling},
+    {"ceilingCopy", copy_ceiling},
 };
 
 }  // namespace
