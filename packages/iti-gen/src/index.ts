@@ -6,3 +6,5 @@ export * from './prompt.js';
 export * from './tokens.js';
 export * from './train.js';
 export * from './train-job.js';
+export * from './evaluate.js';
+export * from './generate.js';
