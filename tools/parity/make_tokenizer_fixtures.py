@@ -88,8 +88,14 @@ def main():
                    decoded={str(i): decoded[i] for i in range(0, len(strings), 10)},
                    bang=dict(index=some, ids=[" ".join(map(str, row)) for row in bang_ids]),
                    batch=dict(texts=[long, "a red cat"], ids=batch))
-    text = json.dumps(fixture, ensure_ascii=False, separators=(",", ":"))
-    out.write_text(text.replace('","', '",\n"') + "\n", encoding="utf-8")
+    # One member a line; the two long lists one item a line.
+    members = []
+    for key, value in fixture.items():
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        if key in ("strings", "ids"):
+            text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+        members.append(f"{json.dumps(key)}:{text}")
+    out.write_text("{" + ",\n".join(members) + "}\n", encoding="utf-8")
     print(f"{out.name}: {len(strings)} strings, {out.stat().st_size} bytes")
 
 

@@ -48,10 +48,10 @@ const rules: readonly ((text: string) => string)[] = [
   (text) => text.normalize('NFC'),
 ];
 
-function fixSegment(segment: string, unescape: boolean): string {
+function fixSegment(segment: string, decode: boolean): string {
   for (let text = segment; ; ) {
     const before = text;
-    if (unescape) text = unescapeHtmlStrictly(text);
+    if (decode) text = unescapeHtmlStrictly(text);
     for (const rule of rules) text = rule(text);
     if (text === before) return text;
   }
@@ -62,12 +62,12 @@ function fixSegment(segment: string, unescape: boolean): string {
  * markup.
  */
 export function fixText(text: string): string {
-  let unescape = true;
+  let decode = true;
   return text
     .split(/(?<=\n)/u)
     .map((segment) => {
-      unescape &&= !segment.includes('<');
-      return fixSegment(segment, unescape);
+      decode &&= !segment.includes('<');
+      return fixSegment(segment, decode);
     })
     .join('');
 }
