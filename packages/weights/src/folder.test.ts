@@ -305,6 +305,27 @@ t.test('what is saved equals what diffusers saves, file by file', async (t) => {
   weights.require(shapes['unet'] as Manifest);
 });
 
+t.test('settings from JavaScript are written with the floats Python expects', async (t) => {
+  const out = t.testdir();
+  const config = {
+    architectures: ['CLIPTextModel'],
+    initializer_factor: 1,
+    hidden_size: 8,
+    text_config: { dropout: 0 },
+  };
+  await saveModel(out, 'transformers', config, [source('a', 1)]);
+  t.equal(
+    await readFile(join(out, 'config.json'), 'utf8'),
+    '{\n  "architectures": [\n    "CLIPTextModel"\n  ],\n  "hidden_size": 8,\n  "initializer_factor": 1.0,\n' +
+      '  "text_config": {\n    "dropout": 0.0\n  }\n}\n',
+  );
+  await saveSchedulerConfig(out, { beta_start: 0.00085, clip_sample_range: 1, num_train_timesteps: 1000 });
+  t.equal(
+    await readFile(join(out, 'scheduler_config.json'), 'utf8'),
+    '{\n  "beta_start": 0.00085,\n  "clip_sample_range": 1.0,\n  "num_train_timesteps": 1000\n}\n',
+  );
+});
+
 t.test('shards are split as the Python libraries split them', async (t) => {
   const sources = [
     source('a', 2),

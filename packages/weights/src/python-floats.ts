@@ -13,8 +13,7 @@ const FLOAT_KEYS = new Set([
   'initializer_range',
   'layer_norm_eps',
   'logit_scale_init_value',
-  // diffusers: models
-  'mid_block_scale_factor',
+  // diffusers: models (not mid_block_scale_factor, whose default diffusers itself spells as an integer)
   'norm_eps',
   'resnet_out_scale_factor',
   'scaling_factor',
