@@ -3,7 +3,14 @@ import { requireClose, requireGradients, requireNoLeak } from '@equipoise/testin
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import type { Model } from '../model.js';
-import { GRADIENT_PARITY, ModelFixture, PARITY, testEngines } from '../testing/model-fixture.js';
+import {
+  bf16Tolerance,
+  ENGINES,
+  GRADIENT_PARITY,
+  inBf16,
+  ModelFixture,
+  PARITY,
+} from '../testing/model-fixture.js';
 import {
   CLIPModel,
   CLIPTextModel,
@@ -54,7 +61,7 @@ async function checkGradients(
   }
 }
 
-for (const engine of await testEngines()) {
+for (const engine of ENGINES) {
   t.test(`on ${engine}`, async (t) => {
     t.before(() => useEngine(engine));
 
@@ -78,6 +85,22 @@ for (const engine of await testEngines()) {
         );
       });
     }
+
+    t.test('bf16', { skip: engine === 'cpu' && 'f32 only' }, (t) =>
+      inBf16(engine, async () => {
+        for (const name of ['clip-text-l', 'clip-text-h', 'clip-text-projected']) {
+          const { fixture, model } = await loadText(name);
+          const { lastHiddenState } = model.forward(ids(fixture));
+          await fixture.check('out:last', lastHiddenState, bf16Tolerance(name, 'out:last'));
+          t.pass(name);
+        }
+        const fixture = new ModelFixture('clip-vision');
+        const model = await CLIPVisionModel.load(fixture.config, fixture.state());
+        const { lastHiddenState } = model.forward(fixture.tensor('in:pixels'));
+        await fixture.check('out:last', lastHiddenState, bf16Tolerance('clip-vision', 'out:last'));
+        t.pass('clip-vision');
+      }),
+    );
 
     t.test('a cached prefix changes no number', async (t) => {
       const { fixture, model } = await loadText('clip-text-l');

@@ -2,7 +2,7 @@
  * A small model with the reference's results, as tools/parity/make_model_fixtures.py writes it, and the engines
  * the tests run on.
  */
-import type { Engine } from '@equipoise/backend';
+import { type Engine, setPrecision } from '@equipoise/backend';
 import { EquipoiseError, invalid, parseJson } from '@equipoise/core';
 import { fixturesOf, requireClose, type Tolerance } from '@equipoise/testing';
 import { memorySource, parseSafetensors, StateDict, type TensorInfo } from '@equipoise/weights';
@@ -10,9 +10,11 @@ import * as tf from '@tensorflow/tfjs-core';
 
 const FIXTURES = fixturesOf(import.meta.url, '../../fixtures');
 
+type Scalars = Record<string, unknown>;
+
 export class ModelFixture {
-  readonly config: Record<string, unknown>;
-  readonly scalars: Record<string, unknown>;
+  readonly config: Scalars;
+  readonly scalars: Scalars;
   readonly #name: string;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #data: Uint8Array<ArrayBuffer>;
@@ -23,8 +25,9 @@ export class ModelFixture {
     this.#name = name;
     this.#tensors = new Map(tensors.map((tensor) => [tensor.name, tensor]));
     this.#data = bytes.slice(dataOffset);
-    this.config = parseJson(metadata.get('config')!, name) as Record<string, unknown>;
-    this.scalars = parseJson(metadata.get('scalars')!, name) as Record<string, unknown>;
+    const { config, scalars } = parseJson(metadata.get('fixture') ?? '', name) as Record<string, Scalars>;
+    this.config = config!;
+    this.scalars = scalars!;
   }
 
   #info(key: string): TensorInfo {
@@ -84,11 +87,30 @@ export const PARITY: Tolerance = { absolute: 1e-4 };
 /** Gradients sum over many positions, so their bound grows with their size. */
 export const GRADIENT_PARITY: Tolerance = { absolute: 2e-4, relative: 1e-4 };
 
-/** The engines that can run here: TensorFlow.js's own, and ours where it has kernels for the models. */
-export async function testEngines(): Promise<Engine[]> {
-  const ours = ['BatchMatMul', 'Conv2D'].every((kernel) => tf.getKernel(kernel, 'equipoise-cpu') != null);
-  return ours ? ['cpu', 'equipoise-cpu'] : ['cpu'];
+/**
+ * The bound in bf16: one and a half times what bf16 costs the reference on the same model. (Rounding the inputs of
+ * the matrix products alone, which bf16 hardware requires, costs about half of that.)
+ */
+export function bf16Tolerance(name: string, key: string): Tolerance {
+  const errors = FIXTURES.json<Record<string, Record<string, number>>>('bf16.json');
+  const error = errors[name]?.[key];
+  if (error === undefined) throw new EquipoiseError('missing', `fixture bf16.json: no ${name} ${key}`);
+  return { relativeNorm: 1.5 * error };
 }
+
+/** Runs `work` with the engine's fast precision, where it has one. */
+export async function inBf16(engine: Engine, work: () => Promise<void>): Promise<void> {
+  if (engine === 'cpu') return;
+  setPrecision('bf16');
+  try {
+    await work();
+  } finally {
+    setPrecision('f32');
+  }
+}
+
+/** TensorFlow.js's own engine, and ours. */
+export const ENGINES: readonly Engine[] = ['cpu', 'equipoise-cpu'];
 
 /** Keys and shapes of the full-size architectures, with their configs. */
 export function referenceKeys(): Uint8Array<ArrayBuffer> {

@@ -2,7 +2,14 @@ import { useEngine } from '@equipoise/backend';
 import { requireClose, requireGradients, requireNoLeak } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { GRADIENT_PARITY, ModelFixture, PARITY, testEngines } from '../testing/model-fixture.js';
+import {
+  bf16Tolerance,
+  ENGINES,
+  GRADIENT_PARITY,
+  inBf16,
+  ModelFixture,
+  PARITY,
+} from '../testing/model-fixture.js';
 import { sinusoidalEmbedding, UNet2DConditionModel, type UNetOptions } from './index.js';
 
 const NAMES = ['unet-sd1', 'unet-sd2', 'unet-sdxl'] as const;
@@ -108,10 +115,22 @@ async function parity(t: Tap, name: string): Promise<void> {
 
 type Tap = typeof t;
 
-for (const engine of await testEngines()) {
+for (const engine of ENGINES) {
   t.test(`on ${engine}`, async (t) => {
     t.before(() => useEngine(engine));
     for (const name of NAMES) t.test(`${name}: output`, (t) => parity(t as Tap, name));
+
+    t.test('bf16', { skip: engine === 'cpu' && 'f32 only' }, (t) =>
+      inBf16(engine, async () => {
+        for (const name of NAMES) {
+          const { fixture, model, timesteps, sample, context, options } = await load(name);
+          const out = model.forward(sample, timesteps, context, options);
+          await fixture.check('out:sample', out, bf16Tolerance(name, 'out:sample'));
+          t.pass(name);
+          model.dispose();
+        }
+      }),
+    );
 
     for (const name of NAMES) {
       t.test(`${name}: gradients`, async (t) => {
@@ -135,7 +154,7 @@ for (const engine of await testEngines()) {
       });
     }
 
-    t.test('recomputing keeps less for the gradient', async (t) => {
+    t.test('recomputing keeps less for the gradient', { skip: engine === 'cpu' && 'slow' }, async (t) => {
       const { model, timesteps, sample, context } = await load('unet-sd1');
       const kept = [false, true].map((recompute) => {
         let bytes = 0;
@@ -152,7 +171,7 @@ for (const engine of await testEngines()) {
       t.ok(kept[1] < kept[0] / 3, `${kept[1]} bytes instead of ${kept[0]}`);
     });
 
-    t.test('gradients agree with finite differences', async (t) => {
+    t.test('gradients agree with finite differences', { skip: engine === 'cpu' && 'slow' }, async (t) => {
       const { model, sample, context } = await load('unet-sd2');
       const f = (sample: tf.Tensor, context: tf.Tensor) =>
         model.forward(sample as tf.Tensor4D, 500, context as tf.Tensor3D);

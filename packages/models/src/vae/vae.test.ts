@@ -2,7 +2,14 @@ import { useEngine } from '@equipoise/backend';
 import { requireGradients, requireNoLeak } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { GRADIENT_PARITY, ModelFixture, PARITY, testEngines } from '../testing/model-fixture.js';
+import {
+  bf16Tolerance,
+  ENGINES,
+  GRADIENT_PARITY,
+  inBf16,
+  ModelFixture,
+  PARITY,
+} from '../testing/model-fixture.js';
 import { AutoencoderKL } from './index.js';
 
 const fixture = new ModelFixture('vae');
@@ -35,7 +42,7 @@ async function checkGradients(
   }
 }
 
-for (const engine of await testEngines()) {
+for (const engine of ENGINES) {
   t.test(`on ${engine}`, async (t) => {
     t.before(() => useEngine(engine));
 
@@ -57,6 +64,17 @@ for (const engine of await testEngines()) {
       await requireNoLeak('decode', () => model.decode(latents).dispose());
       t.pass('decoded');
     });
+
+    t.test('bf16', { skip: engine === 'cpu' && 'f32 only' }, (t) =>
+      inBf16(engine, async () => {
+        const model = await load();
+        const moments = model.encode(fixture.tensor('in:image')).moments;
+        await fixture.check('out:moments', moments, bf16Tolerance('vae', 'out:moments'));
+        const decoded = model.decode(fixture.tensor('in:latents'));
+        await fixture.check('out:decoded', decoded, bf16Tolerance('vae', 'out:decoded'));
+        t.pass('encode and decode');
+      }),
+    );
 
     t.test('tiles: the same picture as the reference, and none without need', async (t) => {
       const model = await load();
