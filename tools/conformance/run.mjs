@@ -47,16 +47,18 @@ function runChild(config, folder, journal, hangSeconds, take) {
   const child = spawn(process.execPath, [CHILD, file], { stdio: ['ignore', log, log] });
   fs.closeSync(log);
   let alive = Date.now();
+  // Loading the suite takes seconds, in which nothing is journalled.
+  let limit = Math.max(hangSeconds, 60);
   let hung = false;
   const drain = () => {
     const entries = journal.read();
-    if (entries.length > 0) alive = Date.now();
+    if (entries.length > 0) [alive, limit] = [Date.now(), hangSeconds];
     entries.forEach(take);
   };
   return new Promise((resolve, reject) => {
     const timer = setInterval(() => {
       drain();
-      if (Date.now() - alive > hangSeconds * 1000) {
+      if (Date.now() - alive > limit * 1000) {
         hung = true;
         child.kill('SIGKILL');
       }
@@ -66,7 +68,7 @@ function runChild(config, folder, journal, hangSeconds, take) {
       clearInterval(timer);
       drain();
       journal.drop();
-      resolve({ hung, how: hung ? `silent for ${hangSeconds} s` : signal ? `killed by ${signal}` : `exit status ${code}`, clean: code === 0 });
+      resolve({ hung, how: hung ? `silent for ${limit} s` : signal ? `killed by ${signal}` : `exit status ${code}`, clean: code === 0 });
     });
   });
 }
