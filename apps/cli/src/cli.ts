@@ -36,7 +36,7 @@ export async function runCli(argv: readonly string[], environment: CliEnvironmen
 }
 
 async function dispatch(argv: readonly string[], environment: CliEnvironment): Promise<number> {
-  const { commands = allCommands, signal, print, note } = environment;
+  const { commands = allCommands, print } = environment;
   const [name, ...words] = argv;
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     const [topic] = words;
@@ -48,8 +48,20 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
     print(programVersion());
     return 0;
   }
-  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (entry === undefined) throw unknownCommand(name, Object.keys(commands));
+  // Commands of a family have two words: `mi sweep`.
+  const two = `${name} ${words[0] ?? ''}`;
+  if (Object.hasOwn(commands, two)) return runCommand(two, commands[two] as CommandEntry, words.slice(1), argv, environment);
+  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, words[0], Object.keys(commands));
+  return runCommand(name, commands[name] as CommandEntry, words, argv, environment);
+}
+
+async function runCommand(
+  name: string,
+  entry: CommandEntry,
+  words: readonly string[],
+  argv: readonly string[],
+  { signal, print, note }: CliEnvironment,
+): Promise<number> {
   const command = await entry.load();
   const end = words.indexOf('--');
   const flags = end < 0 ? words : words.slice(0, end);
@@ -68,7 +80,9 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
   }
 }
 
-function unknownCommand(name: string, known: string[]): EquipoiseError {
+function unknownCommand(name: string, next: string | undefined, known: string[]): EquipoiseError {
+  const family = known.filter((command) => command.startsWith(`${name} `));
+  if (family.length > 0) return invalid('command', `one of ${family.join(', ')}`, next === undefined ? name : `${name} ${next}`);
   const closest = nearest(name, known);
   const hint = closest === undefined ? 'equipoise --help lists the commands.' : `Did you mean ${closest}?`;
   return invalid('command', `one of ${known.join(', ')}`, name, { hints: [hint] });

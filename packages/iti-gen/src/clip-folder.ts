@@ -1,9 +1,9 @@
 /** CLIP from a folder of transformers, with its tokenizer and preprocessing. */
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { EquipoiseError, invalid, parseJson, prose, sha256File, sha256Json } from '@equipoise/core';
+import { EquipoiseError, invalid, parseJson, prose } from '@equipoise/core';
 import { CLIPModel, type ClipPreprocessOptions, ClipTokenizer, type Model, parsePreprocessorConfig } from '@equipoise/models';
-import { openFolder } from '@equipoise/weights';
+import { hashFolder, openFolder } from '@equipoise/weights';
 
 export interface LoadedClip {
   readonly clip: CLIPModel;
@@ -47,13 +47,6 @@ async function readPreprocessing(folder: string, clip: CLIPModel): Promise<ClipP
   const options = parsePreprocessorConfig(parseJson(await fs.readFile(file, 'utf8'), file), file);
   if (options.crop !== size) throw invalid(`${file}: crop_size`, `the vision tower's ${size}`, options.crop, { code: 'conflict' });
   return options;
-}
-
-/** sha256 over the weights and configs of a component folder. */
-export async function hashFolder(folder: string): Promise<string> {
-  const names = (await fs.readdir(folder)).filter((name) => /\.(safetensors|json)$/.test(name)).sort();
-  const hashes = await Promise.all(names.map(async (name) => [name, await sha256File(path.join(folder, name))]));
-  return sha256Json(hashes);
 }
 
 /**

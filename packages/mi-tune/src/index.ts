@@ -3,6 +3,7 @@ export * from './estimate.js';
 export * from './example-set.js';
 export * from './fine-tune.js';
 export * from './mi-weight.js';
+export * from './open-parts.js';
 export * from './parts.js';
 export * from './prompts.js';
 export { studentQuantile } from './student.js';
