@@ -6,15 +6,10 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { useEngine } from '../../packages/backend/src/index.js';
+import type * as tf from '@tensorflow/tfjs-core';
+import { randomNormal, useEngine } from '../../packages/backend/src/index.js';
 import { writeJsonAtomic } from '../../packages/core/src/index.js';
-import {
-  drawSamples,
-  generate,
-  initialLatents,
-  loadTinyModel,
-  SHIPPED_WEIGHTS,
-} from '../../packages/tiny-world/src/index.js';
+import { drawSamples, loadTinyModel, SHIPPED_WEIGHTS } from '../../packages/tiny-world/src/index.js';
 import { float32Source, memorySource, writeSafetensors } from '../../packages/weights/src/index.js';
 
 const PROMPTS = 20;
@@ -26,10 +21,13 @@ await useEngine('equipoise-cpu');
 await mkdir(out, { recursive: true });
 const model = await loadTinyModel(weights);
 const prompts = drawSamples(99, 'test', PROMPTS).map((sample) => sample.caption);
-const latents = initialLatents(SETTINGS.seed, 0, PROMPTS);
-const images = await generate(model, prompts, SETTINGS);
+const latents = randomNormal<tf.Rank.R4>([PROMPTS, 16, 16, 4], { seed: SETTINGS.seed, stream: 0 });
+const { images } = await model.generate(
+  { prompt: prompts, latents },
+  { steps: SETTINGS.steps, guidance: SETTINGS.guidance },
+);
 await writeSafetensors(join(out, 'images.safetensors'), [
   float32Source('latents', latents.shape, (await latents.data()) as Float32Array),
-  memorySource('images', 'U8', [PROMPTS, 64, 64, 3], images),
+  memorySource('images', 'U8', [PROMPTS, 64, 64, 3], Buffer.concat(images.map((image) => image.data))),
 ]);
 await writeJsonAtomic(join(out, 'settings.json'), { ...SETTINGS, prompts, weights });

@@ -10,7 +10,7 @@ export {
 } from './judges/headshot-judge.js';
 export { JudgeNetwork } from './judges/network.js';
 export { readScene, SCENE_HEADS, type SeenShape } from './judges/scene-judge.js';
-export { type GenerateOptions, generate, initialLatents, type TinyModel } from './model/generate.js';
+export { type GenerateOptions, generate } from './model/generate.js';
 export { type Judges, loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from './model/load.js';
 export { judgeLogits } from './train/stages/judges.js';
 export { distribution, findHeadshots } from './verify/headshots.js';

@@ -93,9 +93,9 @@ async function writeCard(
     await writeFileAtomic(join(weights, PICTURES, `${name}.png`), await gridPng(images, 8));
   }
   const parameters = {
-    UNet: model.unet.parameterCount,
-    autoencoder: model.vae.parameterCount,
-    'text encoder': model.textEncoder.parameterCount,
+    UNet: model.parts.unet.parameterCount,
+    autoencoder: model.parts.vae.parameterCount,
+    'text encoder': model.parts.textEncoder.parameterCount,
     'CLIP (text tower again, vision tower)': clip.parameterCount,
     judges: judges.scene.parameterCount + judges.headshot.parameterCount,
   };

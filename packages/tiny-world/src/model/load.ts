@@ -1,21 +1,14 @@
-/** The tiny model from its folder, in the form that generation and measurements take. */
+/** The tiny model from its folder, with what belongs to it. */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseSchedulerConfig } from '@equipoise/diffusion';
-import {
-  AutoencoderKL,
-  CLIPModel,
-  CLIPTextModel,
-  ClipTokenizer,
-  UNet2DConditionModel,
-} from '@equipoise/models';
-import { type ComponentFolder, openFolder } from '@equipoise/weights';
+import { loadPipeline, type TextToImagePipeline } from '@equipoise/diffusion';
+import { CLIPModel } from '@equipoise/models';
+import { openFolder } from '@equipoise/weights';
 import { stateFromFile } from '../data/state-dict.js';
 import { headsWidth } from '../judges/heads.js';
 import { HEADSHOT_HEADS } from '../judges/headshot-judge.js';
 import { JudgeNetwork } from '../judges/network.js';
 import { SCENE_HEADS } from '../judges/scene-judge.js';
-import type { TinyModel } from './generate.js';
 
 /** Where the shipped weights lie: beside the sources and beside the built files alike. */
 export const SHIPPED_WEIGHTS = fileURLToPath(new URL('../../weights', import.meta.url));
@@ -25,31 +18,20 @@ export interface Judges {
   readonly headshot: JudgeNetwork;
 }
 
-/** Loads the pipeline's parts in float32. */
-export async function loadTinyModel(path: string = SHIPPED_WEIGHTS): Promise<TinyModel> {
-  const folder = await openFolder(path);
-  const [text, vae, unet] = (await Promise.all(
-    ['text_encoder', 'vae', 'unet'].map((name) => folder.component(name)),
-  )) as [ComponentFolder, ComponentFolder, ComponentFolder];
-  const scheduler = await folder.component('scheduler');
-  return {
-    tokenizer: await ClipTokenizer.fromFolder(join(path, 'tokenizer')),
-    textEncoder: await withWeights(text, (state) =>
-      CLIPTextModel.load(text.config, state, { storage: 'f32' }),
-    ),
-    vae: await withWeights(vae, (state) => AutoencoderKL.load(vae.config, state, { storage: 'f32' })),
-    unet: await withWeights(unet, (state) =>
-      UNet2DConditionModel.load(unet.config, state, { storage: 'f32' }),
-    ),
-    scheduler: parseSchedulerConfig(scheduler.config).config,
-  };
+/** Loads the pipeline with its weights in float32. */
+export function loadTinyModel(path: string = SHIPPED_WEIGHTS): Promise<TextToImagePipeline> {
+  return loadPipeline(path, { storage: 'f32' });
 }
 
 /** Loads both towers of CLIP. */
 export async function loadTinyClip(path: string = SHIPPED_WEIGHTS): Promise<CLIPModel> {
-  const folder = await openFolder(join(path, 'clip'));
-  const clip = await folder.component('clip');
-  return withWeights(clip, (state) => CLIPModel.load(clip.config, state, { storage: 'f32' }));
+  const component = await (await openFolder(join(path, 'clip'))).component('clip');
+  const state = await component.openWeights();
+  try {
+    return await CLIPModel.load(component.config, state, { storage: 'f32' });
+  } finally {
+    await state.close();
+  }
 }
 
 /** Loads the judges. */
@@ -62,18 +44,4 @@ export async function loadJudges(path: string = SHIPPED_WEIGHTS): Promise<Judges
     scene: await JudgeNetwork.load(headsWidth(SCENE_HEADS), scene.state),
     headshot: await JudgeNetwork.load(headsWidth(HEADSHOT_HEADS), headshot.state),
   };
-}
-
-type OpenState = Awaited<ReturnType<ComponentFolder['openWeights']>>;
-
-async function withWeights<T>(
-  component: ComponentFolder,
-  load: (state: OpenState) => Promise<T>,
-): Promise<T> {
-  const state = await component.openWeights();
-  try {
-    return await load(state);
-  } finally {
-    await state.close();
-  }
 }

@@ -1,8 +1,9 @@
 /** Everything that the model card states, measured on the weights of a folder. */
 import type { JobContext } from '@equipoise/core';
+import type { TextToImagePipeline } from '@equipoise/diffusion';
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { HEADSHOT_ATTRIBUTES, type HeadshotAttribute } from '../judges/headshot-judge.js';
-import { generate, type TinyModel } from '../model/generate.js';
+import { generate } from '../model/generate.js';
 import { type Judges, loadJudges, loadTinyClip, loadTinyModel } from '../model/load.js';
 import { clipRetrieval, reconstructionPsnr } from '../train/measurements.js';
 import { RECIPE } from '../train/recipe.js';
@@ -63,7 +64,7 @@ export async function measure(options: MeasureOptions): Promise<Measurements> {
 
 async function measureParts(
   weights: string,
-  model: TinyModel,
+  model: TextToImagePipeline,
   judges: Judges,
   test: Dataset,
 ): Promise<Record<string, number>> {
@@ -74,14 +75,14 @@ async function measureParts(
       scores[`judge ${task.name} ${question}`] = value;
   }
   const clip = await loadTinyClip(weights);
-  scores['clip retrieval of 256'] = await clipRetrieval(clip, model.tokenizer, test);
+  scores['clip retrieval of 256'] = await clipRetrieval(clip, model.parts.tokenizer, test);
   clip.dispose();
-  scores['vae psnr'] = await reconstructionPsnr(model.vae, test);
+  scores['vae psnr'] = await reconstructionPsnr(model.parts.vae, test);
   return scores;
 }
 
 async function measureScenes(
-  model: TinyModel,
+  model: TextToImagePipeline,
   judges: Judges,
   options: MeasureOptions,
 ): Promise<Record<string, number>> {
@@ -116,7 +117,7 @@ async function measureScenes(
 }
 
 async function measureNegation(
-  model: TinyModel,
+  model: TextToImagePipeline,
   judges: Judges,
   options: MeasureOptions,
 ): Promise<Record<string, number>> {
@@ -132,7 +133,7 @@ async function measureNegation(
 }
 
 async function headshots(
-  model: TinyModel,
+  model: TextToImagePipeline,
   judges: Judges,
   prompt: string,
   count: number,

@@ -5,22 +5,16 @@
 import { randomNormal } from '@equipoise/backend';
 import { exists, PhiloxSequence, streamId, writeFileAtomic } from '@equipoise/core';
 import { parseSchedulerConfig, type Schedule, scheduleOf } from '@equipoise/diffusion';
-import { AutoencoderKL, CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
+import type { AutoencoderKL, CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Dataset } from '../../data/dataset.js';
 import { gridPng, pictureTensor } from '../../data/pictures.js';
 import { readTensorFile, writeTensorFile } from '../../data/tensor-file.js';
-import {
-  LATENT_CHANNELS,
-  LATENT_SIZE,
-  schedulerConfig,
-  textEncoderConfig,
-  unetConfig,
-  vaeConfig,
-} from '../../model/architecture.js';
-import { generate, type TinyModel } from '../../model/generate.js';
+import { LATENT_CHANNELS, LATENT_SIZE, schedulerConfig } from '../../model/architecture.js';
+import { generate } from '../../model/generate.js';
 import { BatchOrder } from '../batches.js';
 import { type TrainingStage, trainStage } from '../loop.js';
+import { disposePipeline, runPipeline } from '../pipeline.js';
 import type { Recipe } from '../recipe.js';
 import { outcomeOf, type StageContext, type StageOutcome, tokenRows } from '../stage-context.js';
 import { TrainedWeights } from '../trained-weights.js';
@@ -64,7 +58,8 @@ export const SAMPLE_PROMPTS: readonly string[] = [
 export async function trainUNet(context: StageContext): Promise<StageOutcome> {
   const { recipe } = context;
   const data = await context.dataset('train');
-  const model = await loadFrozen(context);
+  const pipeline = await runPipeline(context, 'fresh');
+  const model = pipeline.parts;
   const latents = await encodeAll(context, model.vae, data);
   const rows = tokenRows(
     model.tokenizer,
@@ -87,7 +82,7 @@ export async function trainUNet(context: StageContext): Promise<StageOutcome> {
       unetInputs({ recipe, schedule, latents, rows, empty, text: model.textEncoder }, order.at(step), step),
     loss: (inputs) => noiseLoss(model.unet, inputs),
     inspect: async (_, folder) => {
-      const images = await generate(model, SAMPLE_PROMPTS, { seed: recipe.seed, steps: 25, guidance: 4 });
+      const images = await generate(pipeline, SAMPLE_PROMPTS, { seed: recipe.seed, steps: 25, guidance: 4 });
       await writeFileAtomic(`${folder}/samples.png`, await gridPng(images));
       return {};
     },
@@ -97,26 +92,8 @@ export async function trainUNet(context: StageContext): Promise<StageOutcome> {
     await weights.withAverage(async () => context.saveResult('unet', 'unet', model.unet.stateDict()));
   }
   weights.dispose();
-  for (const part of [model.unet, model.vae, model.textEncoder]) part.dispose();
+  disposePipeline(pipeline);
   return outcomeOf(result);
-}
-
-async function loadFrozen(context: StageContext): Promise<TinyModel> {
-  const tokenizer = await context.tokenizer();
-  const vae = await context.loadResult('vae', 'vae');
-  const clip = await context.loadResult('clip', 'clip');
-  const frozen = { storage: 'f32' } as const;
-  return {
-    tokenizer,
-    textEncoder: await CLIPTextModel.load(
-      textEncoderConfig(await context.vocabularyIds()),
-      clip.state,
-      frozen,
-    ),
-    vae: await AutoencoderKL.load(vaeConfig(Number(vae.metadata.scaling_factor)), vae.state, frozen),
-    unet: UNet2DConditionModel.random(unetConfig(), context.recipe.seed, frozen),
-    scheduler: parseSchedulerConfig(schedulerConfig()).config,
-  };
 }
 
 /** Scaled latents of all pictures [N, 16 * 16 * 4], encoded once and kept in the stage's folder. */
