@@ -17,6 +17,12 @@ export interface Conditioning {
     readonly uncond: tf.Tensor2D | null;
     readonly timeIds: readonly (readonly number[])[];
   };
+  /**
+   * Which prompt each image has: images with equal numbers have equal rows above. Parts of the batch with the
+   * same prompts in the same places then share their projected texts, which for many images of one prompt is
+   * most of the memory. Default: all different.
+   */
+  readonly promptIndex?: readonly number[];
 }
 
 /** Told after every step. Tensors live until the listener returns, or the promise it returns resolves. */
@@ -81,30 +87,44 @@ function bothSides<T extends tf.Tensor>(cond: T, uncond: T | null, start: number
   });
 }
 
+/** The text of a slice, projected once for all steps. */
+function projectText(
+  options: DenoiseOptions,
+  start: number,
+  count: number,
+): Pick<Chunk, 'context' | 'added'> {
+  const { cond, uncond, added } = options.conditioning;
+  const context = bothSides(cond, uncond, start, count);
+  const timeIds = added?.timeIds.slice(start, start + count) ?? [];
+  const projected = {
+    context: options.unet.crossAttentionCache(context),
+    added: added && {
+      textEmbeds: bothSides(added.cond, added.uncond, start, count),
+      timeIds: uncond === null ? timeIds : [...timeIds, ...timeIds],
+    },
+  };
+  context.dispose();
+  return projected;
+}
+
 function makeChunks(options: DenoiseOptions): Chunk[] {
-  const { conditioning, unet } = options;
-  const { cond, uncond, added } = conditioning;
+  const { cond, promptIndex } = options.conditioning;
   const total = cond.shape[0];
   const size = Math.min(options.unetBatch ?? total, total);
+  const shared = new Map<string, Pick<Chunk, 'context' | 'added'>>();
   const chunks: Chunk[] = [];
   for (let start = 0; start < total; start += size) {
     const count = Math.min(size, total - start);
-    const context = bothSides(cond, uncond, start, count);
-    const timeIds = added?.timeIds.slice(start, start + count) ?? [];
-    chunks.push({
-      start,
-      count,
-      context: unet.crossAttentionCache(context),
-      added: added && {
-        textEmbeds: bothSides(added.cond, added.uncond, start, count),
-        timeIds: uncond === null ? timeIds : [...timeIds, ...timeIds],
-      },
-    });
-    context.dispose();
+    const prompts = promptIndex?.slice(start, start + count) ?? [`at ${start}`];
+    const key = prompts.join();
+    const text = shared.get(key) ?? projectText(options, start, count);
+    shared.set(key, text);
+    chunks.push({ start, count, ...text });
   }
   return chunks;
 }
 
+/** Frees a chunk; those that share their text may each be freed. */
 function disposeChunk({ context, added }: Chunk): void {
   context.dispose();
   added?.textEmbeds.dispose();
@@ -155,7 +175,10 @@ async function settle(result: StepResult, step: SamplerStep): Promise<Float32Arr
 
 function checkOptions(options: DenoiseOptions, latents: tf.Tensor4D): void {
   const { conditioning, miWeight, guidanceRescale = 0 } = options;
-  const { cond, uncond } = conditioning;
+  const { cond, uncond, promptIndex } = conditioning;
+  if (promptIndex !== undefined && promptIndex.length !== cond.shape[0]) {
+    throw invalid('promptIndex', `${cond.shape[0]} numbers, one for each image`, promptIndex.length);
+  }
   if (latents.shape[0] !== cond.shape[0]) {
     throw invalid('latents', `${cond.shape[0]} images, as in the conditioning`, latents.shape);
   }

@@ -254,6 +254,12 @@ t.test('steps are reported, can be cancelled, and nothing leaks', async (t) => {
   };
   await requireNoLeak('pndm', () => generate('pndm'));
   await requireNoLeak('ddpm with sums', () => generate('ddpm', { miWeight: () => 1 }));
+  await requireNoLeak('parts of a batch that share their text', async () => {
+    const input: SamplingInput = { ...options, imagesPerPrompt: 5, unetBatch: 2 };
+    const result = await pipeline.generate({ prompt: 'a cat' }, input);
+    t.equal(result.images.length, 5);
+    result.latents.dispose();
+  });
   await requireNoLeak('cancelled', async () => {
     const controller = new AbortController();
     const onStep = ({ index }: { index: number }): void => {

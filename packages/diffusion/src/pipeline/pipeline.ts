@@ -274,7 +274,8 @@ export class TextToImagePipeline {
   #conditioning({ cond, uncond }: Sides, perPrompt: number, height: number, width: number): Conditioning {
     const count = cond.embeds.shape[0] * perPrompt;
     const spread = <T extends tf.Tensor>(x: T): T => repeatRows(x, perPrompt);
-    const base = { cond: spread(cond.embeds), uncond: uncond && spread(uncond.embeds) };
+    const promptIndex = Array.from({ length: count }, (_, i) => Math.floor(i / perPrompt));
+    const base = { cond: spread(cond.embeds), uncond: uncond && spread(uncond.embeds), promptIndex };
     if (cond.pooled === undefined) return base;
     // Original size, crop corner and target size: the image is asked for whole, at its own size.
     const ids = [height, width, 0, 0, height, width];
