@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import '@tensorflow/tfjs-backend-cpu';
+import { useEngine } from '@equipoise/backend';
 import t from 'tap';
 import {
   centerCrop,
@@ -19,6 +19,7 @@ interface Reference {
   crops: { size: [number, number]; hf: string; openai: string; values: number[] }[];
   files: Record<string, string>;
 }
+await useEngine('cpu');
 const path = (name: string): string =>
   fileURLToPath(new URL(`../../fixtures/image/${name}`, import.meta.url));
 const reference = JSON.parse(await readFile(path('reference.json'), 'utf8')) as Reference;
