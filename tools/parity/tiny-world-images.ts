@@ -6,7 +6,6 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type * as tf from '@tensorflow/tfjs-core';
 import { randomNormal, useEngine } from '../../packages/backend/src/index.js';
 import { writeJsonAtomic } from '../../packages/core/src/index.js';
 import { drawSamples, loadTinyModel, SHIPPED_WEIGHTS } from '../../packages/tiny-world/src/index.js';
@@ -21,7 +20,8 @@ await useEngine('equipoise-cpu');
 await mkdir(out, { recursive: true });
 const model = await loadTinyModel(weights);
 const prompts = drawSamples(99, 'test', PROMPTS).map((sample) => sample.caption);
-const latents = randomNormal<tf.Rank.R4>([PROMPTS, 16, 16, 4], { seed: SETTINGS.seed, stream: 0 });
+type Latents = NonNullable<Parameters<typeof model.generate>[0]['latents']>;
+const latents = randomNormal([PROMPTS, 16, 16, 4], { seed: SETTINGS.seed, stream: 0 }) as Latents;
 const { images } = await model.generate(
   { prompt: prompts, latents },
   { steps: SETTINGS.steps, guidance: SETTINGS.guidance },
