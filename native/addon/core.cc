@@ -26,6 +26,7 @@ void upload(Call& c) {
 }
 
 void release(Call& c) { c.handle(0, "tensor").buffer.reset(); }
+void freeze(Call& c) { c.tensor(0, "tensor").buffer->frozen = true; }
 void reshape(Call& c) { c.give(c.tensor(0, "tensor").reshaped(c.shape(1, "shape"))); }
 void read(Call& c) { c.give(Napi::Value(c.context().read(c.env(), c.tensor(0, "tensor")))); }
 void read_sync(Call& c) { c.give(c.context().read_sync(c.env(), c.tensor(0, "tensor"))); }
@@ -87,7 +88,8 @@ void describe(Call& c) { c.give(describe_device(c.env(), c.device())); }
 
 const Op kOps[] = {
     {"upload", upload},           {"release", release},
-    {"reshape", reshape},         {"read", read},
+    {"reshape", reshape},         {"freeze", freeze},
+             {"read", read},
     {"readSync", read_sync},      {"info", info},
     {"memory", memory},           {"setMemoryLimit", set_memory_limit},
     {"trim", trim},               {"synchronize", synchronize},

@@ -6,24 +6,47 @@ import { getPrecision, type Precision } from './engine.js';
 /** Encodings of weight files (safetensors spelling). */
 export type WeightDType = 'F32' | 'F16' | 'BF16';
 
+export interface UploadOptions {
+  /** Default: the process's precision. */
+  storage?: Precision;
+  /** Reorders the axes on the device: axis i of the result is axis permutation[i] of the bytes, as tf.transpose. */
+  permutation?: readonly number[];
+}
+
 /**
  * Uploads a frozen weight. On Equipoise's engines the bytes go to the device once, in the wanted storage, and kernels
  * may repack them; elsewhere they are widened to float32 on the host.
  *
  * @param bytes little-endian values, row-major; shape and dtype give their number
- * @param options.storage default: the process's precision
+ * @param shape of the bytes, before any permutation
  * @returns a float32 tensor (as TensorFlow.js sees it)
  * @throws RangeError when the byte count does not match
  */
-export function uploadWeight(bytes: Uint8Array, shape: number[], dtype: WeightDType, options: { storage?: Precision } = {}): tf.Tensor {
+export function uploadWeight(bytes: Uint8Array, shape: number[], dtype: WeightDType, options: UploadOptions = {}): tf.Tensor {
   const expected = tf.util.sizeFromShape(shape) * (dtype === 'F32' ? 4 : 2);
   if (bytes.byteLength !== expected) {
     throw new RangeError(`uploadWeight: bytes: expected ${expected} for ${dtype} [${shape}], got ${bytes.byteLength}`);
   }
+  const { storage = getPrecision(), permutation } = options;
   const device = currentDevice();
-  if (!device) return tf.tensor(widen(bytes, dtype), shape, 'float32');
-  const handle = device.native.upload(bytes, dtype.toLowerCase() as SourceDType, shape, options.storage ?? getPrecision(), true);
-  return tf.engine().makeTensorFromTensorInfo(device.register(handle, shape, 'float32'));
+  if (!device) {
+    return tf.tidy(() => {
+      const weight = tf.tensor(widen(bytes, dtype), shape, 'float32');
+      return permutation === undefined ? weight : tf.transpose(weight, [...permutation]);
+    });
+  }
+  const source = dtype.toLowerCase() as SourceDType;
+  if (permutation === undefined) {
+    const handle = device.native.upload(bytes, source, shape, storage, true);
+    return tf.engine().makeTensorFromTensorInfo(device.register(handle, shape, 'float32'));
+  }
+  const dims = permutation.map((axis) => shape[axis] as number);
+  const strides = permutation.map((axis) => tf.util.sizeFromShape(shape.slice(axis + 1)));
+  const uploaded = device.native.upload(bytes, source, shape, storage, false);
+  const handle = device.native.ops.transpose(uploaded, dims, strides, 0);
+  device.native.release(uploaded);
+  device.native.freeze(handle);
+  return tf.engine().makeTensorFromTensorInfo(device.register(handle, dims, 'float32'));
 }
 
 function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {

@@ -8,10 +8,9 @@ export {
   Model,
   type RandomOptions,
   randomWeights,
-  type WeightStorage,
 } from './model.js';
 export { Module } from './module.js';
-export { Parameter } from './parameter.js';
+export { Parameter, type WeightStorage } from './parameter.js';
 export type { ManifestEntry, NamedTensor, StateDict, StateEntry, WeightDtype } from './state-dict.js';
 export { tensorSources } from './tensor-sources.js';
 export * from './tokenizer/index.js';

@@ -15,7 +15,6 @@ import {
   type ManifestEntry,
   UNet2DConditionModel,
 } from './index.js';
-import { filterFromHwio, filterToHwio } from './parameter.js';
 import { ModelFixture, referenceKeys } from './testing/model-fixture.js';
 
 await useEngine('equipoise-cpu');
@@ -112,19 +111,6 @@ t.test('what is loaded is given back, in every dtype', async (t) => {
   }
   t.same(different, []);
   t.same([...file.tensors.keys()].sort(), TINY.keys('w:').sort(), 'the reference names');
-});
-
-t.test('filters: [out, in, h, w] to [h, w, in, out] and back', async (t) => {
-  const shape = [19, 3, 2, 3];
-  const values = Float32Array.from({ length: 19 * 18 }, (_, i) => i);
-  const moved = filterToHwio(new Uint8Array(values.buffer), shape, 'F32');
-  const expected = tf.transpose(tf.tensor(values, shape), [2, 3, 1, 0]).dataSync();
-  t.same(new Float32Array(moved.buffer as ArrayBuffer), expected);
-  t.same(filterFromHwio(expected as Float32Array, shape), values);
-  // A mapped file gives no alignment.
-  const shifted = new Uint8Array(values.byteLength + 1);
-  shifted.set(new Uint8Array(values.buffer), 1);
-  t.same(filterToHwio(shifted.subarray(1), shape, 'F32'), moved);
 });
 
 t.test('a checkpoint that lacks a tensor leaves nothing behind', async (t) => {

@@ -1,26 +1,25 @@
 /**
  * What every model can do with its weights: list them, load them, draw them at random, give them back.
  */
-import { getPrecision, randomNormal, randomUniform, uploadWeight } from '@equipoise/backend';
+import { getPrecision, randomNormal, randomUniform } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
 import type { TensorSource } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { Linear } from './layers.js';
 import { Module } from './module.js';
-import { filterFromHwio, filterToHwio, type Parameter, uploadNumbers } from './parameter.js';
+import { type Parameter, uploadNumbers, type WeightStorage } from './parameter.js';
 import type { ManifestEntry, NamedTensor, StateDict, WeightDtype } from './state-dict.js';
 import { tensorSources } from './tensor-sources.js';
 
-/** How frozen matrices are kept on the device; the process's precision when left out. */
-export type WeightStorage = 'f32' | 'bf16';
-
 export interface LoadOptions {
+  /** How matrices are kept on the device; the process's precision when left out. */
   readonly storage?: WeightStorage;
   /** Called after each tensor with the number of tensors done and in all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 export interface RandomOptions {
+  /** As for {@link LoadOptions}. */
   readonly storage?: WeightStorage;
 }
 
@@ -63,10 +62,7 @@ export abstract class Model extends Module {
     return [...this.namedParameters()].map(([name, parameter]) => ({
       name,
       shape: parameter.shape,
-      read: async () => {
-        const values = (await parameter.value.data()) as Float32Array;
-        return parameter.layout === 'hwio' ? filterFromHwio(values, parameter.shape) : values;
-      },
+      read: () => parameter.download(),
     }));
   }
 
@@ -120,7 +116,7 @@ export async function loadWeights<M extends Model>(
       const { dtype, bytes } = pending!;
       const data = await bytes;
       pending = open(index + 1);
-      parameter.assign(upload(parameter, data, dtype, options.storage));
+      parameter.upload(data, dtype, storageFor(parameter, options.storage));
       options.onProgress?.(index + 1, parameters.length);
     }
   } catch (error) {
@@ -157,16 +153,6 @@ export function randomWeights<M extends Model>(model: M, seed: number, options: 
     parameter.assign(draw(parameter, seed, stream++, options.storage));
   }
   return model;
-}
-
-function upload(
-  parameter: Parameter,
-  data: Uint8Array,
-  dtype: WeightDtype,
-  storage: WeightStorage | undefined,
-): tf.Tensor {
-  const bytes = parameter.layout === 'hwio' ? filterToHwio(data, parameter.shape, dtype) : data;
-  return uploadWeight(bytes, parameter.deviceShape, dtype, { storage: storageFor(parameter, storage) });
 }
 
 /** Vectors (biases, norms) stay in f32: they cost nothing and their rounding would show. */

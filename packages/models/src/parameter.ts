@@ -12,6 +12,10 @@ import type { WeightDtype } from './state-dict.js';
  */
 export type DeviceLayout = 'same' | 'hwio' | 'matrix';
 
+/** Axes of a filter on the device in terms of torch's [out, in, h, w]. */
+const HWIO = [2, 3, 1, 0];
+const OIHW = [3, 2, 0, 1];
+
 /** Distribution of a freshly initialised weight. */
 export type Initializer =
   | { readonly kind: 'uniform'; readonly bound: number }
@@ -25,6 +29,9 @@ export const ONES: Initializer = { kind: 'constant', value: 1 };
 export function fanIn(count: number): Initializer {
   return { kind: 'uniform', bound: 1 / Math.sqrt(count) };
 }
+
+/** How frozen matrices are kept on the device. */
+export type WeightStorage = 'f32' | 'bf16';
 
 export class Parameter {
   #value: tf.Tensor | undefined;
@@ -49,10 +56,6 @@ export class Parameter {
     return [...this.shape];
   }
 
-  get isLoaded(): boolean {
-    return this.#value !== undefined;
-  }
-
   /** The weight on the device. */
   get value(): tf.Tensor {
     if (this.#value === undefined) {
@@ -67,6 +70,24 @@ export class Parameter {
   /** The weight as a variable when it is being trained, otherwise null. */
   get variable(): tf.Variable | null {
     return this.#value instanceof tf.Variable ? this.#value : null;
+  }
+
+  /** Uploads the numbers of a checkpoint, in torch's layout. */
+  upload(bytes: Uint8Array, dtype: WeightDtype, storage: WeightStorage): void {
+    if (this.layout === 'hwio') {
+      this.assign(uploadWeight(bytes, [...this.shape], dtype, { storage, permutation: HWIO }));
+    } else {
+      this.assign(uploadWeight(bytes, this.deviceShape, dtype, { storage }));
+    }
+  }
+
+  /** Reads the numbers back in torch's layout. */
+  async download(): Promise<Float32Array> {
+    if (this.layout !== 'hwio') return (await this.value.data()) as Float32Array;
+    const filter = tf.tidy(() => tf.transpose(this.value, OIHW));
+    const values = (await filter.data()) as Float32Array;
+    filter.dispose();
+    return values;
   }
 
   /** Takes ownership of a tensor of {@link deviceShape}; the previous one is disposed. */
@@ -97,52 +118,7 @@ export class Parameter {
 }
 
 /** Uploads numbers as a frozen weight. */
-export function uploadNumbers(numbers: Float32Array, shape: number[], storage: 'f32' | 'bf16'): tf.Tensor {
+export function uploadNumbers(numbers: Float32Array, shape: number[], storage: WeightStorage): tf.Tensor {
   const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
   return uploadWeight(bytes, shape, 'F32', { storage });
-}
-
-const BYTES: Record<WeightDtype, number> = { F32: 4, F16: 2, BF16: 2 };
-
-/**
- * Rearranges the raw numbers of a convolution filter from torch's [out, in, h, w] to [h, w, in, out].
- *
- * @param bytes row-major numbers of the given format; not modified
- */
-export function filterToHwio(bytes: Uint8Array, shape: readonly number[], dtype: WeightDtype): Uint8Array {
-  const [out, input, height, width] = shape as [number, number, number, number];
-  const element = BYTES[dtype];
-  const length = out * input * height * width;
-  const aligned = bytes.byteOffset % element === 0 ? bytes : bytes.slice();
-  const view = element === 2 ? Uint16Array : Uint32Array;
-  const from: Uint16Array | Uint32Array = new view(aligned.buffer as ArrayBuffer, aligned.byteOffset, length);
-  const to = new view(length);
-  const taps = height * width;
-  // Blocks of 16 outputs: one cache line of the result per tap is filled before moving on.
-  for (let block = 0; block < out; block += 16) {
-    const end = Math.min(out, block + 16);
-    for (let i = 0; i < input; i++) {
-      for (let tap = 0; tap < taps; tap++) {
-        const target = (tap * input + i) * out;
-        const source = i * taps + tap;
-        for (let o = block; o < end; o++) to[target + o] = from[o * input * taps + source]!;
-      }
-    }
-  }
-  return new Uint8Array(to.buffer);
-}
-
-/** The inverse of {@link filterToHwio} for numbers read back from the device. */
-export function filterFromHwio(values: Float32Array, shape: readonly number[]): Float32Array {
-  const [out, input, height, width] = shape as [number, number, number, number];
-  const result = new Float32Array(values.length);
-  const taps = height * width;
-  for (let o = 0; o < out; o++) {
-    for (let i = 0; i < input; i++) {
-      for (let tap = 0; tap < taps; tap++) {
-        result[(o * input + i) * taps + tap] = values[(tap * input + i) * out + o]!;
-      }
-    }
-  }
-  return result;
 }

@@ -61,6 +61,8 @@ export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */
   upload(values: ArrayBufferView, source: SourceDType, shape: readonly number[], storage: Storage, frozen: boolean): Handle;
   release(tensor: Handle): void;
+  /** Promises from now on what `upload` can promise at once: the values never change, so kernels may repack them. */
+  freeze(tensor: Handle): void;
   /** Another view of the same memory. */
   reshape(tensor: Handle, shape: readonly number[]): Handle;
   /** Resolves after everything queued before; bf16 is widened to Float32Array. Rejects with a pending kernel fault. */

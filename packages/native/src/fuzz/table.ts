@@ -33,6 +33,7 @@ export const coreTable: FuzzTable = {
     const shape = g.anyShape();
     return [g.any(shape), [...shape].reverse()];
   },
+  freeze: (g) => [g.any(g.anyShape())],
   read: (g) => [g.any(g.anyShape())],
   readSync: (g) => [g.any(g.anyShape())],
   info: (g) => [g.tensor(g.anyShape(), g.pick(STORAGES))],
