@@ -62,19 +62,20 @@ struct ConvProblem {
     const bool dense = plan.grid.y.out_step == 1 && plan.grid.x.out_step == 1;
     return dense && args.y_dtype == DType::F32 ? static_cast<float*>(args.y) + row * plan.columns + col : nullptr;
   }
-  void finish(std::int64_t, std::int64_t row, std::int64_t col, std::int64_t n, const float* sums) const {
-    const GridPixel at = grid_pixel(plan.grid, row);
+  void finish(std::int64_t, std::int64_t row, const SumTile& tile) const {
     const TapAxis &y = plan.grid.y, &x = plan.grid.x;
-    const std::int64_t pixel = (at.b * plan.out_height + at.p * y.out_step + y.out_first) * plan.out_width +
-                               at.q * x.out_step + x.out_first;
-    const std::int64_t offset = pixel * plan.columns + col;
-    if (args.y_dtype == DType::BF16) {
-      finish_row(args.epilogue, column_vectors, sums, col, n, static_cast<bf16*>(args.y), offset);
-    } else {
-      auto* c = static_cast<float*>(args.y);
-      if (sums == c + offset && args.epilogue.trivial()) return;
-      finish_row(args.epilogue, column_vectors, sums, col, n, c, offset);
+    if (y.out_step == 1 && x.out_step == 1) {
+      const std::int64_t first = row * plan.columns + tile.col;
+      return finish_into(args.epilogue, column_vectors, tile, args.y, args.y_dtype,
+                         [first, n = plan.columns](std::int64_t r) { return first + r * n; });
     }
+    std::int64_t offsets[kRows];
+    GridPixel at = grid_pixel(plan.grid, row);
+    for (std::int64_t r = 0; r < tile.rows; ++r, advance(plan.grid, at)) {
+      const std::int64_t line = at.b * plan.out_height + at.p * y.out_step + y.out_first;
+      offsets[r] = (line * plan.out_width + at.q * x.out_step + x.out_first) * plan.columns + tile.col;
+    }
+    finish_into(args.epilogue, column_vectors, tile, args.y, args.y_dtype, [&](std::int64_t r) { return offsets[r]; });
   }
 
  private:

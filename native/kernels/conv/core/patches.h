@@ -22,39 +22,55 @@ EQ_INLINE void advance(const TapGrid& g, GridPixel& at) {
   ++at.b;
 }
 
-/// Elements k .. k + kc of one pixel's patch.
+/// What of a tap's run of memory lies inside a panel's steps of k.
+struct PatchRun {
+  std::int64_t y, x;         // image offset of the run's first tap from a grid pixel's origin
+  std::int64_t taps;         // of the run
+  std::int64_t from, until;  // elements of the run
+};
+
 template <class S, class T>
-static void pack_patch(const TapGrid& g, const S* image, const GridPixel& at, std::int64_t k, std::int64_t kc, T* to) {
-  const std::int64_t run_taps = g.merges() ? g.x.taps : 1, run = run_taps * g.channels;
-  const std::int64_t end = k + kc;
-  while (k < end) {
-    const std::int64_t r = k / run, from = k % run;
-    const std::int64_t tap = r * run_taps;  // first tap of the run
-    const std::int64_t y = at.p * g.y.step + g.y.origin + tap / g.x.taps * g.y.tap_step;
-    const std::int64_t x = at.q * g.x.step + g.x.origin + tap % g.x.taps * g.x.tap_step;
-    const std::int64_t until = run - from < end - k ? run : from + (end - k);
-    // The part of the run inside the image.
-    std::int64_t low = x < 0 ? -x * g.channels : 0, high = (g.width - x) * g.channels;
-    if (y < 0 || y >= g.height || high < 0) high = 0;
-    low = low < from ? from : low > until ? until : low;
-    high = high > until ? until : high < low ? low : high;
-    zero_run(to, low - from);
-    copy_run(image + ((at.b * g.height + y) * g.width + x) * g.channels + low, to + (low - from), high - low);
-    zero_run(to + (high - from), until - high);
-    to += until - from;
-    k += until - from;
+EQ_INLINE void copy_patch_run(const TapGrid& g, const S* image, std::int64_t b, std::int64_t y, std::int64_t x,
+                              const PatchRun& run, T* to) {
+  const S* source = image + ((b * g.height + y) * g.width + x) * g.channels;
+  if (y >= 0 && y < g.height && x >= 0 && x + run.taps <= g.width) {
+    copy_run(source + run.from, to, run.until - run.from);
+    return;
   }
+  // The part of the run inside the image.
+  std::int64_t low = x < 0 ? -x * g.channels : 0, high = (g.width - x) * g.channels;
+  if (y < 0 || y >= g.height || high < 0) high = 0;
+  low = low < run.from ? run.from : low > run.until ? run.until : low;
+  high = high > run.until ? run.until : high < low ? low : high;
+  zero_run(to, low - run.from);
+  if (low < high) copy_run(source + low, to + (low - run.from), high - low);
+  zero_run(to + (high - run.from), run.until - high);
 }
 
-/// A panel: the patches of n grid pixels from `row` on.
+/// A panel: elements k .. k + kc of the patches of n <= kRows grid pixels from `row` on.
 template <class S, class T>
 static void pack_patches(const TapGrid& g, const S* image, std::int64_t row, std::int64_t n, std::int64_t k,
                          std::int64_t kc, std::int64_t padded, T* to) {
-  GridPixel at = grid_pixel(g, row);
-  for (std::int64_t i = 0; i < n; ++i, to += Panel<T>::kStride, advance(g, at)) {
-    pack_patch(g, image, at, k, kc, to);
-    zero_run(to + kc, padded - kc);
+  constexpr std::int64_t kStride = Panel<T>::kStride;
+  GridPixel pixels[kRows];
+  pixels[0] = grid_pixel(g, row);
+  for (std::int64_t i = 1; i < n; ++i) {
+    pixels[i] = pixels[i - 1];
+    advance(g, pixels[i]);
   }
+  const std::int64_t run_taps = g.merges() ? g.x.taps : 1, length = run_taps * g.channels;
+  for (std::int64_t at = 0; at < kc;) {
+    const std::int64_t from = (k + at) % length, tap = (k + at) / length * run_taps;
+    const std::int64_t left = length - from, count = left < kc - at ? left : kc - at;
+    const PatchRun run{g.y.origin + tap / g.x.taps * g.y.tap_step, g.x.origin + tap % g.x.taps * g.x.tap_step, run_taps,
+                       from, from + count};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const GridPixel& px = pixels[i];
+      copy_patch_run(g, image, px.b, px.p * g.y.step + run.y, px.q * g.x.step + run.x, run, to + i * kStride + at);
+    }
+    at += count;
+  }
+  for (std::int64_t i = 0; i < n && kc < padded; ++i) zero_run(to + i * kStride + kc, padded - kc);
 }
 
 /// The columns of a B panel that one tap fills: panel columns at .. at + count are channels channel .. of the tap.
@@ -62,41 +78,49 @@ struct TapColumns {
   std::int64_t j, i, channel, at, count;
 };
 
-/// Column values of one pixel at a tap, or null where the pixel is outside the image.
+/// Where the values of kc pixels from `pixel` on begin at a tap; outside the image, at zeros.
 template <class S>
-EQ_INLINE const S* tap_values(const TapGrid& g, const S* image, const GridPixel& px, const TapColumns& c) {
-  const std::int64_t y = px.p * g.y.step + g.y.origin + c.j * g.y.tap_step;
-  const std::int64_t x = px.q * g.x.step + g.x.origin + c.i * g.x.tap_step;
-  if (y < 0 || y >= g.height || x < 0 || x >= g.width) return nullptr;
-  return image + ((px.b * g.height + y) * g.width + x) * g.channels + c.channel;
+static void tap_pointers(const TapGrid& g, const S* image, const TapColumns& c, std::int64_t pixel, std::int64_t kc,
+                         const S** to) {
+  GridPixel at = grid_pixel(g, pixel);
+  for (std::int64_t k = 0; k < kc; ++at.p, at.q = 0) {
+    if (at.p == g.y.size) {
+      at.p = 0;
+      ++at.b;
+    }
+    const std::int64_t y = at.p * g.y.step + g.y.origin + c.j * g.y.tap_step;
+    const std::int64_t count = g.x.size - at.q < kc - k ? g.x.size - at.q : kc - k;
+    if (y < 0 || y >= g.height) {
+      for (std::int64_t i = 0; i < count; ++i) to[k++] = zeros<S>();
+      continue;
+    }
+    std::int64_t x = at.q * g.x.step + g.x.origin + c.i * g.x.tap_step;
+    const S* line = image + (at.b * g.height + y) * g.width * g.channels + c.channel;
+    for (std::int64_t i = 0; i < count; ++i, x += g.x.step)
+      to[k++] = x < 0 || x >= g.width ? zeros<S>() : line + x * g.channels;
+  }
 }
 
 template <class S, class T>
 static void pack_tap_columns(const TapGrid& g, const S* image, const TapColumns& c, std::int64_t pixel, std::int64_t kc,
                              std::int64_t padded, std::int64_t width, T* to) {
   constexpr int kPair = Panel<T>::kPair;
-  static const S zeros[kCols] = {};
-  if (padded == 0) return;
-  GridPixel at = grid_pixel(g, pixel);
+  const S* pointers[Panel<T>::kDepth];
+  tap_pointers(g, image, c, pixel, kc, pointers);
+  for (std::int64_t k = kc; k < padded; ++k) pointers[k] = zeros<S>();
   to += c.at * kPair;
+  if (c.count == kCols) {
+    for (std::int64_t k = 0; k < padded; k += kPair, to += kCols * kPair)
+      for (std::int64_t j = 0; j < kCols; j += kLanes)
+        store(reinterpret_cast<float*>(to + j * kPair), units(pointers[k] + j, pointers[k + kPair - 1] + j, to));
+    return;
+  }
   for (std::int64_t k = 0; k < padded; k += kPair, to += width * kPair) {
-    const S *first = zeros, *second = zeros;
-    if (k < kc) {
-      if (const S* v = tap_values(g, image, at, c)) first = v;
-      advance(g, at);
-    }
-    if (kPair == 2 && k + 1 < kc) {
-      if (const S* v = tap_values(g, image, at, c)) second = v;
-      advance(g, at);
-    }
     for (std::int64_t j = 0; j < c.count; j += kLanes) {
       const std::int64_t left = c.count - j;
-      if (left >= kLanes) {
-        store(reinterpret_cast<float*>(to + j * kPair), unit_vector(first + j, second + j, to));
-      } else {
-        const vf v = unit_part(first + j, second + j, left, to);
-        std::memcpy(static_cast<void*>(to + j * kPair), &v, static_cast<std::size_t>(left) * 4);
-      }
+      auto* at = reinterpret_cast<float*>(to + j * kPair);
+      if (left >= kLanes) store(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to));
+      else write_part(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to, left), left);
     }
   }
 }
@@ -105,6 +129,7 @@ static void pack_tap_columns(const TapGrid& g, const S* image, const TapColumns&
 template <class S, class T>
 static void pack_patch_columns(const TapGrid& g, const S* image, std::int64_t col, std::int64_t used, std::int64_t width,
                                std::int64_t pixel, std::int64_t kc, std::int64_t padded, T* to) {
+  if (padded == 0) return;
   if (used < width) zero_run(to, padded * width);
   for (std::int64_t at = 0; at < used;) {
     const std::int64_t tap = (col + at) / g.channels, channel = (col + at) % g.channels;

@@ -53,9 +53,10 @@ struct GradFilterProblem {
   float* direct(std::int64_t part, std::int64_t row, std::int64_t col) const {
     return partial + (part * rows() + row) * cols() + col;
   }
-  void finish(std::int64_t part, std::int64_t row, std::int64_t col, std::int64_t n, const float* sums) const {
-    float* to = direct(part, row, col);
-    if (to != sums) std::memcpy(to, sums, static_cast<std::size_t>(n) * sizeof(float));
+  void finish(std::int64_t part, std::int64_t row, const SumTile& tile) const {
+    float* to = direct(part, row, tile.col);
+    if (to == tile.sums) return;
+    for (std::int64_t r = 0; r < tile.rows; ++r) copy_run(tile.sums + r * tile.stride, to + r * cols(), tile.n);
   }
 
   /// Adds the parts in order and transposes: df[c, o] = sum over parts of partial[part][o][c].
@@ -98,14 +99,14 @@ struct GradFilterProblem {
       tile[i] = vf{};
       for (std::int64_t p = 0; i < height && p < parts; ++p) {
         const float* from = direct(p, o + i, col);
-        tile[i] += width == kLanes ? load(from) : load_part(from, width);
+        tile[i] += width == kLanes ? load(from) : read_part(from, width);
       }
     }
     transpose_units(tile);
     for (int c = 0; c < width; ++c) {
       float* to = args.df + (col + c) * m + o;
       if (height == kLanes) store(to, tile[c]);
-      else store_part(to, tile[c], height);
+      else write_part(to, tile[c], height);
     }
   }
 };

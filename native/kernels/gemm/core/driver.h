@@ -9,11 +9,12 @@
 //   packed_b(s, batch)                                 B packed beforehand, or null: then tasks pack it
 //   direct(batch, row, col) -> float*                  where sums may accumulate in the output itself, or null
 //   row_stride()                                       of that output
-//   finish(batch, row, col, n, sums)                   stores finished sums of a part of a row
+//   finish(batch, row, tile)                           stores finished sums
 //
 // A sum is always taken in the order of k, block by block: results do not depend on the split into tasks.
 #pragma once
 
+#include "epilogue.h"
 #include "micro.h"
 #include "runtime/cpu/thread_pool.h"
 #include "scratch.h"
@@ -26,10 +27,10 @@ struct TaskGrid {
   std::int64_t per_batch() const { return row_blocks * col_blocks; }
 };
 
-/// Tasks of at most 252 x 512 (A block and sums fit a second-level cache of 1 MB), at least four per thread where
+/// Tasks of at most 280 x 512 (A block and sums fit a second-level cache of 1 MB), at least four per thread where
 /// that leaves blocks worth a task.
 static inline TaskGrid make_grid(std::int64_t batches, std::int64_t m, std::int64_t n, int threads) {
-  std::int64_t rows = div_up(m, 18 * kRows), cols = div_up(n, 512);
+  std::int64_t rows = div_up(m, 20 * kRows), cols = div_up(n, 512);
   const auto tasks = [&] { return batches * rows * cols; };
   const auto split = [&](std::int64_t& parts, std::int64_t size, std::int64_t least) {
     while (tasks() < 4 * threads && div_up(size, parts + 1) >= least) ++parts;
@@ -59,8 +60,9 @@ class Driver {
     int panel_rows;        // rows per panel of A, balanced
     std::int64_t panels;
     T *a, *b;
-    float* sums;
+    float* sums;           // one tile where k is one block, else all of the task's
     std::int64_t sums_stride;
+    bool one_block;
   };
 
  public:
@@ -85,10 +87,12 @@ class Driver {
     t.panels = div_up(t.rows, kRows);
     t.panel_rows = static_cast<int>(div_up(t.rows, t.panels));
     t.panels = div_up(t.rows, t.panel_rows);
-    t.sums_stride = round_up(t.cols, kCols);
+    t.one_block = problem_.segments() == 1 && DepthBlocks<T>(problem_.depth(0)).count == 1;
+    t.sums_stride = t.one_block ? kCols : round_up(t.cols, kCols);
+    const std::int64_t sums_rows = t.one_block ? kRows : t.panels * kRows;
     const std::int64_t a_size = t.panels * kRows * Panel<T>::kStride, b_size = kCols * Panel<T>::kDepth;
     std::byte* room = gemm_scratch(static_cast<std::size_t>(a_size + b_size) * sizeof(T) +
-                                   static_cast<std::size_t>(t.panels * kRows * t.sums_stride) * sizeof(float));
+                                   static_cast<std::size_t>(sums_rows * t.sums_stride) * sizeof(float));
     t.a = reinterpret_cast<T*>(room);
     t.b = t.a + a_size;
     t.sums = reinterpret_cast<float*>(t.b + b_size);
@@ -134,12 +138,11 @@ class Driver {
       float* c = used == width ? problem_.direct(t.batch, row, col) : nullptr;
       std::int64_t stride = problem_.row_stride();
       if (!c) {
-        c = t.sums + p * t.panel_rows * t.sums_stride + (col - t.col);
+        c = t.one_block ? t.sums : t.sums + p * t.panel_rows * t.sums_stride + (col - t.col);
         stride = t.sums_stride;
       }
       pick_micro<T>(rows, width == kCols, P::kMajor)(padded, t.a + p * kRows * Panel<T>::kStride, b, c, stride, fresh);
-      if (last)
-        for (int r = 0; r < rows; ++r) problem_.finish(t.batch, row + r, col, used, c + r * stride);
+      if (last) problem_.finish(t.batch, row, SumTile{c, stride, rows, col, used});
     }
   }
 };

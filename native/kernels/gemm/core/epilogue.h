@@ -2,8 +2,8 @@
 #pragma once
 
 #include "epilogue_args.h"
-#include "geometry.h"
 #include "kernels/math.h"
+#include "parts.h"
 
 namespace eq::EQ_ISA {
 
@@ -33,11 +33,12 @@ static inline Columns make_columns(const EpilogueArgs& e, std::int64_t n, float*
           widen_columns(e.prelu, n, room + 2 * padded)};
 }
 
-static inline vf activate(vf x, FusedActivation activation, float leak, vf prelu) {
-  switch (activation) {
+template <FusedActivation kActivation>
+EQ_INLINE vf activate(vf x, float leak, vf prelu) {
+  // Written so that NaN stays NaN.
+  switch (kActivation) {
     case FusedActivation::None:
       return x;
-    // Written so that NaN stays NaN.
     case FusedActivation::Relu:
       return x < 0.0f ? vf{} : x;
     case FusedActivation::Relu6:
@@ -60,25 +61,61 @@ static inline vf activate(vf x, FusedActivation activation, float leak, vf prelu
   return x;
 }
 
-/// Finishes n sums at `sums` (readable up to the next whole vector), columns col.. of a row, into c[offset..].
-template <class C>
-static void finish_row(const EpilogueArgs& e, const Columns& columns, const float* sums, std::int64_t col,
-                       std::int64_t n, C* c, std::int64_t offset) {
-  for (std::int64_t j = 0; j < n; j += kLanes) {
-    const int left = static_cast<int>(n - j < kLanes ? n - j : kLanes);
-    vf v = load(sums + j) * e.scale;
-    if (columns.scale) v *= load(columns.scale + col + j);
-    if (columns.bias) v += load(columns.bias + col + j);
-    if (e.addend) {
-      const auto* wide = static_cast<const float*>(e.addend) + offset + j;
-      const auto* narrow = static_cast<const bf16*>(e.addend) + offset + j;
-      const bool full = left == kLanes;
-      if (e.addend_dtype == DType::BF16) v += e.beta * (full ? load(narrow) : load_part(narrow, left));
-      else v += e.beta * (full ? load(wide) : load_part(wide, left));
+/// Finished sums of a tile: rows of `stride` floats, columns col .. col + n of the output.
+struct SumTile {
+  const float* sums;
+  std::int64_t stride, rows, col, n;
+};
+
+template <FusedActivation kActivation, class C, class RowOffset>
+static void finish_as(const EpilogueArgs& e, const Columns& columns, const SumTile& t, C* c, RowOffset offset) {
+  for (std::int64_t j = 0; j < t.n; j += kLanes) {
+    const std::int64_t left = t.n - j, col = t.col + j;
+    const vf scale = e.scale * (columns.scale ? load(columns.scale + col) : splat(1.0f));
+    const vf bias = columns.bias ? load(columns.bias + col) : vf{};
+    const vf prelu = columns.prelu ? load(columns.prelu + col) : vf{};
+    for (std::int64_t r = 0; r < t.rows; ++r) {
+      const std::int64_t at = offset(r) + j;
+      vf v = load(t.sums + r * t.stride + j) * scale + bias;
+      if (e.addend) {
+        const auto* wide = static_cast<const float*>(e.addend) + at;
+        const auto* narrow = static_cast<const bf16*>(e.addend) + at;
+        if (e.addend_dtype == DType::BF16) v += e.beta * (left >= kLanes ? load(narrow) : read_part(narrow, left));
+        else v += e.beta * (left >= kLanes ? load(wide) : read_part(wide, left));
+      }
+      v = activate<kActivation>(v, e.leak, prelu);
+      if (left >= kLanes) write(c + at, v);
+      else write_part(c + at, v, left);
     }
-    v = activate(v, e.activation, e.leak, columns.prelu ? load(columns.prelu + col + j) : vf{});
-    if (left == kLanes) store(c + offset + j, v);
-    else store_part(c + offset + j, v, left);
+  }
+}
+
+/// Finishes a tile into c; row r begins at element offset(r). The sums may be c itself.
+template <class C, class RowOffset>
+static void finish_tile(const EpilogueArgs& e, const Columns& columns, const SumTile& t, C* c, RowOffset offset) {
+  using A = FusedActivation;
+  switch (e.activation) {
+    case A::None: return finish_as<A::None>(e, columns, t, c, offset);
+    case A::Relu: return finish_as<A::Relu>(e, columns, t, c, offset);
+    case A::Relu6: return finish_as<A::Relu6>(e, columns, t, c, offset);
+    case A::Elu: return finish_as<A::Elu>(e, columns, t, c, offset);
+    case A::LeakyRelu: return finish_as<A::LeakyRelu>(e, columns, t, c, offset);
+    case A::Prelu: return finish_as<A::Prelu>(e, columns, t, c, offset);
+    case A::Sigmoid: return finish_as<A::Sigmoid>(e, columns, t, c, offset);
+    case A::Silu: return finish_as<A::Silu>(e, columns, t, c, offset);
+    case A::Gelu: return finish_as<A::Gelu>(e, columns, t, c, offset);
+    case A::QuickGelu: return finish_as<A::QuickGelu>(e, columns, t, c, offset);
+  }
+}
+
+/// The same into a tensor of either storage; nothing to do where the sums lie in place and stay as they are.
+template <class RowOffset>
+static void finish_into(const EpilogueArgs& e, const Columns& columns, const SumTile& t, void* c, DType dtype,
+                        RowOffset offset) {
+  if (dtype == DType::BF16) {
+    finish_tile(e, columns, t, static_cast<bf16*>(c), offset);
+  } else if (auto* out = static_cast<float*>(c); t.sums != out + offset(0) || !e.trivial()) {
+    finish_tile(e, columns, t, out, offset);
   }
 }
 

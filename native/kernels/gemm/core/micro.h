@@ -54,10 +54,10 @@ static void micro(std::int64_t kc, const T* a, const T* b, float* c, std::int64_
     b += NV * kLanes * kPair;
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i, c += ldc)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) {
-      float* to = c + i * ldc + j * kLanes;
+      float* to = c + j * kLanes;
       store(to, fresh ? sum[i][j] : load(to) + sum[i][j]);
     }
 }

@@ -2,65 +2,62 @@
 // into bf16 panels are rounded to nearest even; bf16 values that go into f32 panels are exact.
 #pragma once
 
-#include "geometry.h"
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
+#include "parts.h"
 
 namespace eq::EQ_ISA {
 
-/// kLanes values as bf16 in the low halves of 32-bit lanes.
-EQ_INLINE vu low_halves(vf v) {
-#if defined(__AVX512BF16__)
-  return __builtin_convertvector(reinterpret_cast<vh>(_mm512_cvtneps_pbh(v)), vu);
-#else
-  const vu u = as<vu>(v);
-  return (u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-#endif
-}
-EQ_INLINE vu low_halves(const float* p) { return low_halves(load(p)); }
+/// kLanes values, or the first n, as bf16 in the low halves of 32-bit lanes.
+EQ_INLINE vu low_halves(const float* p) { return __builtin_convertvector(round_halves(load(p)), vu); }
 EQ_INLINE vu low_halves(const bf16* p) { return __builtin_convertvector(load<vh>(p), vu); }
+EQ_INLINE vu low_halves(const float* p, std::int64_t n) {
+  return __builtin_convertvector(round_halves(read_part(p, n)), vu);
+}
+EQ_INLINE vu low_halves(const bf16* p, std::int64_t n) { return read_halves(p, n); }
 
 /// n consecutive values, converted.
-EQ_INLINE void copy_run(const float* from, float* to, std::int64_t n) {
+template <class S, class T>
+EQ_INLINE void copy_run(const S* from, T* to, std::int64_t n) {
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
-  for (; i < n; ++i) to[i] = from[i];
+  for (; i + kLanes <= n; i += kLanes) write(to + i, load(from + i));
+  if (i < n) write_part(to + i, read_part(from + i, n - i), n - i);
 }
 EQ_INLINE void copy_run(const bf16* from, bf16* to, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) store(to + i, load<vu>(from + i));
-  for (; i < n; ++i) to[i] = from[i];
-}
-EQ_INLINE void copy_run(const bf16* from, float* to, std::int64_t n) { widen(from, to, n); }
-EQ_INLINE void copy_run(const float* from, bf16* to, std::int64_t n) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(to + i, __builtin_convertvector(low_halves(from + i), vh));
-  for (; i < n; ++i) to[i] = bf16(from[i]);
+  if (i + kLanes <= n) {
+    store(to + i, load<vh>(from + i));
+    i += kLanes;
+  }
+  if (i < n) write_halves(to + i, __builtin_convertvector(read_halves(from + i, n - i), vh), n - i);
 }
 template <class T>
 EQ_INLINE void zero_run(T* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = T(0.0f);
 }
 
-/// One k (float panels) or a pair of k (bf16 panels) of `count` <= lanes * kLanes consecutive columns, as 32-bit
-/// units. `second` is null where the pair has only its first half. Lanes beyond `count` become zero.
+/// One k (float panels) or a pair of k (bf16 panels) of kLanes consecutive columns, or of the first n, as 32-bit units.
 template <class S>
-EQ_INLINE vf unit_vector(const S* first, const S* second, const float*) {
-  (void)second;
+EQ_INLINE vf units(const S* first, const S*, const float*) {
   return load(first);
 }
 template <class S>
-EQ_INLINE vf unit_vector(const S* first, const S* second, const bf16*) {
-  const vu low = low_halves(first);
-  return as<vf>(second ? low | (low_halves(second) << 16) : low);
+EQ_INLINE vf units(const S* first, const S* second, const bf16*) {
+  return as<vf>(low_halves(first) | (low_halves(second) << 16));
 }
-template <class S, class T>
-EQ_INLINE vf unit_part(const S* first, const S* second, std::int64_t count, const T* kind) {
-  S low[kLanes] = {}, high[kLanes] = {};
-  std::memcpy(static_cast<void*>(low), first, static_cast<std::size_t>(count) * sizeof(S));
-  if (second) std::memcpy(static_cast<void*>(high), second, static_cast<std::size_t>(count) * sizeof(S));
-  return unit_vector(low, high, kind);
+template <class S>
+EQ_INLINE vf units(const S* first, const S*, const float*, std::int64_t n) {
+  return read_part(first, n);
+}
+template <class S>
+EQ_INLINE vf units(const S* first, const S* second, const bf16*, std::int64_t n) {
+  return as<vf>(low_halves(first, n) | (low_halves(second, n) << 16));
+}
+
+/// What a pair without a second half reads.
+template <class S>
+EQ_INLINE const S* zeros() {
+  alignas(64) static const S values[kCols] = {};
+  return values;
 }
 
 /// B panel from rows of k: row k at row(k), `used` columns, panel `width` wide.
@@ -73,12 +70,12 @@ EQ_INLINE void pack_columns(Row row, std::int64_t kc, std::int64_t padded, std::
       continue;
     }
     const S* first = row(k);
-    const S* second = kPair == 2 && k + 1 < kc ? row(k + 1) : nullptr;
+    const S* second = kPair == 2 && k + 1 < kc ? row(k + 1) : zeros<S>();
     for (std::int64_t j = 0; j < width; j += kLanes) {
       const std::int64_t left = used - j;
       vf v{};
-      if (left >= kLanes) v = unit_vector(first + j, second ? second + j : nullptr, to);
-      else if (left > 0) v = unit_part(first + j, second ? second + j : nullptr, left, to);
+      if (left >= kLanes) v = units(first + j, second + j, to);
+      else if (left > 0) v = units(first + j, second + j, to, left);
       store(reinterpret_cast<float*>(to + j * kPair), v);
     }
   }
@@ -141,21 +138,20 @@ EQ_INLINE void pack_transposed(Column column, std::int64_t kc, std::int64_t padd
   }
 }
 
-/// k-major A panel: `rows` <= kRows consecutive values at row(k) for each k.
+/// k-major A panel: `rows` <= kRows consecutive values at row(k) for each k. Writes up to kLanes units beyond the
+/// panel's end: geometry.h leaves room for them.
 template <class S, class T, class Row>
 EQ_INLINE void pack_k_major(Row row, std::int64_t kc, std::int64_t padded, std::int64_t rows, T* to) {
   constexpr int kPair = Panel<T>::kPair;
+  static_assert(kPair * kLanes <= (Panel<T>::kStride - Panel<T>::kDepth) * kRows);
   for (std::int64_t k = 0; k < padded; k += kPair, to += kRows * kPair) {
-    if (k >= kc) {
-      zero_run(to, kRows * kPair);
-      continue;
-    }
-    const S* first = row(k);
-    const S* second = kPair == 2 && k + 1 < kc ? row(k + 1) : nullptr;
-    for (std::int64_t i = 0; i < rows; i += kLanes) {
-      const std::int64_t left = rows - i < kLanes ? rows - i : kLanes;
-      const vf v = unit_part(first + i, second ? second + i : nullptr, left, to);
-      std::memcpy(static_cast<void*>(to + i * kPair), &v, static_cast<std::size_t>(left) * 4);
+    const S* first = k < kc ? row(k) : zeros<S>();
+    const S* second = kPair == 2 && k + 1 < kc ? row(k + 1) : zeros<S>();
+    // Ascending k: what a store puts beyond its kRows units, the next one overwrites.
+    for (std::int64_t i = 0; i < kRows; i += kLanes) {
+      const std::int64_t left = rows - i;
+      const vf v = left >= kLanes ? units(first + i, second + i, to) : left > 0 ? units(first + i, second + i, to, left) : vf{};
+      store(reinterpret_cast<float*>(to + i * kPair), v);
     }
   }
 }

@@ -122,15 +122,10 @@ struct Product {
   float* direct(std::int64_t batch, std::int64_t row, std::int64_t col) const {
     return args.c_dtype == DType::F32 ? static_cast<float*>(args.c) + (batch * args.m + row) * args.n + col : nullptr;
   }
-  void finish(std::int64_t batch, std::int64_t row, std::int64_t col, std::int64_t n, const float* sums) const {
-    const std::int64_t offset = (batch * args.m + row) * args.n + col;
-    if (args.c_dtype == DType::BF16) {
-      finish_row(args.epilogue, column_vectors, sums, col, n, static_cast<bf16*>(args.c), offset);
-    } else {
-      auto* c = static_cast<float*>(args.c);
-      if (sums == c + offset && args.epilogue.trivial()) return;
-      finish_row(args.epilogue, column_vectors, sums, col, n, c, offset);
-    }
+  void finish(std::int64_t batch, std::int64_t row, const SumTile& tile) const {
+    const std::int64_t first = (batch * args.m + row) * args.n + tile.col;
+    finish_into(args.epilogue, column_vectors, tile, args.c, args.c_dtype,
+                [=, n = args.n](std::int64_t r) { return first + r * n; });
   }
 
  private:
@@ -176,32 +171,32 @@ struct SplitProduct : Product<T, KMajorA> {
   float* direct(std::int64_t part, std::int64_t row, std::int64_t col) const {
     return partial + (part * this->args.m + row) * this->args.n + col;
   }
-  void finish(std::int64_t part, std::int64_t row, std::int64_t col, std::int64_t n, const float* sums) const {
-    float* to = direct(part, row, col);
-    if (to != sums) std::memcpy(to, sums, static_cast<std::size_t>(n) * sizeof(float));
+  void finish(std::int64_t part, std::int64_t row, const SumTile& tile) const {
+    float* to = direct(part, row, tile.col);
+    if (to == tile.sums) return;
+    for (std::int64_t r = 0; r < tile.rows; ++r)
+      copy_run(tile.sums + r * tile.stride, to + r * this->args.n, tile.n);
   }
   /// Adds the parts in order and finishes the rows.
   void reduce(const Columns& columns, ThreadPool& pool) const {
     const MatMulArgs& a = this->args;
     pool.parallel_for(a.m, div_up(8192, a.n), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row)
+      float sums[kLanes];
+      for (std::int64_t row = begin; row < end; ++row) {
         for (std::int64_t col = 0; col < a.n; col += kLanes) {
-          const int n = static_cast<int>(a.n - col < kLanes ? a.n - col : kLanes);
+          const std::int64_t n = a.n - col < kLanes ? a.n - col : kLanes;
           vf sum{};
-          for (std::int64_t p = 0; p < parts; ++p) {
-            const float* from = direct(p, row, col);
-            sum += n == kLanes ? load(from) : load_part(from, n);
-          }
-          float sums[kLanes];
+          for (std::int64_t p = 0; p < parts; ++p) sum += read_part_or_all(direct(p, row, col), n);
           store(sums, sum);
-          const std::int64_t offset = row * a.n + col;
-          if (a.c_dtype == DType::BF16) finish_row(a.epilogue, columns, sums, col, n, static_cast<bf16*>(a.c), offset);
-          else finish_row(a.epilogue, columns, sums, col, n, static_cast<float*>(a.c), offset);
+          finish_into(a.epilogue, columns, {sums, kLanes, 1, col, n}, a.c, a.c_dtype,
+                      [&](std::int64_t) { return row * a.n + col; });
         }
+      }
     });
   }
 
  private:
+  static vf read_part_or_all(const float* p, std::int64_t n) { return n == kLanes ? load(p) : read_part(p, n); }
   std::int64_t first(std::int64_t part, std::int64_t k) const {
     const std::int64_t at = part * part_size + k;
     return at < this->args.k ? at : this->args.k;

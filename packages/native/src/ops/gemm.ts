@@ -45,4 +45,8 @@ export interface GemmOps {
     columnScale: Handle | null,
     storeF32: boolean,
   ): Handle;
+  /** For benchmarks: multiply-adds on registers alone, of floats or bf16 pairs. The profile tells the FLOPs. */
+  ceilingMultiply(half: boolean, rounds: number): Handle;
+  /** For benchmarks: a copy through memory. */
+  ceilingCopy(x: Handle): Handle;
 }
