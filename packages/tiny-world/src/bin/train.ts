@@ -26,6 +26,7 @@ const OPTIONS = defineOptions('tiny-world:train', {
     'Model folder that export writes; by default `model` in the run folder.',
   ),
   engine: option(z.enum(ENGINES).default('equipoise-cpu'), 'What computes.'),
+  partial: option(z.boolean().default(false), 'Let export write a denoiser that is not fully trained.'),
   minutes: option(
     z.number().positive().optional(),
     'Stop in good order after this time; run again to go on.',
@@ -46,7 +47,7 @@ async function main(): Promise<void> {
   const run = await Run.open(options.run, {
     command: 'tiny-world train',
     options: { ...options },
-    free: ['stage', 'run', 'data', 'out', 'engine', 'minutes'],
+    free: ['stage', 'run', 'data', 'out', 'engine', 'partial', 'minutes'],
     seeds: { recipe: recipe.seed },
     device: { engine: tf.getBackend() },
   });
@@ -65,7 +66,7 @@ async function main(): Promise<void> {
       if (!finished) break;
     }
     if (finished && (options.stage === 'export' || options.stage === 'all')) {
-      await exportModel(context, options.out ?? run.path('model'));
+      await exportModel(context, options.out ?? run.path('model'), options.partial);
     }
     await (finished ? run.finish() : run.stop());
   } catch (error) {

@@ -16,7 +16,7 @@ import {
 import { gridPng } from '../data/pictures.js';
 import { generate } from '../model/generate.js';
 import { loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from '../model/load.js';
-import { RECIPE } from '../train/recipe.js';
+import { TRAINING_RECORD, type TrainingRecord } from '../train/export.js';
 import { modelCard } from '../verify/card.js';
 import { type Measurements, type MeasureOptions, measure } from '../verify/measure.js';
 import { differences, type Requirement, requirements } from '../verify/requirements.js';
@@ -99,8 +99,10 @@ async function writeCard(
     'CLIP (text tower again, vision tower)': clip.parameterCount,
     judges: judges.scene.parameterCount + judges.headshot.parameterCount,
   };
+  const path = join(weights, TRAINING_RECORD);
+  const training = parseJson(await readFile(path, 'utf8'), path) as unknown as TrainingRecord;
   const facts = {
-    recipe: RECIPE,
+    training,
     weightBytes: await weightBytes(weights),
     parameters,
     grids,

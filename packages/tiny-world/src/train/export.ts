@@ -1,7 +1,7 @@
 /** The finished weights as a folder that diffusers and transformers load, in float16. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type JsonValue, writeJsonAtomic } from '@equipoise/core';
+import { EquipoiseError, type JsonValue, writeJsonAtomic } from '@equipoise/core';
 import { savePipeline } from '@equipoise/diffusion';
 import {
   castSource,
@@ -13,15 +13,36 @@ import {
 import { readTensorFile } from '../data/tensor-file.js';
 import { clipConfig, preprocessorConfig } from '../model/architecture.js';
 import { disposePipeline, runPipeline } from './pipeline.js';
-import type { Stage } from './recipe.js';
+import type { Recipe, Stage } from './recipe.js';
 import type { StageContext } from './stage-context.js';
 import { JUDGE_TASKS } from './stages/judges.js';
 
 type Config = Readonly<Record<string, JsonValue>>;
 
-/** Writes the diffusers folder with `clip/` and `judges/` beside its components. All stages must be finished. */
-export async function exportModel(context: StageContext, folder: string): Promise<void> {
-  const pipeline = await runPipeline(context, 'finished');
+/** File in the model folder that says which recipe made it, and how far the denoiser was trained. */
+export const TRAINING_RECORD = 'training.json';
+
+/** The contents of {@link TRAINING_RECORD}. */
+export interface TrainingRecord {
+  readonly recipe: Recipe;
+  readonly unet: { readonly step: number; readonly steps: number };
+}
+
+/** Writes the diffusers folder with `clip/` and `judges/` beside its components. The denoiser may
+ * be unfinished if `partial` says so; `training.json` records how far it got. */
+export async function exportModel(context: StageContext, folder: string, partial = false): Promise<void> {
+  const { metadata } = await context.loadResult('unet', 'unet');
+  const progress = { step: Number(metadata.step), steps: Number(metadata.steps) };
+  if (progress.step < progress.steps && !partial) {
+    throw new EquipoiseError(
+      'missing',
+      `stage unet: expected ${progress.steps} steps, got ${progress.step}`,
+      {
+        hints: ['Finish the stage, or export what there is with --partial.'],
+      },
+    );
+  }
+  const pipeline = await runPipeline(context, 'trained');
   await savePipeline(pipeline, folder, { dtype: 'F16', overwrite: true });
   disposePipeline(pipeline);
   const clip = join(folder, 'clip');
@@ -30,6 +51,10 @@ export async function exportModel(context: StageContext, folder: string): Promis
   const config = { ...clipConfig(await context.vocabularyIds()), dtype: 'float16' };
   await saveModel(clip, 'transformers', config as unknown as Config, await half(context, 'clip', 'clip'));
   await writeJsonAtomic(join(clip, 'preprocessor_config.json'), preprocessorConfig() as Config);
+  await writeJsonAtomic(join(folder, TRAINING_RECORD), {
+    recipe: context.recipe as unknown as JsonValue,
+    unet: progress,
+  });
   const judges = join(folder, 'judges');
   await mkdir(judges, { recursive: true });
   for (const { name } of JUDGE_TASKS) {

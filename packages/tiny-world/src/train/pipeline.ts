@@ -8,12 +8,12 @@ import type { StageContext } from './stage-context.js';
 type Config = Readonly<Record<string, JsonValue>>;
 
 /**
- * Vocabulary, text tower and autoencoder of the run with its denoiser: the finished one, or one with fresh
- * weights. The caller disposes of the parts with {@link disposePipeline}.
+ * Vocabulary, text tower and autoencoder of the run with its denoiser: as far as it is trained, or with
+ * fresh weights. The caller disposes of the parts with {@link disposePipeline}.
  */
 export async function runPipeline(
   context: StageContext,
-  denoiser: 'finished' | 'fresh',
+  denoiser: 'trained' | 'fresh',
 ): Promise<TextToImagePipeline> {
   const frozen = { storage: 'f32' } as const;
   const tokenizer = await context.tokenizer();

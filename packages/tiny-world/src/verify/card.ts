@@ -1,5 +1,6 @@
 /** The model card: what the weights are, how they came to be, what they measure, and what they are not for. */
 
+import type { TrainingRecord } from '../train/export.js';
 import type { Recipe, StageRecipe } from '../train/recipe.js';
 import { COLORS, SHAPES, SKIN_TONES, STYLES, TEXTURES } from '../world/attributes.js';
 import { BIAS } from '../world/bias.js';
@@ -9,7 +10,7 @@ import type { SampleGrid } from './samples.js';
 
 /** What the card says that is not measured. */
 export interface CardFacts {
-  readonly recipe: Recipe;
+  readonly training: TrainingRecord;
   /** Bytes of all weight files. */
   readonly weightBytes: number;
   readonly parameters: Readonly<Record<string, number>>;
@@ -83,7 +84,7 @@ function recipeRows(recipe: Recipe): Row[] {
 
 /** The card as Markdown. */
 export function modelCard(measured: Measurements, checks: readonly Requirement[], facts: CardFacts): string {
-  const { recipe } = facts;
+  const { recipe, unet } = facts.training;
   const { settings } = measured;
   const total = Object.values(facts.parameters).reduce((sum, count) => sum + count, 0);
   return `# Tiny-world
@@ -118,7 +119,7 @@ cosine decay; the shipped weights are moving averages.
 
 ${table(['stage', 'steps', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
 
-Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
+${unet.step < unet.steps ? `**Not fully trained:** these weights stopped at step ${unet.step} of the denoiser's ${unet.steps}.\n\n` : ''}Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
 
 ## Measured
 

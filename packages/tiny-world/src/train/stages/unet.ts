@@ -81,16 +81,15 @@ export async function trainUNet(context: StageContext): Promise<StageOutcome> {
     inputs: (step) =>
       unetInputs({ recipe, schedule, latents, rows, empty, text: model.textEncoder }, order.at(step), step),
     loss: (inputs) => noiseLoss(model.unet, inputs),
-    inspect: async (_, folder) => {
+    inspect: async (step, folder) => {
+      const progress = { step: String(step), steps: String(recipe.unet.steps) };
+      await context.saveResult('unet', 'unet', model.unet.stateDict(), progress);
       const images = await generate(pipeline, SAMPLE_PROMPTS, { seed: recipe.seed, steps: 25, guidance: 4 });
       await writeFileAtomic(`${folder}/samples.png`, await gridPng(images));
       return {};
     },
   };
   const result = await trainStage(stage, await context.loopOptions('unet', recipe.unet.checkpointEvery));
-  if (result.finished) {
-    await weights.withAverage(async () => context.saveResult('unet', 'unet', model.unet.stateDict()));
-  }
   weights.dispose();
   disposePipeline(pipeline);
   return outcomeOf(result);
