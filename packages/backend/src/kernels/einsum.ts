@@ -1,6 +1,6 @@
 /**
- * Einsum as batched matrix products: labels of two operands are batch (in both and needed later), summed (in both and
- * not needed any more), or free. More operands are folded from the left.
+ * Einsum of one or two operands (TensorFlow.js knows no more): sums and a transpose of one, a batched matrix product of
+ * two, whose labels are batch (in both and in the result), summed (in both, not in the result) or free.
  */
 import type { Handle } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
@@ -33,17 +33,17 @@ function grouped(call: KernelCall, keep: Keep, x: Operand, groups: string[][]): 
   return keep(call.backend.native.reshape(dense, dims));
 }
 
-function multiply(call: KernelCall, keep: Keep, a: Operand, b: Operand, later: Set<string>): Operand {
+function multiply(call: KernelCall, keep: Keep, a: Operand, b: Operand, output: Set<string>): Operand {
   const shared = a.labels.filter((label) => b.labels.includes(label));
-  const batch = shared.filter((label) => later.has(label));
-  const summed = shared.filter((label) => !later.has(label));
-  const left = dropUnneeded(call, keep, a, new Set([...later, ...shared]));
-  const right = dropUnneeded(call, keep, b, new Set([...later, ...shared]));
+  const batch = shared.filter((label) => output.has(label));
+  const summed = shared.filter((label) => !output.has(label));
+  const left = dropUnneeded(call, keep, a, new Set([...output, ...shared]));
+  const right = dropUnneeded(call, keep, b, new Set([...output, ...shared]));
   const rows = left.labels.filter((label) => !shared.includes(label));
   const columns = right.labels.filter((label) => !shared.includes(label));
-  const y = keep(call.ops.matMul(grouped(call, keep, left, [batch, rows, summed]), grouped(call, keep, right, [batch, summed, columns]), false, false, false));
-  const result = { handle: y, labels: [...batch, ...rows, ...columns], sizes: new Map([...a.sizes, ...b.sizes]) };
-  return { ...result, handle: keep(call.backend.native.reshape(y, shapeOf(result))) };
+  const handles = [grouped(call, keep, left, [batch, rows, summed]), grouped(call, keep, right, [batch, summed, columns])] as const;
+  const handle = keep(call.ops.matMul(...handles, false, false, false));
+  return { handle, labels: [...batch, ...rows, ...columns], sizes: new Map([...a.sizes, ...b.sizes]) };
 }
 
 defineNative('Einsum', (call) => {
@@ -57,12 +57,9 @@ defineNative('Einsum', (call) => {
     return { handle: call.handle(x), labels: [...term], sizes: new Map([...term].map((label, d) => [label, x.shape[d] as number])) };
   });
   return call.temporaries((keep) => {
-    let total = operands[0] as Operand;
-    for (let i = 1; i < operands.length; i++) {
-      const later = new Set([...output, ...operands.slice(i + 1).flatMap(({ labels }) => labels)]);
-      total = multiply(call, keep, total, operands[i] as Operand, later);
-    }
-    total = dropUnneeded(call, keep, total, new Set(output));
+    const [a, b] = operands as [Operand, Operand?];
+    const needed = new Set(output);
+    const total = b ? multiply(call, keep, a, b, needed) : dropUnneeded(call, keep, a, needed);
     const dtype = tensors.every((x) => x.dtype === 'int32') ? 'int32' : 'float32';
     const shape = [...output].map((label) => total.sizes.get(label) as number);
     const y = grouped(call, keep, total, [...output].map((label) => [label]));
