@@ -8,3 +8,4 @@ export * from './parts.js';
 export * from './prompts.js';
 export { studentQuantile } from './student.js';
 export * from './sweep.js';
+export * from './tune-job.js';

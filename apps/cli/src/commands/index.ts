@@ -10,4 +10,36 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'A short self-demonstration of the engine: right results, and how fast',
     load: async () => (await import('./demo.js')).demo,
   },
+  'iti-gen train': {
+    summary: 'Learns inclusive tokens from a few reference images per category',
+    load: async () => (await import('./iti-gen/train.js')).itiGenTrain,
+  },
+  'iti-gen prepend': {
+    summary: 'Applies learned tokens to any prompt, or composes tokens learned apart',
+    load: async () => (await import('./iti-gen/prepend.js')).itiGenPrepend,
+  },
+  'iti-gen generate': {
+    summary: 'Images of every combination of categories, in equal or given shares',
+    load: async () => (await import('./iti-gen/generate.js')).itiGenGenerate,
+  },
+  'mi sweep': {
+    summary: 'Scores candidates of many prompts by mutual information, resumable and in shards',
+    load: async () => (await import('./mi/sweep.js')).miSweep,
+  },
+  'mi estimate': {
+    summary: 'Mutual information of existing images and prompts, with standard errors',
+    load: async () => (await import('./mi/estimate.js')).miEstimate,
+  },
+  'mi-tune build': {
+    summary: "Makes a fine-tuning set of the model's own best images",
+    load: async () => (await import('./mi-tune/build.js')).miTuneBuild,
+  },
+  'mi-tune train': {
+    summary: 'Fine-tunes a DoRA or LoRA adapter on such a set',
+    load: async () => (await import('./mi-tune/train.js')).miTuneTrain,
+  },
+  showcase: {
+    summary: 'Both pipelines on the embedded model, with a report of what changed',
+    load: async () => (await import('./showcase.js')).showcase,
+  },
 };

@@ -1,0 +1,46 @@
+import { join } from 'node:path';
+import { defineOptions, option, z } from '@equipoise/core';
+import { writeReport } from '@equipoise/report';
+import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
+import { defineCommand } from '../command.js';
+import { engineOptions, openEngine } from '../engine-options.js';
+import { runItiGen } from '../showcase/iti-gen.js';
+import { runMiTune } from '../showcase/mi-tune.js';
+import { loadEmbedded } from '../showcase/model.js';
+import { showcaseReport } from '../showcase/report.js';
+
+const whole = z.int().min(1);
+
+const options = defineOptions('showcase', {
+  out: option(z.string().default('runs/showcase'), 'Run folder; what is in it already is reused.', { placeholder: 'folder' }),
+  weights: option(z.string().default(SHIPPED_WEIGHTS), 'Weights of the embedded model.', { placeholder: 'folder', hidden: true }),
+  images: option(whole.default(240), 'Headshots before and after.', { group: 'Size' }),
+  epochs: option(whole.default(30), 'Epochs of token learning.', { group: 'Size' }),
+  prompts: option(whole.default(48), 'Prompts whose candidates are scored.', { group: 'Size' }),
+  candidates: option(whole.default(8), 'Candidates per prompt.', { group: 'Size' }),
+  testPrompts: option(whole.default(96), 'Held-out prompts.', { group: 'Size' }),
+  tuneSteps: option(whole.default(100), 'Updates of the adapter.', { group: 'Size' }),
+  steps: option(whole.default(20), 'Denoising steps.', { group: 'Size' }),
+  seed: option(z.int().min(0).default(42), 'Seed of everything.'),
+  ...engineOptions,
+});
+
+export const showcase = defineCommand({
+  options,
+  description:
+    'Runs both pipelines end to end on the embedded model: inclusive tokens for skin tone and eyeglasses, and tuning on what mutual information chooses for prompts with two colored objects. Writes report.html with the numbers as JSON and CSV beside it.',
+  examples: ['equipoise showcase --out runs/showcase'],
+  async run({ out, weights, engine, precision, seed, images, epochs, prompts, candidates, testPrompts, tuneSteps, steps }, context) {
+    await openEngine({ engine, precision });
+    const embedded = await loadEmbedded(weights, context);
+    const itiGen = { prompt: 'a headshot of a person', attributes: ['skinTone', 'eyeglasses'] as const, references: 25, epochs, images, steps, guidance: 3, seed };
+    const first = await runItiGen(embedded, join(out, 'iti-gen'), itiGen, context);
+    const miTune = { prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
+    const second = await runMiTune(embedded, join(out, 'mi-tune'), miTune, context);
+    const report = await writeReport(out, await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }));
+    const kl = Object.fromEntries(first.before.balance.map(({ attribute, kl: { value } }, i) => [attribute, { before: value, after: first.after.balance[i]?.kl.value ?? null }]));
+    const binding = Object.fromEntries(second.results.map(({ name, binding: { value, low, high } }) => [name, { value, low, high }]));
+    context.print(JSON.stringify({ report, kl, binding, rightAmongAll: second.rightAmongAll, rightAmongChosen: second.rightAmongChosen, agreement: second.agreement }, null, 2));
+    return 0;
+  },
+});
