@@ -90,7 +90,8 @@ void sample_statistics(const GroupNormArgs& a, std::int64_t sample) {
 
 /// Spreads a sample's group values over the channels.
 void spread(const GroupNormDims& d, const float* groups, std::int64_t sample, float* channels) {
-  for (std::int64_t c = 0; c < d.channels; ++c) channels[c] = groups[sample * d.groups + c / d.per_group()];
+  const std::int64_t width = d.per_group();
+  for (std::int64_t g = 0; g < d.groups; ++g) std::fill_n(channels + g * width, width, groups[sample * d.groups + g]);
 }
 
 void normalise_block(const GroupNormArgs& a, std::int64_t index) {
