@@ -49,7 +49,7 @@ export async function exportModel(context: StageContext, folder: string, partial
   await mkdir(clip, { recursive: true });
   await (await context.tokenizer()).save(clip);
   const config = { ...clipConfig(await context.vocabularyIds()), dtype: 'float16' };
-  await saveModel(clip, 'transformers', config as unknown as Config, await half(context, 'clip', 'clip'));
+  await saveModel(clip, 'transformers', config as unknown as Config, await half(context, 'vision', 'vision'));
   await writeJsonAtomic(join(clip, 'preprocessor_config.json'), preprocessorConfig() as Config);
   await writeJsonAtomic(join(folder, TRAINING_RECORD), {
     recipe: context.recipe as unknown as JsonValue,

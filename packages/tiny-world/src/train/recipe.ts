@@ -1,7 +1,7 @@
 /** The recipe: every number that the shipped weights were trained with, in one table. */
 import type { OptimizerSettings } from './loop.js';
 
-export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet'] as const;
+export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet', 'vision'] as const;
 export type Stage = (typeof STAGES)[number];
 
 export interface StageRecipe {
@@ -19,6 +19,7 @@ export interface Recipe {
   /** Largest size of the vocabulary, the 514 fixed tokens included. */
   readonly vocabulary: number;
   readonly clip: StageRecipe;
+  readonly vision: StageRecipe;
   readonly vae: StageRecipe & {
     /** Side of the random crops that all but the last steps train on; whole pictures follow. */
     readonly crop: number;
@@ -49,6 +50,13 @@ export const RECIPE: Recipe = {
     batch: 64,
     checkpointEvery: 250,
     optimizer: optimizer(1e-3, 70, 0.98, 0.05),
+    average: { decay: 0.99, every: 5 },
+  },
+  vision: {
+    steps: 1_600,
+    batch: 64,
+    checkpointEvery: 400,
+    optimizer: optimizer(1e-3, 50, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
   },
   vae: {
@@ -92,6 +100,7 @@ export function scaledRecipe(recipe: Recipe, effort: number): Recipe {
     ...recipe,
     pictures,
     clip: stage(recipe.clip),
+    vision: stage(recipe.vision),
     vae: stage(recipe.vae),
     judges: stage(recipe.judges),
     unet: stage(recipe.unet),

@@ -1,7 +1,7 @@
 /** The stages by name, in the order they build on each other. */
 import type { Stage } from '../recipe.js';
 import type { StageContext, StageOutcome } from '../stage-context.js';
-import { trainClip } from './clip.js';
+import { trainClip, trainVision } from './clip.js';
 import { trainJudges } from './judges.js';
 import { trainUNet } from './unet.js';
 import { trainVae } from './vae.js';
@@ -13,4 +13,5 @@ export const STAGE_RUNNERS: Readonly<Record<Stage, (context: StageContext) => Pr
   vae: trainVae,
   judges: trainJudges,
   unet: trainUNet,
+  vision: trainVision,
 };
