@@ -1,7 +1,5 @@
 """PyTorch's side of the benchmark cases that are plain layers and ops; see serve.py for the protocol."""
 
-import sys
-
 import torch
 import torch.nn.functional as F
 from serve import serve
@@ -62,7 +60,4 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--version"]:
-        print(torch.__version__)
-    else:
-        serve(KINDS)
+    serve(KINDS)
