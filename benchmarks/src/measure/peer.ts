@@ -1,0 +1,89 @@
+/** A Python process that others' kernels run in; its scripts are in tools/peers. */
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
+import path from 'node:path';
+import readline from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { EquipoiseError } from '@equipoise/core';
+import type { PeerCall } from '../kernels/case.js';
+
+// The same from src/ and dist/.
+const folder = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'tools', 'peers');
+
+/** Versions of the packages that peers need, or why there are none. */
+export function peerVersions(python: string | undefined): {
+  versions: Record<string, string> | null;
+  problem: string | null;
+} {
+  if (python === undefined) {
+    return { versions: null, problem: 'no Python with PyTorch was named (--python or EQUIPOISE_PYTHON)' };
+  }
+  const program = [
+    'import importlib.metadata as m, json, platform',
+    'names = ["torch", "peft"]',
+    'found = {d.metadata["Name"].lower(): d.version for d in m.distributions()}',
+    'print(json.dumps({"python": platform.python_version(), **{n: found[n] for n in names if n in found}}))',
+  ].join('\n');
+  const result = spawnSync(python, ['-c', program], { encoding: 'utf8' });
+  if (result.status !== 0)
+    return {
+      versions: null,
+      problem: `${python} could not be run: ${(result.stderr ?? '').trim() || result.error?.message}`,
+    };
+  const versions = JSON.parse(result.stdout) as Record<string, string>;
+  if (versions.torch === undefined) return { versions: null, problem: `${python} has no torch` };
+  return { versions, problem: null };
+}
+
+/** One process per script, started when first asked. */
+export class PeerPool {
+  readonly #processes = new Map<string, PeerProcess>();
+
+  constructor(readonly python: string) {}
+
+  /** Fastest call in seconds among those of about `budget` seconds. */
+  time(call: PeerCall, dtype: 'f32' | 'bf16', threads: number, budget: number): Promise<number> {
+    let process = this.#processes.get(call.script);
+    if (process === undefined) {
+      process = new PeerProcess(this.python, call.script);
+      this.#processes.set(call.script, process);
+    }
+    return process.time(call, dtype, threads, budget);
+  }
+
+  close(): void {
+    for (const process of this.#processes.values()) process.close();
+    this.#processes.clear();
+  }
+}
+
+class PeerProcess {
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+  #errors = '';
+
+  constructor(
+    python: string,
+    readonly script: string,
+  ) {
+    this.#child = spawn(python, [path.join(folder, script)], { stdio: 'pipe' });
+    this.#child.stderr.on('data', (chunk: Buffer) => {
+      this.#errors = (this.#errors + chunk.toString()).slice(-4000);
+    });
+    this.#lines = readline.createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  async time(call: PeerCall, dtype: string, threads: number, seconds: number): Promise<number> {
+    this.#child.stdin.write(`${JSON.stringify({ case: call.case, dtype, threads, seconds })}\n`);
+    const { value, done } = await this.#lines.next();
+    if (done) throw new EquipoiseError('internal', `${this.script} ended: ${this.#errors.trim()}`);
+    const reply = JSON.parse(value) as { seconds?: number; error?: string };
+    if (reply.seconds === undefined)
+      throw new EquipoiseError('internal', `${this.script}: ${call.case.kind}: ${reply.error}`);
+    return reply.seconds;
+  }
+
+  close(): void {
+    this.#child.stdin.end();
+    this.#child.kill();
+  }
+}
