@@ -43,9 +43,9 @@ void dora_grad_lora(Call& c) {
 
 // doraGradMagnitude(x, dy, y, u, weight, loraB, scale, norm, bias | null, scaling) -> dm
 void dora_grad_magnitude(Call& c) {
-  const DoraMagnitudeInputs inputs{c.tensor(0, "x"),      c.tensor(1, "dy"),    c.tensor(2, "y"),
-                                   c.tensor(3, "u"),      c.tensor(4, "weight"), c.tensor(5, "loraB"),
-                                   c.tensor(6, "scale"),  c.tensor(7, "norm"),  c.optional_tensor(8, "bias")};
+  const DoraMagnitudeInputs inputs{c.tensor(0, "x"),     c.tensor(1, "dy"),     c.tensor(2, "y"),
+                                   c.tensor(3, "u"),     c.tensor(4, "weight"), c.tensor(5, "loraB"),
+                                   c.tensor(6, "scale"), c.tensor(7, "norm"),   c.optional_tensor(8, "bias")};
   c.give(eq::dora_grad_magnitude(c.device(), inputs, real(c, 9, "scaling")));
 }
 

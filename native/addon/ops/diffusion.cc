@@ -21,9 +21,9 @@ void mi_squared_norm_grad(Call& c) {
 void guided_step(Call& c) {
   const auto number = [&c](std::size_t i, const char* name) { return static_cast<float>(c.number(i, name)); };
   const Tensor &uncond = c.tensor(0, "epsUncond"), &cond = c.tensor(1, "epsCond"), &latents = c.tensor(2, "latents");
-  c.give(eq::guided_step(c.device(), uncond, cond, latents, c.optional_tensor(3, "noise"),
-                         {number(4, "guidance"), number(5, "miWeight"), number(6, "cx"), number(7, "ce"),
-                          number(8, "cn")}));
+  c.give(eq::guided_step(
+      c.device(), uncond, cond, latents, c.optional_tensor(3, "noise"),
+      {number(4, "guidance"), number(5, "miWeight"), number(6, "cx"), number(7, "ce"), number(8, "cn")}));
 }
 
 const Op kOps[] = {

@@ -43,11 +43,8 @@ void group_norm_grad(Call& c) {
 }
 
 const Op kOps[] = {
-    {"layerNorm", layer_norm},
-    {"layerNormGrad", layer_norm_grad},
-    {"layerNormParamGrad", layer_norm_param_grad},
-    {"groupNorm", group_norm},
-    {"groupNormGrad", group_norm_grad},
+    {"layerNorm", layer_norm}, {"layerNormGrad", layer_norm_grad}, {"layerNormParamGrad", layer_norm_param_grad},
+    {"groupNorm", group_norm}, {"groupNormGrad", group_norm_grad},
 };
 
 }  // namespace

@@ -8,10 +8,10 @@ namespace {
 
 // adamW([p, g, m, v, ...], step, learningRate, beta1, beta2, epsilon, weightDecay, maxNorm, gradientScale) -> norm
 void adamw(Call& c) {
-  c.give(eq::adamw(c.device(), c.tensors(0, "tensors"),
-                   {c.number(1, "step"), c.number(2, "learningRate"), c.number(3, "beta1"), c.number(4, "beta2"),
-                    c.number(5, "epsilon"), c.number(6, "weightDecay"), c.number(7, "maxNorm"),
-                    c.number(8, "gradientScale")}));
+  c.give(eq::adamw(
+      c.device(), c.tensors(0, "tensors"),
+      {c.number(1, "step"), c.number(2, "learningRate"), c.number(3, "beta1"), c.number(4, "beta2"),
+       c.number(5, "epsilon"), c.number(6, "weightDecay"), c.number(7, "maxNorm"), c.number(8, "gradientScale")}));
 }
 
 // philox(shape, seedLow, seedHigh, streamLow, streamHigh, offset, normal) -> numbers

@@ -291,7 +291,10 @@ export function directionLoss64(options: {
   const row = (a: Array64, i: number): number[] => [...a.data.slice(i * depth, (i + 1) * depth)];
   const dot = (a: number[], b: number[]): number =>
     a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
-  const unit = (a: number[]): number[] => a.map((value) => value / Math.sqrt(dot(a, a)));
+  const unit = (a: number[]): number[] => {
+    const length = Math.sqrt(dot(a, a));
+    return a.map((value) => value / length);
+  };
   const minus = (a: number[], b: number[]): number[] => a.map((value, i) => value - (b[i] as number));
 
   const k = categories[attribute] as number;

@@ -1,7 +1,7 @@
-#include "runtime/cpu/device.h"
 #include "kernels/activation/functions.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 EQ_DECLARE_ISA(void geglu_compute(const GegluArgs& a, ThreadPool& pool))
 

@@ -1,7 +1,7 @@
-#include "runtime/cpu/device.h"
 #include "kernels/activation/functions.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 EQ_DECLARE_ISA(void activation_compute(const ActivationArgs& a, ThreadPool& pool))
 
@@ -40,16 +40,22 @@ void activation_compute(const ActivationArgs& a, ThreadPool& pool) {
     const bool grad = a.dy != nullptr;
     switch (a.kind) {
       case Activation::Silu:
-        if (grad) grad_range(a, begin, end, [](vf x) { return swish_derivative(x, 1.0f); });
-        else map_range(a, begin, end, [](vf x) { return swish(x, 1.0f); });
+        if (grad)
+          grad_range(a, begin, end, [](vf x) { return swish_derivative(x, 1.0f); });
+        else
+          map_range(a, begin, end, [](vf x) { return swish(x, 1.0f); });
         break;
       case Activation::QuickGelu:
-        if (grad) grad_range(a, begin, end, [](vf x) { return swish_derivative(x, kQuickGelu); });
-        else map_range(a, begin, end, [](vf x) { return swish(x, kQuickGelu); });
+        if (grad)
+          grad_range(a, begin, end, [](vf x) { return swish_derivative(x, kQuickGelu); });
+        else
+          map_range(a, begin, end, [](vf x) { return swish(x, kQuickGelu); });
         break;
       case Activation::Gelu:
-        if (grad) grad_range(a, begin, end, [](vf x) { return gelu_derivative(x); });
-        else map_range(a, begin, end, [](vf x) { return gelu(x); });
+        if (grad)
+          grad_range(a, begin, end, [](vf x) { return gelu_derivative(x); });
+        else
+          map_range(a, begin, end, [](vf x) { return gelu(x); });
         break;
     }
   });

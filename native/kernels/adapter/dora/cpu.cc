@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/norm/column_sums.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 #include <cmath>
 
@@ -14,7 +14,8 @@ namespace eq::EQ_ISA {
 namespace {
 
 float element(const void* data, DType type, std::int64_t i) {
-  return type == DType::F32 ? static_cast<const float*>(data)[i] : static_cast<float>(static_cast<const bf16*>(data)[i]);
+  return type == DType::F32 ? static_cast<const float*>(data)[i]
+                            : static_cast<float>(static_cast<const bf16*>(data)[i]);
 }
 
 void scale_row(const ScaleMatrixArgs& a, std::int64_t row) {
@@ -146,8 +147,10 @@ void scale_matrix_compute(const ScaleMatrixArgs& a, ThreadPool& pool) {
   if (a.transposed) {
     pool.parallel_for(a.columns, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, a.rows)),
                       [&](std::int64_t begin, std::int64_t end) {
-                        if (a.in_type == DType::F32) transpose<float>(a, begin, end);
-                        else transpose<bf16>(a, begin, end);
+                        if (a.in_type == DType::F32)
+                          transpose<float>(a, begin, end);
+                        else
+                          transpose<bf16>(a, begin, end);
                       });
     return;
   }

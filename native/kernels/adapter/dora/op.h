@@ -98,10 +98,10 @@ inline Tensor scale_matrix(Device& device, const char* op, const Tensor& in, con
   if (rows) check_vector(op, "scale", rows, n);
   if (columns) check_vector(op, "scale", columns, k);
   Tensor out = device.empty(in.dtype, in.shape);
-  scale_matrix_launch(device, {op, {in.shape}, 2.0 * static_cast<double>(in.numel()),
-                               static_cast<double>(in.bytes() + out.bytes())},
-                      {in.data(), out.data(), in.dtype, out.dtype, n, k, rows ? rows.data<float>() : nullptr,
-                       columns ? columns.data<float>() : nullptr, false});
+  scale_matrix_launch(
+      device, {op, {in.shape}, 2.0 * static_cast<double>(in.numel()), static_cast<double>(in.bytes() + out.bytes())},
+      {in.data(), out.data(), in.dtype, out.dtype, n, k, rows ? rows.data<float>() : nullptr,
+       columns ? columns.data<float>() : nullptr, false});
   return out;
 }
 
@@ -122,8 +122,11 @@ inline Tensor dora_norm(Device& device, const Tensor& weight, const Tensor& lora
   const Tensor cross = matmul(device, op, weight, lora_a, transposed);
   const Tensor gram = matmul(device, op, lora_a, lora_a, transposed);
   Tensor norm = device.empty(DType::F32, {d.n});
-  dora_norm_launch(device, {op, {weight.shape, lora_a.shape}, 2.0 * static_cast<double>(d.n * (d.k + d.rank * d.rank)),
-                            static_cast<double>(weight.bytes())},
+  dora_norm_launch(device,
+                   {op,
+                    {weight.shape, lora_a.shape},
+                    2.0 * static_cast<double>(d.n * (d.k + d.rank * d.rank)),
+                    static_cast<double>(weight.bytes())},
                    {weight.data(), lora_b.data(), weight.dtype, lora_b.dtype, cross.data<float>(), gram.data<float>(),
                     norm.data<float>(), d.n, d.k, d.rank, scaling});
   return norm;
@@ -182,8 +185,10 @@ inline Tensor dora_grad_input(Device& device, const Tensor& dy, const Tensor& h,
   const std::int64_t n = weight.shape[0], k = weight.shape[1];
   check_range(n >= 1 && k >= 1, op, ": weight must not be empty, got ", weight.shape.str());
   Tensor rows = as_rows(op, "dy", dy, n), w = weight;
-  if (scale && rows.shape[0] < k) rows = scale_matrix(device, op, rows, {}, scale);
-  else if (scale) w = scale_matrix(device, op, weight, scale, {});
+  if (scale && rows.shape[0] < k)
+    rows = scale_matrix(device, op, rows, {}, scale);
+  else if (scale)
+    w = scale_matrix(device, op, weight, scale, {});
   MatMulOptions o;
   o.a2 = h;
   o.b2 = transpose_matrix(device, op, lora_a);
@@ -227,16 +232,34 @@ inline Tensor dora_grad_magnitude(Device& device, const DoraMagnitudeInputs& t, 
     check_range(t.bias.numel() == n, op, ": bias must have ", n, " elements, got ", t.bias.shape.str());
   }
   Tensor out = device.empty(DType::F32, {n});
-  DoraMagnitudeGradArgs args{dy.data(),  y.data(),  x.data(),       t.weight.data(), t.lora_b.data(),
+  DoraMagnitudeGradArgs args{dy.data(),
+                             y.data(),
+                             x.data(),
+                             t.weight.data(),
+                             t.lora_b.data(),
                              t.bias ? t.bias.data() : nullptr,
-                             dy.dtype,   y.dtype,   x.dtype,        t.weight.dtype,  t.lora_b.dtype,
+                             dy.dtype,
+                             y.dtype,
+                             x.dtype,
+                             t.weight.dtype,
+                             t.lora_b.dtype,
                              t.bias ? t.bias.dtype : DType::F32,
-                             t.u.data<float>(), t.scale.data<float>(), t.norm.data<float>(), out.data<float>(),
-                             nullptr,    x.shape[0], n, k, rank, scaling};
+                             t.u.data<float>(),
+                             t.scale.data<float>(),
+                             t.norm.data<float>(),
+                             out.data<float>(),
+                             nullptr,
+                             x.shape[0],
+                             n,
+                             k,
+                             rank,
+                             scaling};
   const Tensor partial = device.empty(DType::F32, {args.blocks(), 2, n});
   args.partial = partial.data<float>();
-  dora_magnitude_grad_launch(device, {op, {dy.shape, y.shape}, 4.0 * static_cast<double>(dy.numel()),
-                                      static_cast<double>(dy.bytes() + y.bytes())}, args);
+  dora_magnitude_grad_launch(
+      device,
+      {op, {dy.shape, y.shape}, 4.0 * static_cast<double>(dy.numel()), static_cast<double>(dy.bytes() + y.bytes())},
+      args);
   return out;
 }
 

@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 EQ_DECLARE_ISA(void guided_step_compute(const GuidedStepArgs& a, ThreadPool& pool))
 

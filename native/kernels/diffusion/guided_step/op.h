@@ -34,15 +34,20 @@ inline std::vector<Tensor> guided_step(Device& device, const Tensor& uncond, con
                                        const Tensor& noise, const GuidedStepNumbers& k) {
   const char* op = "GuidedStep";
   const bool noisy = static_cast<bool>(noise);
-  const auto [samples, per_sample] = noisy ? sample_dims(op, {&latents, &uncond, &cond, &noise})
-                                           : sample_dims(op, {&latents, &uncond, &cond});
+  const auto [samples, per_sample] =
+      noisy ? sample_dims(op, {&latents, &uncond, &cond, &noise}) : sample_dims(op, {&latents, &uncond, &cond});
   std::vector<Tensor> out{device.empty(latents.dtype, latents.shape), device.empty(uncond.dtype, latents.shape),
                           device.empty(DType::F32, {samples})};
-  GuidedStepArgs args{uncond.data(),   cond.data(),   latents.data(),   noisy ? noise.data() : nullptr,
-                      out[0].data(),   out[1].data(), uncond.dtype,     cond.dtype,
-                      latents.dtype,   noisy ? noise.dtype : DType::F32, samples, per_sample,
-                      k.guidance,      k.mi_weight,   k.cx,             k.ce,
-                      k.cn,            out[2].data<float>(), nullptr};
+  GuidedStepArgs args{uncond.data(),  cond.data(),
+                      latents.data(), noisy ? noise.data() : nullptr,
+                      out[0].data(),  out[1].data(),
+                      uncond.dtype,   cond.dtype,
+                      latents.dtype,  noisy ? noise.dtype : DType::F32,
+                      samples,        per_sample,
+                      k.guidance,     k.mi_weight,
+                      k.cx,           k.ce,
+                      k.cn,           out[2].data<float>(),
+                      nullptr};
   const Tensor partial = device.empty(DType::F32, {samples * args.blocks(), 2});
   args.partial = partial.data<double>();
   const double bytes = static_cast<double>(uncond.bytes() + cond.bytes() + latents.bytes() +

@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 EQ_DECLARE_ISA(void mi_squared_norm_compute(const MISquaredNormArgs& a, ThreadPool& pool))
 EQ_DECLARE_ISA(void mi_squared_norm_grad_compute(const MISquaredNormGradArgs& a, ThreadPool& pool))

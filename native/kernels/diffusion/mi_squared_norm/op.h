@@ -53,12 +53,14 @@ inline Tensor mi_squared_norm(Device& device, const Tensor& cond, const Tensor& 
   const auto [samples, per_sample] = sample_dims(op, {&cond, &uncond});
   check_vector(op, "weights", weights, samples);
   Tensor mi = device.empty(DType::F32, {samples});
-  MISquaredNormArgs args{cond.data(),         uncond.data(),   cond.dtype, uncond.dtype, samples, per_sample,
-                         weights.data<float>(), mi.data<float>(), nullptr};
+  MISquaredNormArgs args{cond.data(), uncond.data(),         cond.dtype,       uncond.dtype, samples,
+                         per_sample,  weights.data<float>(), mi.data<float>(), nullptr};
   const Tensor partial = device.empty(DType::F32, {samples * args.blocks(), 2});
   args.partial = partial.data<double>();
-  mi_squared_norm_launch(device, {op, {cond.shape}, 3.0 * static_cast<double>(cond.numel()),
-                                  static_cast<double>(cond.bytes() + uncond.bytes())}, args);
+  mi_squared_norm_launch(
+      device,
+      {op, {cond.shape}, 3.0 * static_cast<double>(cond.numel()), static_cast<double>(cond.bytes() + uncond.bytes())},
+      args);
   return mi;
 }
 
@@ -69,8 +71,11 @@ inline Tensor mi_squared_norm_grad(Device& device, const Tensor& cond, const Ten
   check_vector(op, "weights", weights, samples);
   check_vector(op, "dy", dy, samples);
   Tensor out = device.empty(cond.dtype, cond.shape);
-  mi_squared_norm_grad_launch(device, {op, {cond.shape}, 2.0 * static_cast<double>(cond.numel()),
-                                       static_cast<double>(2 * cond.bytes() + uncond.bytes())},
+  mi_squared_norm_grad_launch(device,
+                              {op,
+                               {cond.shape},
+                               2.0 * static_cast<double>(cond.numel()),
+                               static_cast<double>(2 * cond.bytes() + uncond.bytes())},
                               {cond.data(), uncond.data(), cond.dtype, uncond.dtype, samples, per_sample,
                                weights.data<float>(), dy.data<float>(), out.data()});
   return out;

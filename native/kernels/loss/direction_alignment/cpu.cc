@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 #include <cmath>
 
@@ -50,8 +50,10 @@ static_assert(sizeof(ContextSums) == 32);
 
 /// Reads rows of any storage as f32.
 void read_rows(const void* data, DType type, std::int64_t begin, std::int64_t n, float* to) {
-  if (type == DType::F32) std::memcpy(to, static_cast<const float*>(data) + begin, static_cast<std::size_t>(n) * 4);
-  else widen(static_cast<const bf16*>(data) + begin, to, n);
+  if (type == DType::F32)
+    std::memcpy(to, static_cast<const float*>(data) + begin, static_cast<std::size_t>(n) * 4);
+  else
+    widen(static_cast<const bf16*>(data) + begin, to, n);
 }
 
 /// Scales x to unit length and returns its length. A zero or NaN stays visible as NaN.
@@ -155,8 +157,8 @@ void context_direction(const Work& w, std::int64_t context, float weight) {
   for (std::int64_t i = 0; i < d.categories; ++i) {
     for (std::int64_t j = i + 1; j < d.categories; ++j, v += d.depth, ++cosine) {
       const std::int64_t first = d.row(context, i) * d.depth, second = d.row(context, j) * d.depth;
-      *cosine = align_pair(w, v, w.unit + first, w.unit + second, w.a.dtext + first, w.a.dtext + second, weight,
-                           sums.exists);
+      *cosine =
+          align_pair(w, v, w.unit + first, w.unit + second, w.a.dtext + first, w.a.dtext + second, weight, sums.exists);
       sums.alignment += 1 - static_cast<double>(*cosine);
     }
   }
@@ -231,8 +233,8 @@ void direction_alignment_compute(const DirectionArgs& a, ThreadPool& pool) {
 namespace eq {
 
 void direction_alignment_launch(Device& device, const OpInfo& info, DirectionArgs args) {
-  cpu(device).launch(info,
-                     [args = std::move(args)](ThreadPool& pool) { EQ_DISPATCH(direction_alignment_compute)(args, pool); });
+  cpu(device).launch(
+      info, [args = std::move(args)](ThreadPool& pool) { EQ_DISPATCH(direction_alignment_compute)(args, pool); });
 }
 
 }  // namespace eq

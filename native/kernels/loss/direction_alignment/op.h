@@ -64,9 +64,20 @@ inline std::vector<Tensor> direction_alignment(Device& device, const Tensor& tex
               " entries, got ", present.size());
   std::vector<Tensor> out{device.empty(DType::F32, {}), device.empty(DType::F32, text.shape),
                           device.empty(DType::F32, {3}), device.empty(DType::F32, {d.pairs()})};
-  DirectionArgs args{d,           text.data(),    original.data(), means.data(), text.dtype, original.dtype,
-                     means.dtype, consistency,    {},              out[0].data<float>(), out[1].data<float>(),
-                     out[2].data<float>(), out[3].data<float>(), nullptr};
+  DirectionArgs args{d,
+                     text.data(),
+                     original.data(),
+                     means.data(),
+                     text.dtype,
+                     original.dtype,
+                     means.dtype,
+                     consistency,
+                     {},
+                     out[0].data<float>(),
+                     out[1].data<float>(),
+                     out[2].data<float>(),
+                     out[3].data<float>(),
+                     nullptr};
   for (const std::int64_t flag : present) args.present.push_back(flag != 0);
   const Tensor scratch = device.empty(DType::F32, {args.scratch_floats()});
   args.scratch = scratch.data<float>();

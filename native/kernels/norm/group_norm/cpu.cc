@@ -1,7 +1,7 @@
-#include "runtime/cpu/device.h"
 #include "kernels/activation/functions.h"
 #include "kernels/norm/column_sums.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 #include <cmath>
 
@@ -111,9 +111,8 @@ void normalise_block(const GroupNormArgs& a, std::int64_t index) {
       float* to = y.block(first + at, ys);
       const float *m = mean + at, *s = scale + at, *beta = a.beta + at;
       if (d.silu) {
-        for_vectors(n, [&](auto load, auto store) {
-          store(to, swish((load(from) - load(m)) * load(s) + load(beta), 1.0f));
-        });
+        for_vectors(
+            n, [&](auto load, auto store) { store(to, swish((load(from) - load(m)) * load(s) + load(beta), 1.0f)); });
       } else {
         for_vectors(n, [&](auto load, auto store) { store(to, (load(from) - load(m)) * load(s) + load(beta)); });
       }
@@ -242,8 +241,10 @@ void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool) {
 }
 
 void group_norm_grad_compute(const GroupNormGradArgs& a, ThreadPool& pool) {
-  if (a.dims.silu) gradients<true>(a, pool);
-  else gradients<false>(a, pool);
+  if (a.dims.silu)
+    gradients<true>(a, pool);
+  else
+    gradients<false>(a, pool);
 }
 
 }  // namespace eq::EQ_ISA

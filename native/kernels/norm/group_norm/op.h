@@ -62,8 +62,8 @@ inline GroupNormDims group_norm_dims(const char* op, const Tensor& x, const Tens
   check_float(op, "x", x);
   check_type(x.shape.rank() >= 2, op, ": x must have at least two axes, got ", x.shape.str());
   const std::int64_t samples = x.shape[0], channels = x.shape.at(-1);
-  check_range(groups >= 1 && channels >= 1 && channels % groups == 0, op, ": ", channels, " channels do not split into ",
-              groups, " groups");
+  check_range(groups >= 1 && channels >= 1 && channels % groups == 0, op, ": ", channels,
+              " channels do not split into ", groups, " groups");
   check_vector(op, "gamma", gamma, channels);
   check_vector(op, "beta", beta, channels);
   return {samples, samples == 0 ? 0 : x.numel() / samples / channels, channels, groups, silu};
@@ -93,15 +93,17 @@ inline std::vector<Tensor> group_norm_grad(Device& device, const Tensor& x, cons
   check_float(op, "dy", dy);
   check_range(dy.numel() == x.numel(), op, ": dy ", dy.shape.str(), " does not fit x ", x.shape.str());
   std::vector<Tensor> out;
-  if (parameters) out = {device.empty(DType::F32, {d.channels}), device.empty(DType::F32, {d.channels})};
-  else out = {device.empty(x.dtype, x.shape)};
+  if (parameters)
+    out = {device.empty(DType::F32, {d.channels}), device.empty(DType::F32, {d.channels})};
+  else
+    out = {device.empty(x.dtype, x.shape)};
   const Tensor scratch = device.empty(DType::F32, {d.samples * (d.blocks() + 1), 2, d.channels});
   const double bytes = static_cast<double>((parameters ? 1 : 2) * x.bytes() + dy.bytes());
-  group_norm_grad_launch(device, {op, {x.shape}, (silu ? 60.0 : 14.0) * static_cast<double>(x.numel()), bytes},
-                         {d, x.data(), dy.data(), gamma.data<float>(), beta.data<float>(), mean.data<float>(),
-                          rstd.data<float>(), parameters ? nullptr : out[0].data(),
-                          parameters ? out[0].data<float>() : nullptr, parameters ? out[1].data<float>() : nullptr,
-                          x.dtype, dy.dtype, scratch.data<float>()});
+  group_norm_grad_launch(
+      device, {op, {x.shape}, (silu ? 60.0 : 14.0) * static_cast<double>(x.numel()), bytes},
+      {d, x.data(), dy.data(), gamma.data<float>(), beta.data<float>(), mean.data<float>(), rstd.data<float>(),
+       parameters ? nullptr : out[0].data(), parameters ? out[0].data<float>() : nullptr,
+       parameters ? out[1].data<float>() : nullptr, x.dtype, dy.dtype, scratch.data<float>()});
   return out;
 }
 

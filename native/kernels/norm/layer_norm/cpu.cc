@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/norm/column_sums.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 #include <cmath>
 
@@ -36,7 +36,8 @@ static void forward_row(const LayerNormArgs& a, std::int64_t row) {
     for (; i < n; ++i) rest += static_cast<double>((from[i] - mean) * (from[i] - mean));
     squares += static_cast<double>(lane_sum(sum)) + rest;
   });
-  const auto rstd = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(a.channels) + static_cast<double>(a.epsilon)));
+  const auto rstd =
+      static_cast<float>(1 / std::sqrt(squares / static_cast<double>(a.channels) + static_cast<double>(a.epsilon)));
   a.mean[row] = mean;
   a.rstd[row] = rstd;
   for_blocks(0, a.channels, [&](std::int64_t at, std::int64_t n) {

@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/blocks.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 #include <cmath>
 
@@ -70,7 +70,8 @@ void adamw_compute(const AdamWArgs& a, ThreadPool& pool) {
   std::vector<double> sums(pieces.size());
   const auto count = static_cast<std::int64_t>(pieces.size());
   pool.parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) sums[static_cast<std::size_t>(i)] = square_sum(pieces[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = begin; i < end; ++i)
+      sums[static_cast<std::size_t>(i)] = square_sum(pieces[static_cast<std::size_t>(i)]);
   });
   double squares = 0;
   for (const double sum : sums) squares += sum;

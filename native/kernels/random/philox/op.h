@@ -27,10 +27,17 @@ inline Tensor philox(Device& device, const Shape& shape, const std::uint32_t (&s
                      const std::uint32_t (&stream)[2], std::int64_t offset, bool normal) {
   check_range(offset >= 0, "Philox: offset must not be negative, got ", offset);
   Tensor out = device.empty(DType::F32, shape);
-  philox_launch(device, {normal ? "RandomNormal" : "RandomUniform", {shape}, 30.0 * static_cast<double>(out.numel()),
-                         static_cast<double>(out.bytes())},
-                {out.data<float>(), out.numel(), static_cast<std::uint64_t>(offset), {seed[0], seed[1]},
-                 {stream[0], stream[1]}, normal});
+  philox_launch(device,
+                {normal ? "RandomNormal" : "RandomUniform",
+                 {shape},
+                 30.0 * static_cast<double>(out.numel()),
+                 static_cast<double>(out.bytes())},
+                {out.data<float>(),
+                 out.numel(),
+                 static_cast<std::uint64_t>(offset),
+                 {seed[0], seed[1]},
+                 {stream[0], stream[1]},
+                 normal});
   return out;
 }
 

@@ -112,10 +112,20 @@ function resolve(op: string, options: AdamWOptions): AdamWAttrs {
   if (typeof options !== 'object' || options === null) throw typeError(op, 'options', 'an object', options);
   const { step, learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
   const { maxNorm, gradientScale = 1 } = options;
-  const attrs = { step, learningRate, beta1, beta2, epsilon, weightDecay, maxNorm: maxNorm ?? 0, gradientScale };
+  const attrs = {
+    step,
+    learningRate,
+    beta1,
+    beta2,
+    epsilon,
+    weightDecay,
+    maxNorm: maxNorm ?? 0,
+    gradientScale,
+  };
   checkKeys(op, options, Object.keys(attrs));
   checkInteger(op, 'step', step, 1);
-  for (const name of ['learningRate', 'epsilon', 'weightDecay'] as const) checkNumber(op, name, attrs[name], 0);
+  for (const name of ['learningRate', 'epsilon', 'weightDecay'] as const)
+    checkNumber(op, name, attrs[name], 0);
   for (const name of ['beta1', 'beta2'] as const) {
     checkNumber(op, name, attrs[name], 0);
     if (attrs[name] >= 1) throw rangeError(op, name, 'a number below 1', attrs[name]);
@@ -147,8 +157,11 @@ export function adamW(parameters: readonly AdamWParameter[], options: AdamWOptio
   const attrs = resolve(op, options);
   checkParameters(op, parameters);
   return tf.tidy(() => {
-    if (!isPortable('AdamW')) for (const { parameter, m, v } of parameters) [parameter, m, v].forEach(unshare);
-    const inputs = parameters.flatMap(({ parameter, gradient, m, v }) => [parameter, gradient, m, v] as tf.Tensor[]);
+    if (!isPortable('AdamW'))
+      for (const { parameter, m, v } of parameters) [parameter, m, v].forEach(unshare);
+    const inputs = parameters.flatMap(
+      ({ parameter, gradient, m, v }) => [parameter, gradient, m, v] as tf.Tensor[],
+    );
     const [norm, ...updated] = run<[tf.Scalar, ...tf.Tensor[]]>(inputs, attrs);
     updated.forEach((value, i) => {
       const { parameter, m, v } = parameters[Math.floor(i / 3)] as AdamWParameter;

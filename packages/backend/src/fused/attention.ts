@@ -113,7 +113,10 @@ const runAttention = defineKernel<AttentionInputs, AttentionAttrs>({
     backward([dy], saved, attrs) {
       const [q, k, v, out, logsumexp] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
       const grads = shared(() =>
-        runAttentionGrad<[tf.Tensor, tf.Tensor, tf.Tensor]>({ q, k, v, out, logsumexp, dy: dy as tf.Tensor }, attrs),
+        runAttentionGrad<[tf.Tensor, tf.Tensor, tf.Tensor]>(
+          { q, k, v, out, logsumexp, dy: dy as tf.Tensor },
+          attrs,
+        ),
       );
       return { q: () => grads(0), k: () => grads(1), v: () => grads(2) };
     },
@@ -131,14 +134,16 @@ const runAttention = defineKernel<AttentionInputs, AttentionAttrs>({
  */
 export function attention(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, options: AttentionOptions): tf.Tensor3D {
   const op = 'attention';
-  if (typeof options !== 'object' || options === null) throw typeError(op, 'options', 'an object with heads', options);
+  if (typeof options !== 'object' || options === null)
+    throw typeError(op, 'options', 'an object with heads', options);
   checkKeys(op, options, ['heads', 'causal', 'scale']);
   const { heads, causal = false } = options;
   checkInteger(op, 'heads', heads, 1);
   if (typeof causal !== 'boolean') throw typeError(op, 'causal', 'a boolean', causal);
   checkTensor(op, 'q', q, [null, null, null]);
   const [batch = 0, lq = 0, channels = 0] = q.shape;
-  if (channels === 0 || channels % heads !== 0) throw rangeError(op, 'q', `channels divisible by ${heads} heads`, q);
+  if (channels === 0 || channels % heads !== 0)
+    throw rangeError(op, 'q', `channels divisible by ${heads} heads`, q);
   checkTensor(op, 'k', k, [batch, null, channels]);
   const lk = k.shape[1] as number;
   checkTensor(op, 'v', v, [batch, lk, channels]);

@@ -16,7 +16,7 @@ import {
   map64,
   miSquaredNorm64,
 } from '@equipoise/testing';
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import * as fused from './index.js';
 
 /** One op at one set of shapes. */
@@ -28,14 +28,15 @@ export interface FusedCase {
   reference(...inputs: Array64[]): Array64;
 }
 
-type UnaryName = 'silu' | 'gelu' | 'quickGelu';
+const UNARY_OPS = { silu: fused.silu, gelu: fused.gelu, quickGelu: fused.quickGelu };
+type UnaryName = keyof typeof UNARY_OPS;
 
 function unaryCase(name: UnaryName, shape: number[]): FusedCase {
   const scalar = ACTIVATIONS64[name === 'quickGelu' ? 'quick_gelu' : name];
   return {
     name: `${name} [${shape}]`,
     shapes: [shape],
-    op: (x) => fused[name](x),
+    op: (x) => UNARY_OPS[name](x as tf.Tensor),
     reference: (x) => map64(x, scalar),
   };
 }
@@ -58,13 +59,22 @@ function attentionCase({ b, lq, lk, heads, depth, ...rest }: AttentionShape): Fu
   const width = heads * depth;
   return {
     name: `attention [${b},${lq},${lk}] x ${heads} x ${depth} ${JSON.stringify(rest)}`,
-    shapes: [[b, lq, width], [b, lk, width], [b, lk, width]],
+    shapes: [
+      [b, lq, width],
+      [b, lk, width],
+      [b, lk, width],
+    ],
     op: (q, k, v) => fused.attention(q as tf.Tensor, k as tf.Tensor, v as tf.Tensor, { heads, ...rest }),
     reference: (q, k, v) => attention64(q as Array64, k as Array64, v as Array64, { heads, ...rest }),
   };
 }
 
-function groupNormCase(shape: number[], groups: number, activation: 'none' | 'silu', epsilon = 1e-2): FusedCase {
+function groupNormCase(
+  shape: number[],
+  groups: number,
+  activation: 'none' | 'silu',
+  epsilon = 1e-2,
+): FusedCase {
   const channels = shape[shape.length - 1] as number;
   const options = { groups, epsilon, activation };
   return {
@@ -80,7 +90,8 @@ function layerNormCase(shape: number[], epsilon = 1e-2): FusedCase {
   return {
     name: `layerNorm [${shape}]`,
     shapes: [shape, [channels], [channels]],
-    op: (x, gamma, beta) => fused.layerNorm(x as tf.Tensor, gamma as tf.Tensor, beta as tf.Tensor, { epsilon }),
+    op: (x, gamma, beta) =>
+      fused.layerNorm(x as tf.Tensor, gamma as tf.Tensor, beta as tf.Tensor, { epsilon }),
     reference: (x, gamma, beta) => layerNorm64(x as Array64, gamma as Array64, beta as Array64, { epsilon }),
   };
 }
@@ -115,7 +126,13 @@ function convCase(shape: ConvShape): FusedCase {
     shapes: [x, f, ...(bias ? [[f[3] as number]] : [])],
     op: (input, filter, b) => fused.conv2d(input as tf.Tensor, filter as tf.Tensor, b ?? null, options),
     reference: (input, filter, b) =>
-      conv2d64(input as Array64, filter as Array64, b ?? null, { stride, dilation, pad: at, size, activation }),
+      conv2d64(input as Array64, filter as Array64, b ?? null, {
+        stride,
+        dilation,
+        pad: at,
+        size,
+        activation,
+      }),
   };
 }
 
@@ -140,7 +157,10 @@ function doraCase(m: number, k: number, n: number, rank: number, dora: boolean, 
     name: `doraLinear [${m},${k}] -> ${n} rank ${rank}${dora ? ' dora' : ' lora'}${bias ? ' + bias' : ''}`,
     shapes: [[m, k], [n, k], [rank, k], [n, rank], ...(dora ? [[n]] : []), ...(bias ? [[n]] : [])],
     op: (x, weight, loraA, loraB, ...rest) =>
-      fused.doraLinear(x as tf.Tensor, { weight, loraA, loraB, scaling, ...split(rest) } as fused.DoraLinearOptions),
+      fused.doraLinear(
+        x as tf.Tensor,
+        { weight, loraA, loraB, scaling, ...split(rest) } as fused.DoraLinearOptions,
+      ),
     reference: (x, weight, loraA, loraB, ...rest) => {
       if (dora) frozen ??= doraNorm64(weight as Array64, loraA as Array64, loraB as Array64, scaling);
       const parts = { weight, loraA, loraB, scaling, norm: frozen, ...split(rest) };
@@ -154,8 +174,15 @@ const NORM_ACTIVATIONS = ['none', 'silu'] as const;
 
 /** Empty, single, odd and unaligned sizes; every option at least once. */
 export const SMALL_CASES: readonly FusedCase[] = [
-  ...UNARY.flatMap((name) => [[0], [1], [3, 0, 2], [7, 13], [2, 3, 33]].map((shape) => unaryCase(name, shape))),
-  ...[[0, 4], [1, 2], [3, 10], [2, 3, 34]].map(gegluCase),
+  ...UNARY.flatMap((name) =>
+    [[0], [1], [3, 0, 2], [7, 13], [2, 3, 33]].map((shape) => unaryCase(name, shape)),
+  ),
+  ...[
+    [0, 4],
+    [1, 2],
+    [3, 10],
+    [2, 3, 34],
+  ].map(gegluCase),
   ...[
     { b: 0, lq: 3, lk: 3, heads: 2, depth: 4 },
     { b: 2, lq: 0, lk: 3, heads: 2, depth: 4 },
@@ -173,7 +200,13 @@ export const SMALL_CASES: readonly FusedCase[] = [
     groupNormCase([1, 7, 3, 15], 5, activation),
     groupNormCase([2, 17, 32], 32, activation),
   ]),
-  ...[[0, 4], [1, 1], [5, 7], [2, 3, 16], [3, 33]].map((shape) => layerNormCase(shape)),
+  ...[
+    [0, 4],
+    [1, 1],
+    [5, 7],
+    [2, 3, 16],
+    [3, 33],
+  ].map((shape) => layerNormCase(shape)),
   ...fused.ACTIVATIONS.flatMap((activation) =>
     [true, false].flatMap((bias) => [
       linearCase(0, 3, 2, activation, bias),
@@ -188,14 +221,50 @@ export const SMALL_CASES: readonly FusedCase[] = [
       { x: [1, 1, 1, 1], f: [1, 1, 1, 1], pad: 'valid', at: [0, 0], size: [1, 1] },
       { x: [2, 5, 4, 3], f: [1, 1, 3, 5], pad: 'valid', at: [0, 0], size: [5, 4] },
       { x: [2, 5, 4, 3], f: [3, 3, 3, 2], pad: 'same', at: [1, 1], size: [5, 4], bias: true },
-      { x: [1, 6, 7, 2], f: [3, 3, 2, 4], pad: 'same', at: [0, 1], size: [3, 4], stride: 2, bias: true, activation: 'silu' },
-      { x: [1, 5, 5, 2], f: [3, 3, 2, 3], pad: [[0, 1], [0, 1]], at: [0, 0], size: [2, 2], stride: 2, bias: true },
-      { x: [1, 5, 5, 2], f: [3, 2, 2, 3], pad: [[2, 0], [1, 2]], at: [2, 1], size: [5, 7], activation: 'gelu' },
+      {
+        x: [1, 6, 7, 2],
+        f: [3, 3, 2, 4],
+        pad: 'same',
+        at: [0, 1],
+        size: [3, 4],
+        stride: 2,
+        bias: true,
+        activation: 'silu',
+      },
+      {
+        x: [1, 5, 5, 2],
+        f: [3, 3, 2, 3],
+        pad: [
+          [0, 1],
+          [0, 1],
+        ],
+        at: [0, 0],
+        size: [2, 2],
+        stride: 2,
+        bias: true,
+      },
+      {
+        x: [1, 5, 5, 2],
+        f: [3, 2, 2, 3],
+        pad: [
+          [2, 0],
+          [1, 2],
+        ],
+        at: [2, 1],
+        size: [5, 7],
+        activation: 'gelu',
+      },
       { x: [1, 7, 8, 2], f: [3, 3, 2, 3], pad: 'same', at: [2, 2], size: [7, 8], dilation: 2, bias: true },
       { x: [1, 9, 9, 2], f: [2, 3, 2, 2], pad: 'valid', at: [0, 0], size: [3, 2], dilation: 3, stride: 2 },
     ] as ConvShape[]
   ).map(convCase),
-  ...[[0, 3], [1, 1], [3, 0], [2, 3, 3, 4], [5, 37]].map(miCase),
+  ...[
+    [0, 3],
+    [1, 1],
+    [3, 0],
+    [2, 3, 3, 4],
+    [5, 37],
+  ].map(miCase),
   doraCase(0, 3, 4, 2, true, true),
   doraCase(1, 1, 1, 1, true, false),
   doraCase(5, 7, 3, 2, true, true),
@@ -218,7 +287,15 @@ export const LARGE_CASES: readonly FusedCase[] = [
   layerNormCase([3, 4097], 1e-5),
   linearCase(154, 768, 320, 'gelu', true),
   linearCase(64, 320, 640, 'none', false),
-  convCase({ x: [1, 16, 16, 64], f: [3, 3, 64, 32], pad: 'same', at: [1, 1], size: [16, 16], bias: true, activation: 'silu' }),
+  convCase({
+    x: [1, 16, 16, 64],
+    f: [3, 3, 64, 32],
+    pad: 'same',
+    at: [1, 1],
+    size: [16, 16],
+    bias: true,
+    activation: 'silu',
+  }),
   miCase([3, 64, 64, 4]),
   doraCase(96, 320, 320, 32, true, true),
   doraCase(77, 1024, 320, 32, true, false),

@@ -6,7 +6,10 @@ import { expectedMessage, prose } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 
 const message = (op: string, argument: string, expected: string, actual: unknown): string => {
-  const shown = actual instanceof tf.Tensor ? prose(`a ${actual.dtype} tensor of shape [${actual.shape.join(',')}]`) : actual;
+  const shown =
+    actual instanceof tf.Tensor
+      ? prose(`a ${actual.dtype} tensor of shape [${actual.shape.join(',')}]`)
+      : actual;
   return expectedMessage(`${op}: ${argument}`, expected, shown);
 };
 
@@ -37,7 +40,8 @@ export function checkTensor(
   const open = shape[0] === '...';
   const wanted = open ? shape.slice(1) : shape;
   const actual = open ? value.shape.slice(Math.max(0, value.rank - wanted.length)) : value.shape;
-  const fits = actual.length === wanted.length && wanted.every((size, i) => size === null || size === actual[i]);
+  const fits =
+    actual.length === wanted.length && wanted.every((size, i) => size === null || size === actual[i]);
   if (!fits) {
     const text = shape.map((size) => (size === null ? 'any' : String(size))).join(',');
     throw rangeError(op, argument, `shape [${text}]`, value);
@@ -45,13 +49,24 @@ export function checkTensor(
 }
 
 /** Checks an integer option: `minimum <= value`. */
-export function checkInteger(op: string, argument: string, value: unknown, minimum: number): asserts value is number {
+export function checkInteger(
+  op: string,
+  argument: string,
+  value: unknown,
+  minimum: number,
+): asserts value is number {
   if (typeof value !== 'number') throw typeError(op, argument, `an integer >= ${minimum}`, value);
-  if (!Number.isSafeInteger(value) || value < minimum) throw rangeError(op, argument, `an integer >= ${minimum}`, value);
+  if (!Number.isSafeInteger(value) || value < minimum)
+    throw rangeError(op, argument, `an integer >= ${minimum}`, value);
 }
 
 /** Checks a finite number option, and that it is at least `minimum` where given. */
-export function checkNumber(op: string, argument: string, value: unknown, minimum = -Infinity): asserts value is number {
+export function checkNumber(
+  op: string,
+  argument: string,
+  value: unknown,
+  minimum = -Infinity,
+): asserts value is number {
   const expected = minimum === -Infinity ? 'a finite number' : `a finite number >= ${minimum}`;
   if (typeof value !== 'number') throw typeError(op, argument, expected, value);
   if (!Number.isFinite(value) || value < minimum) throw rangeError(op, argument, expected, value);

@@ -70,25 +70,34 @@ function gatherTaps(filter: tf.Tensor, shape: Shape4, dilation: number): tf.Tens
   return tf.reshape(tf.slice(padded, [0, 0, 0, 0, 0], [r, 1, s, 1, i * o]), shape);
 }
 
-const runGradInput = defineKernel<{ dy: tf.Tensor; filter: tf.Tensor }, Conv2DGeometry & { inputShape: number[] }>({
+const runGradInput = defineKernel<
+  { dy: tf.Tensor; filter: tf.Tensor },
+  Conv2DGeometry & { inputShape: number[] }
+>({
   name: 'Conv2DFusedGradInput',
   portable({ dy, filter }, attrs) {
     if (dy.size === 0) return tf.zeros(attrs.inputShape);
     const inputs = { dy, filter: spreadFilter(filter, attrs.dilation) };
-    return tf
-      .engine()
-      .runKernel('Conv2DBackpropInput', inputs, { ...upstreamAttrs(attrs), inputShape: attrs.inputShape }) as tf.Tensor;
+    return tf.engine().runKernel('Conv2DBackpropInput', inputs, {
+      ...upstreamAttrs(attrs),
+      inputShape: attrs.inputShape,
+    }) as tf.Tensor;
   },
 });
 
-const runGradFilter = defineKernel<{ x: tf.Tensor; dy: tf.Tensor }, Conv2DGeometry & { filterShape: number[] }>({
+const runGradFilter = defineKernel<
+  { x: tf.Tensor; dy: tf.Tensor },
+  Conv2DGeometry & { filterShape: number[] }
+>({
   name: 'Conv2DFusedGradFilter',
   portable({ x, dy }, attrs) {
     const shape = attrs.filterShape as Shape4;
     if (dy.size === 0) return tf.zeros(shape);
     const [r, s, i, o] = shape;
     const filterShape = [(r - 1) * attrs.dilation + 1, (s - 1) * attrs.dilation + 1, i, o];
-    const grad = tf.engine().runKernel('Conv2DBackpropFilter', { x, dy }, { ...upstreamAttrs(attrs), filterShape });
+    const grad = tf
+      .engine()
+      .runKernel('Conv2DBackpropFilter', { x, dy }, { ...upstreamAttrs(attrs), filterShape });
     return gatherTaps(grad as tf.Tensor, shape, attrs.dilation);
   },
 });
@@ -114,7 +123,8 @@ const runConv2D = defineKernel<Conv2DInputs, Conv2DGeometry & { activation: Acti
   gradient: {
     inputsToSave: ['x', 'filter'],
     backward([dy], saved, { activation, stride, dilation, pad }) {
-      if (activation !== 'none') throw new Error('Conv2DFused: a fused activation has no gradient: use conv2d()');
+      if (activation !== 'none')
+        throw new Error('Conv2DFused: a fused activation has no gradient: use conv2d()');
       const [x, filter] = saved as [tf.Tensor, tf.Tensor];
       const grad = dy as tf.Tensor;
       const geometry = { stride, dilation, pad };
@@ -136,7 +146,11 @@ export function outputShape(x: Shape4, filter: Shape4, { stride, dilation, pad }
 
 function resolvePad(op: string, options: Conv2DOptions, x: Shape4, filter: Shape4): Padding {
   const { pad, stride = 1, dilation = 1 } = options;
-  if (pad === 'valid') return [[0, 0], [0, 0]];
+  if (pad === 'valid')
+    return [
+      [0, 0],
+      [0, 0],
+    ];
   if (pad === 'same') {
     const axis = (size: number, taps: number): [number, number] => {
       const reach = (Math.ceil(size / stride) - 1) * stride + dilation * (taps - 1) + 1;
@@ -145,7 +159,8 @@ function resolvePad(op: string, options: Conv2DOptions, x: Shape4, filter: Shape
     };
     return [axis(x[1], filter[0]), axis(x[2], filter[1])];
   }
-  const pairs = Array.isArray(pad) && pad.length === 2 && pad.every((pair) => Array.isArray(pair) && pair.length === 2);
+  const pairs =
+    Array.isArray(pad) && pad.length === 2 && pad.every((pair) => Array.isArray(pair) && pair.length === 2);
   if (!pairs) throw typeError(op, 'pad', "'same', 'valid' or [[top, bottom], [left, right]]", pad);
   for (const size of pad.flat()) checkInteger(op, 'pad', size, 0);
   return pad;
@@ -160,9 +175,15 @@ function resolvePad(op: string, options: Conv2DOptions, x: Shape4, filter: Shape
  * @returns [B, P, Q, O]
  * @throws TypeError on a wrong kind of argument, RangeError on shapes or options that do not fit
  */
-export function conv2d(x: tf.Tensor, filter: tf.Tensor, bias: tf.Tensor | null, options: Conv2DOptions): tf.Tensor4D {
+export function conv2d(
+  x: tf.Tensor,
+  filter: tf.Tensor,
+  bias: tf.Tensor | null,
+  options: Conv2DOptions,
+): tf.Tensor4D {
   const op = 'conv2d';
-  if (typeof options !== 'object' || options === null) throw typeError(op, 'options', 'an object with pad', options);
+  if (typeof options !== 'object' || options === null)
+    throw typeError(op, 'options', 'an object with pad', options);
   checkKeys(op, options, ['pad', 'stride', 'dilation', 'activation']);
   const { stride = 1, dilation = 1, activation = 'none' } = options;
   checkInteger(op, 'stride', stride, 1);
@@ -172,7 +193,11 @@ export function conv2d(x: tf.Tensor, filter: tf.Tensor, bias: tf.Tensor | null, 
   checkTensor(op, 'filter', filter, [null, null, x.shape[3] as number, null]);
   if (filter.size === 0) throw rangeError(op, 'filter', 'no empty axis', filter);
   if (bias !== null) checkTensor(op, 'bias', bias, [filter.shape[3] as number]);
-  const geometry = { stride, dilation, pad: resolvePad(op, options, x.shape as Shape4, filter.shape as Shape4) };
+  const geometry = {
+    stride,
+    dilation,
+    pad: resolvePad(op, options, x.shape as Shape4, filter.shape as Shape4),
+  };
   const [, p, q] = outputShape(x.shape as Shape4, filter.shape as Shape4, geometry);
   if (p < 1 || q < 1) throw rangeError(op, 'x', 'an image that the padded filter fits into', x);
   const inputs: Conv2DInputs = bias === null ? { x, filter } : { x, filter, bias };

@@ -17,7 +17,11 @@ export interface FusedKernel<I, A> {
     saveAllInputs?: boolean;
     outputsToSave?: boolean[];
     /** `dy` has one tensor per output of the kernel. */
-    backward(dy: tf.Tensor[], saved: tf.Tensor[], attrs: A): Record<string, () => tf.Tensor> | Array<() => tf.Tensor>;
+    backward(
+      dy: tf.Tensor[],
+      saved: tf.Tensor[],
+      attrs: A,
+    ): Record<string, () => tf.Tensor> | Array<() => tf.Tensor>;
   };
 }
 
@@ -38,11 +42,16 @@ export function defineKernel<I, A extends object>(kernel: FusedKernel<I, A>): La
       ...(gradient.saveAllInputs && { saveAllInputs: true }),
       ...(gradient.outputsToSave && { outputsToSave: gradient.outputsToSave }),
       gradFunc: (dy, saved, attrs) =>
-        gradient.backward(Array.isArray(dy) ? dy : [dy], saved, attrs as unknown as A) as Record<string, () => tf.Tensor>,
+        gradient.backward(Array.isArray(dy) ? dy : [dy], saved, attrs as unknown as A) as Record<
+          string,
+          () => tf.Tensor
+        >,
     });
   }
   return <R extends tf.Tensor | tf.Tensor[]>(inputs: I, attrs: A): R =>
-    tf.engine().runKernel(kernel.name, inputs as unknown as TensorMap, attrs as unknown as tf.NamedAttrMap) as R;
+    tf
+      .engine()
+      .runKernel(kernel.name, inputs as unknown as TensorMap, attrs as unknown as tf.NamedAttrMap) as R;
 }
 
 /** The names of all fused kernels. */
@@ -90,7 +99,9 @@ interface Scope {
  * its results to the scope that was active when `shared` was called (the backward pass), so that they outlive the
  * scope of the single request and are freed with the pass even when some are never asked for.
  */
-export function shared<R extends tf.Tensor[]>(compute: () => R): <K extends keyof R & number>(index: K) => R[K] {
+export function shared<R extends tf.Tensor[]>(
+  compute: () => R,
+): <K extends keyof R & number>(index: K) => R[K] {
   const state = tf.engine().state as unknown as { activeScope: Scope | null };
   const owner = state.activeScope;
   let results: R | undefined;

@@ -1,4 +1,6 @@
 /** ITI-GEN's loss: values, gradients, the fallback, and a PyTorch autograd fixture. */
+
+import { PhiloxStream } from '@equipoise/core';
 import {
   type Array64,
   directionLoss64,
@@ -7,7 +9,6 @@ import {
   requireClose,
   requireNoLeak,
 } from '@equipoise/testing';
-import { PhiloxStream } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { ENGINES, useEngine } from '../index.js';
@@ -31,11 +32,30 @@ const CASES: Case[] = [
   { name: 'middle of three attributes', categories: [2, 3, 2], attribute: 1, depth: 33, consistency: 0.05 },
   { name: 'hinge closed', categories: [2, 2], attribute: 0, depth: 8, consistency: -1 },
   { name: 'an attribute of one category', categories: [1, 2, 1], attribute: 1, depth: 8, consistency: 0.5 },
-  { name: 'fallback: equal texts', categories: [2, 3], attribute: 1, depth: 9, consistency: 0.8, equal: [0, 1] },
-  { name: 'fallback: an absent category', categories: [3, 2], attribute: 0, depth: 9, consistency: 0.2, imageCounts: [4, 0, 2] },
+  {
+    name: 'fallback: equal texts',
+    categories: [2, 3],
+    attribute: 1,
+    depth: 9,
+    consistency: 0.8,
+    equal: [0, 1],
+  },
+  {
+    name: 'fallback: an absent category',
+    categories: [3, 2],
+    attribute: 0,
+    depth: 9,
+    consistency: 0.2,
+    imageCounts: [4, 0, 2],
+  },
 ];
 
-function makeInputs({ categories, attribute, depth, equal }: Case): Record<'text' | 'original' | 'imageMeans', Array64> {
+function makeInputs({
+  categories,
+  attribute,
+  depth,
+  equal,
+}: Case): Record<'text' | 'original' | 'imageMeans', Array64> {
   const n = categories.reduce((a, b) => a * b, 1);
   const draw = (stream: number, shape: number[]): Array64 => {
     const values = new PhiloxStream(5, stream).fillNormal(new Float32Array(tf.util.sizeFromShape(shape)));
@@ -43,8 +63,8 @@ function makeInputs({ categories, attribute, depth, equal }: Case): Record<'text
   };
   const text = draw(0, [n, depth]);
   if (equal) text.data.copyWithin(equal[1] * depth, equal[0] * depth, (equal[0] + 1) * depth);
-  const imageMeans = draw(2, [categories[attribute] as number, depth]);
-  imageMeans.data.forEach((value, i) => (imageMeans.data[i] = Math.fround(0.3 * value)));
+  const means = draw(2, [categories[attribute] as number, depth]);
+  const imageMeans = { ...means, data: means.data.map((value) => Math.fround(0.3 * value)) };
   return { text, original: draw(1, [depth]), imageMeans };
 }
 
@@ -55,7 +75,8 @@ async function check(testCase: Case): Promise<void> {
   const rest = { categories, attribute, consistency, ...(imageCounts && { imageCounts }) };
   const inputs = makeInputs(testCase);
   const expected = directionLoss64({ ...inputs, ...rest });
-  if (expected.fallback !== (equal !== undefined || imageCounts !== undefined)) throw new Error(`${name}: wrong case`);
+  if (expected.fallback !== (equal !== undefined || imageCounts !== undefined))
+    throw new Error(`${name}: wrong case`);
   const [text, original, imageMeans] = [inputs.text, inputs.original, inputs.imageMeans].map(upload) as [
     tf.Tensor,
     tf.Tensor,
@@ -65,14 +86,21 @@ async function check(testCase: Case): Promise<void> {
   const tolerance = { absolute: 1e-6, relativeNorm: 1e-5 };
   requireClose(`${name}: loss`, await loss.data(), [expected.loss], tolerance);
   const { alignment, fallback } = expected;
-  requireClose(`${name}: parts`, await parts.data(), [alignment, expected.consistency, Number(fallback)], tolerance);
+  requireClose(
+    `${name}: parts`,
+    await parts.data(),
+    [alignment, expected.consistency, Number(fallback)],
+    tolerance,
+  );
   if (equal === undefined && imageCounts === undefined) {
     requireClose(`${name}: cosines`, await pairCosine.data(), expected.pairCosine, tolerance);
   }
   const numeric = fallback
     ? fallbackGradient(testCase, inputs)
     : numericGradient((moved) => directionLoss64({ ...inputs, text: moved, ...rest }).loss, [inputs.text], 0);
-  const gradient = tf.grad((x) => directionAlignmentLoss({ text: x, original, imageMeans, ...rest }).loss)(text);
+  const gradient = tf.grad((x) => directionAlignmentLoss({ text: x, original, imageMeans, ...rest }).loss)(
+    text,
+  );
   requireClose(`${name}: gradient`, await gradient.data(), numeric, { relativeNorm: 1e-5, absolute: 1e-6 });
   tf.dispose([text, original, imageMeans, loss, parts, pairCosine, gradient]);
 }
@@ -83,7 +111,8 @@ function fallbackGradient(testCase: Case, inputs: ReturnType<typeof makeInputs>)
   const k = categories[attribute] as number;
   if (imageCounts !== undefined) {
     return numericGradient(
-      (moved) => directionLoss64({ ...inputs, text: moved, categories, attribute, consistency, imageCounts }).loss,
+      (moved) =>
+        directionLoss64({ ...inputs, text: moved, categories, attribute, consistency, imageCounts }).loss,
       [inputs.text],
       0,
     );
@@ -92,7 +121,13 @@ function fallbackGradient(testCase: Case, inputs: ReturnType<typeof makeInputs>)
   const contexts = (inputs.text.shape[0] as number) / k;
   return numericGradient(
     (moved) => {
-      const { consistency: con } = directionLoss64({ ...inputs, text: moved, categories, attribute, consistency });
+      const { consistency: con } = directionLoss64({
+        ...inputs,
+        text: moved,
+        categories,
+        attribute,
+        consistency,
+      });
       return con + cosineLoss(moved, inputs.imageMeans, testCase) / contexts;
     },
     [inputs.text],
@@ -123,7 +158,8 @@ for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] 
       const fixtures = fixturesOf(import.meta.url, '../../fixtures/fused');
       const cases = fixtures.json<TorchCase[]>('direction.json');
       t.ok(cases.length >= 4);
-      for (const torch of cases) await t.resolves(checkTorch(torch), `attribute ${torch.attribute} ${torch.note}`);
+      for (const torch of cases)
+        await t.resolves(checkTorch(torch), `attribute ${torch.attribute} ${torch.note}`);
     });
 
     await t.test('log values are not differentiable', (t) => {
@@ -184,11 +220,17 @@ t.test('bad input', async (t) => {
     consistency: 0.8,
   };
   const bad = (change: object) => () => directionAlignmentLoss({ ...good, ...change });
-  t.throws(bad({ text: tf.ones([5, 4]) }), { name: 'RangeError', message: /text: expected shape \[6,any\], got .*\[5,4\]/ });
+  t.throws(bad({ text: tf.ones([5, 4]) }), {
+    name: 'RangeError',
+    message: /text: expected shape \[6,any\], got .*\[5,4\]/,
+  });
   t.throws(bad({ original: tf.ones([3]) }), { name: 'RangeError', message: /original/ });
   t.throws(bad({ imageMeans: tf.ones([2, 4]) }), { name: 'RangeError', message: /imageMeans/ });
   t.throws(bad({ attribute: 2 }), { name: 'RangeError', message: /attribute: expected an index below 2/ });
-  t.throws(bad({ categories: [6, 1] }), { name: 'RangeError', message: /categories\[1\]: expected an integer >= 2, got 1/ });
+  t.throws(bad({ categories: [6, 1] }), {
+    name: 'RangeError',
+    message: /categories\[1\]: expected an integer >= 2, got 1/,
+  });
   t.throws(bad({ imageCounts: [1, 2] }), { name: 'RangeError', message: /imageCounts/ });
   t.throws(bad({ consistency: NaN }), { name: 'RangeError', message: /consistency/ });
   t.throws(bad({ text: [[1]] }), { name: 'TypeError', message: /text: expected a tensor/ });

@@ -95,7 +95,8 @@ function pairMatrix(k: number): tf.Tensor2D {
 const lengths = (x: tf.Tensor): tf.Tensor => tf.sqrt(tf.sum(tf.square(x), -1, true));
 
 /** 1 where the length has a direction, else 0. */
-const hasDirection = (length: tf.Tensor): tf.Tensor => tf.cast(tf.greater(length, DIRECTION_FLOOR), 'float32');
+const hasDirection = (length: tf.Tensor): tf.Tensor =>
+  tf.cast(tf.greater(length, DIRECTION_FLOOR), 'float32');
 
 /** x / length where it has a direction, else 0. */
 const direction = (x: tf.Tensor, length: tf.Tensor): tf.Tensor =>
@@ -134,7 +135,11 @@ function composeDirection(u: tf.Tensor, means: tf.Tensor2D, present: tf.Tensor1D
 }
 
 /** L_con and its gradient with respect to u [K, C, D]. */
-function composeConsistency(u: tf.Tensor, original: tf.Tensor, lambda: number): { loss: tf.Tensor; du: tf.Tensor } {
+function composeConsistency(
+  u: tf.Tensor,
+  original: tf.Tensor,
+  lambda: number,
+): { loss: tf.Tensor; du: tf.Tensor } {
   const [k, contexts, depth] = u.shape as [number, number, number];
   const weight = 1 / (contexts * (k - 1));
   const o = tf.div(original, lengths(original));
@@ -154,7 +159,11 @@ function compose({ text, original, imageMeans }: DirectionAlignmentInputs, attrs
   const contexts = before * after;
   const length = lengths(text);
   const unit = tf.div(text, length);
-  const u = tf.reshape(tf.transpose(tf.reshape(unit, [before, k, after, depth]), [1, 0, 2, 3]), [k, contexts, depth]);
+  const u = tf.reshape(tf.transpose(tf.reshape(unit, [before, k, after, depth]), [1, 0, 2, 3]), [
+    k,
+    contexts,
+    depth,
+  ]);
   const present = tf.tensor1d(attrs.present, 'float32');
   const mask = tf.reshape(present, [k, 1]);
   const means = tf.where(tf.greater(mask, 0), imageMeans, tf.zerosLike(imageMeans)) as tf.Tensor2D;
@@ -193,8 +202,13 @@ const run = defineKernel<DirectionAlignmentInputs, DirectionAlignmentAttrs>({
   },
 });
 
-function checkCategories(op: string, categories: unknown, attribute: unknown): asserts categories is number[] {
-  if (!Array.isArray(categories)) throw typeError(op, 'categories', 'an array of category counts', categories);
+function checkCategories(
+  op: string,
+  categories: unknown,
+  attribute: unknown,
+): asserts categories is number[] {
+  if (!Array.isArray(categories))
+    throw typeError(op, 'categories', 'an array of category counts', categories);
   if (categories.length === 0) throw rangeError(op, 'categories', 'at least one attribute', categories);
   for (const count of categories) checkInteger(op, 'categories', count, 1);
   checkInteger(op, 'attribute', attribute, 0);

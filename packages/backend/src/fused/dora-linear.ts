@@ -74,10 +74,24 @@ interface Unpacked extends DoraNormInputs {
 }
 
 function unpack(inputs: readonly tf.Tensor[], attrs: DoraAttrs): Unpacked {
-  const [x, weight, loraA, loraB, ...rest] = inputs as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+  const [x, weight, loraA, loraB, ...rest] = inputs as [
+    tf.Tensor,
+    tf.Tensor,
+    tf.Tensor,
+    tf.Tensor,
+    ...tf.Tensor[],
+  ];
   const [magnitude, norm] = attrs.dora ? (rest.splice(0, 2) as [tf.Tensor, tf.Tensor]) : [];
   const [bias] = rest;
-  return { x, weight, loraA, loraB, ...(magnitude && { magnitude }), ...(norm && { norm }), ...(bias && { bias }) };
+  return {
+    x,
+    weight,
+    loraA,
+    loraB,
+    ...(magnitude && { magnitude }),
+    ...(norm && { norm }),
+    ...(bias && { bias }),
+  };
 }
 
 /** value c, column by column; value itself for plain LoRA. */
@@ -86,7 +100,12 @@ function scaled<T extends tf.Tensor>(value: T, scale: tf.Tensor | undefined): T 
 }
 
 /** x W^T + s u B^T, [M, N]. */
-function adaptedProduct(x: tf.Tensor, u: tf.Tensor, { weight, loraB }: Omit<DoraNormInputs, 'loraA'>, s: number) {
+function adaptedProduct(
+  x: tf.Tensor,
+  u: tf.Tensor,
+  { weight, loraB }: Omit<DoraNormInputs, 'loraA'>,
+  s: number,
+) {
   const low = tf.mul(s, tf.matMul(u as tf.Tensor2D, loraB as tf.Tensor2D, false, true));
   return tf.add(tf.matMul(asRows(x), weight as tf.Tensor2D, false, true), low);
 }
@@ -173,7 +192,9 @@ function backward([upstream]: tf.Tensor[], saved: tf.Tensor[], attrs: DoraAttrs)
   const scale = c && { scale: c };
   const { scaling } = attrs;
   const hidden = shared((): [tf.Tensor] => [runGradHidden({ dy, loraB, ...scale }, { scaling })]);
-  const lora = shared(() => runGradLora<[tf.Tensor, tf.Tensor]>({ x, dy, u, h: hidden(0), ...scale }, { scaling }));
+  const lora = shared(() =>
+    runGradLora<[tf.Tensor, tf.Tensor]>({ x, dy, u, h: hidden(0), ...scale }, { scaling }),
+  );
   const thunks = [
     () => tf.reshape(runGradInput({ dy, h: hidden(0), weight, loraA, ...scale }, {}), x.shape),
     () => linearGradWeight(scaled(asRows(dy), c), asRows(x)),
@@ -205,7 +226,11 @@ const run = defineKernel<DoraLinearInputs, DoraAttrs>({
   gradient: { saveAllInputs: true, outputsToSave: [true, true, true], backward },
 });
 
-function checkFactors(op: string, { weight, loraA, loraB }: DoraNormInputs, scaling: number): [number, number] {
+function checkFactors(
+  op: string,
+  { weight, loraA, loraB }: DoraNormInputs,
+  scaling: number,
+): [number, number] {
   checkTensor(op, 'weight', weight, [null, null]);
   const [n, k] = weight.shape as [number, number];
   if (n === 0 || k === 0) throw rangeError(op, 'weight', 'no empty axis', weight);
@@ -227,7 +252,12 @@ function checkFactors(op: string, { weight, loraA, loraB }: DoraNormInputs, scal
  * @returns [N]
  * @throws TypeError on a wrong kind of argument, RangeError on shapes that do not fit
  */
-export function doraNorm(weight: tf.Tensor, loraA: tf.Tensor, loraB: tf.Tensor, scaling: number): tf.Tensor1D {
+export function doraNorm(
+  weight: tf.Tensor,
+  loraA: tf.Tensor,
+  loraB: tf.Tensor,
+  scaling: number,
+): tf.Tensor1D {
   checkFactors('doraNorm', { weight, loraA, loraB }, scaling);
   return detached(() => runNorm<tf.Tensor1D>({ weight, loraA, loraB }, { scaling }));
 }
@@ -250,13 +280,16 @@ export function doraLinear<T extends tf.Tensor>(x: T, options: DoraLinearOptions
   const inputs: tf.Tensor[] = [x, weight, loraA, loraB];
   const attrs = { scaling, dora: magnitude !== null, bias: bias !== null };
   if (magnitude === null) {
-    if (options.norm !== undefined) throw typeError(op, 'norm', 'nothing, because magnitude is null', options.norm);
+    if (options.norm !== undefined)
+      throw typeError(op, 'norm', 'nothing, because magnitude is null', options.norm);
     return onlyFirst(run<[T, tf.Tensor]>([...inputs, ...(bias === null ? [] : [bias])], attrs));
   }
   checkTensor(op, 'magnitude', magnitude, [n]);
   if (options.norm !== undefined) checkTensor(op, 'norm', options.norm, [n]);
   const norm = options.norm ?? doraNorm(weight, loraA, loraB, scaling);
-  const y = onlyFirst(run<[T, tf.Tensor, tf.Tensor]>([...inputs, magnitude, norm, ...(bias === null ? [] : [bias])], attrs));
+  const y = onlyFirst(
+    run<[T, tf.Tensor, tf.Tensor]>([...inputs, magnitude, norm, ...(bias === null ? [] : [bias])], attrs),
+  );
   if (options.norm === undefined) norm.dispose();
   return y;
 }

@@ -7,7 +7,8 @@ import { ENGINES, useEngine } from '../index.js';
 import * as fused from './index.js';
 
 const fixtures = fixturesOf(import.meta.url, '../../fixtures/fused');
-const normal = (stream: number, size: number): Float32Array => new PhiloxStream(21, stream).fillNormal(new Float32Array(size));
+const normal = (stream: number, size: number): Float32Array =>
+  new PhiloxStream(21, stream).fillNormal(new Float32Array(size));
 const NORM = { relativeNorm: 1e-5 };
 
 interface DoraFixture {
@@ -70,11 +71,22 @@ interface AdamWFixture {
 
 async function checkAdamW(f: AdamWFixture): Promise<void> {
   const { learningRate, beta1, beta2, epsilon, weightDecay, maxNorm } = f;
-  const variable = (values: number[], i: number): tf.Variable => tf.variable(tf.tensor(values, f.shapes[i] as number[]));
+  const variable = (values: number[], i: number): tf.Variable =>
+    tf.variable(tf.tensor(values, f.shapes[i] as number[]));
   const start = f.start.map((values, i) => tf.tensor(values, f.shapes[i] as number[]));
   const parameters = start.map((tensor) => tf.variable(tensor));
-  const m = f.start.map((values, i) => variable(values.map(() => 0), i));
-  const v = f.start.map((values, i) => variable(values.map(() => 0), i));
+  const m = f.start.map((values, i) =>
+    variable(
+      values.map(() => 0),
+      i,
+    ),
+  );
+  const v = f.start.map((values, i) =>
+    variable(
+      values.map(() => 0),
+      i,
+    ),
+  );
   for (const [step, expected] of f.steps.entries()) {
     const entries = parameters.map((parameter, i) => ({
       parameter,
@@ -83,23 +95,45 @@ async function checkAdamW(f: AdamWFixture): Promise<void> {
       m: m[i] as tf.Variable,
       v: v[i] as tf.Variable,
     }));
-    const options = { learningRate, beta1, beta2, epsilon, weightDecay, gradientScale: 0.5, ...(maxNorm && { maxNorm }) };
+    const options = {
+      learningRate,
+      beta1,
+      beta2,
+      epsilon,
+      weightDecay,
+      gradientScale: 0.5,
+      ...(maxNorm && { maxNorm }),
+    };
     const norm = fused.adamW(entries, { step: step + 1, ...options });
     requireClose('norm', await norm.data(), [expected.norm], NORM);
     for (const [i, parameter] of parameters.entries()) {
-      requireClose(`step ${step} parameter ${i}`, await parameter.data(), expected.parameters[i] as number[], NORM);
+      requireClose(
+        `step ${step} parameter ${i}`,
+        await parameter.data(),
+        expected.parameters[i] as number[],
+        NORM,
+      );
     }
   }
   // The tensors that the variables were made from share their data and must not have moved.
   for (const [i, tensor] of start.entries()) {
-    requireClose(`start ${i}`, await tensor.data(), Float32Array.from(f.start[i] as number[]), { absolute: 0 });
+    requireClose(`start ${i}`, await tensor.data(), Float32Array.from(f.start[i] as number[]), {
+      absolute: 0,
+    });
   }
 }
 
 async function checkGuidedStep(shape: number[], noisy: boolean): Promise<void> {
   const size = tf.util.sizeFromShape(shape);
-  const [eu, ec, x, z] = [0, 1, 2, 3].map((i) => normal(i, size)) as [Float32Array, Float32Array, Float32Array, Float32Array];
-  const [epsUncond, epsCond, latents, noise] = [eu, ec, x, z].map((values) => tf.tensor(values, shape)) as tf.Tensor[];
+  const [eu, ec, x, z] = [0, 1, 2, 3].map((i) => normal(i, size)) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  const [epsUncond, epsCond, latents, noise] = [eu, ec, x, z].map((values) =>
+    tf.tensor(values, shape),
+  ) as tf.Tensor[];
   const numbers = { guidance: 7.5, miWeight: 3.25, cx: 1.01, ce: -0.3, ...(noisy && { cn: 0.2 }) };
   const result = fused.guidedStep({
     epsUncond: epsUncond as tf.Tensor,
@@ -109,7 +143,10 @@ async function checkGuidedStep(shape: number[], noisy: boolean): Promise<void> {
     ...(noisy && { noise: noise as tf.Tensor }),
   });
   const eps = Float64Array.from(eu, (value, i) => value + 7.5 * ((ec[i] as number) - value));
-  const next = Float64Array.from(x, (value, i) => 1.01 * value - 0.3 * (eps[i] as number) + (noisy ? 0.2 * (z[i] as number) : 0));
+  const next = Float64Array.from(
+    x,
+    (value, i) => 1.01 * value - 0.3 * (eps[i] as number) + (noisy ? 0.2 * (z[i] as number) : 0),
+  );
   const mi = new Float64Array(shape[0] as number);
   const per = size / Math.max(1, mi.length);
   eu.forEach((value, i) => {
@@ -125,9 +162,13 @@ async function checkRandom(size: number, offset: number): Promise<void> {
   const options = { seed: 2n ** 63n + 5n, stream: 77n, offset };
   const stream = new PhiloxStream(options.seed, options.stream);
   const uniform = fused.randomUniform([size], options);
-  requireClose('uniform', await uniform.data(), stream.fillUniform(new Float32Array(size), offset), { absolute: 0 });
+  requireClose('uniform', await uniform.data(), stream.fillUniform(new Float32Array(size), offset), {
+    absolute: 0,
+  });
   const gaussian = fused.randomNormal([size], options);
-  requireClose('normal', await gaussian.data(), stream.fillNormal(new Float32Array(size), offset), { absolute: 0 });
+  requireClose('normal', await gaussian.data(), stream.fillNormal(new Float32Array(size), offset), {
+    absolute: 0,
+  });
 }
 
 /** Runs an asynchronous check and frees what it made. */
@@ -145,29 +186,49 @@ for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] 
   t.test(engine, async (t) => {
     await useEngine(engine);
     for (const f of fixtures.json<DoraFixture[]>('dora.json')) {
-      await t.resolves(scoped(() => checkDora(f)), `PEFT ${f.magnitude ? 'DoRA' : 'LoRA'} ${f.inputs} -> ${f.outputs}`);
+      await t.resolves(
+        scoped(() => checkDora(f)),
+        `PEFT ${f.magnitude ? 'DoRA' : 'LoRA'} ${f.inputs} -> ${f.outputs}`,
+      );
     }
     for (const f of fixtures.json<AdamWFixture[]>('adamw.json')) {
-      await t.resolves(scoped(() => checkAdamW(f)), `torch AdamW, maxNorm ${f.maxNorm}, decay ${f.weightDecay}`);
+      await t.resolves(
+        scoped(() => checkAdamW(f)),
+        `torch AdamW, maxNorm ${f.maxNorm}, decay ${f.weightDecay}`,
+      );
     }
     for (const shape of [[0, 4], [1], [3, 5], [2, 3, 3, 4], [2, 4, 64, 64]]) {
       for (const noisy of [false, true]) {
-        await t.resolves(scoped(() => checkGuidedStep(shape, noisy)), `guidedStep [${shape}]${noisy ? ' + noise' : ''}`);
+        await t.resolves(
+          scoped(() => checkGuidedStep(shape, noisy)),
+          `guidedStep [${shape}]${noisy ? ' + noise' : ''}`,
+        );
       }
     }
-    for (const [size, offset] of [[0, 0], [1, 0], [7, 3], [4096, 1], [33, 2 ** 34 + 2]] as Array<[number, number]>) {
-      await t.resolves(scoped(() => checkRandom(size, offset)), `random ${size} at ${offset}`);
+    for (const [size, offset] of [
+      [0, 0],
+      [1, 0],
+      [7, 3],
+      [4096, 1],
+      [33, 2 ** 34 + 2],
+    ] as Array<[number, number]>) {
+      await t.resolves(
+        scoped(() => checkRandom(size, offset)),
+        `random ${size} at ${offset}`,
+      );
     }
     const first = fixtures.json<AdamWFixture[]>('adamw.json')[0] as AdamWFixture;
     await t.resolves(requireNoLeak('guidedStep', () => scoped(() => checkGuidedStep([2, 3], true))));
     await t.resolves(requireNoLeak('random', () => scoped(() => checkRandom(9, 0))));
-    await t.resolves(requireNoLeak('adamW', async () => {
-      const before = new Set(Object.keys(tf.engine().state.registeredVariables));
-      await scoped(() => checkAdamW(first));
-      for (const [name, variable] of Object.entries(tf.engine().state.registeredVariables)) {
-        if (!before.has(name)) variable.dispose();
-      }
-    }));
+    await t.resolves(
+      requireNoLeak('adamW', async () => {
+        const before = new Set(Object.keys(tf.engine().state.registeredVariables));
+        await scoped(() => checkAdamW(first));
+        for (const [name, variable] of Object.entries(tf.engine().state.registeredVariables)) {
+          if (!before.has(name)) variable.dispose();
+        }
+      }),
+    );
   });
 }
 
@@ -188,28 +249,63 @@ t.test('bad input is refused by name', async (t) => {
   const c = tf.ones([8]);
   const gone = tf.ones([2]);
   gone.dispose();
-  const w = { weight: tf.ones([4, 8]), bias: null, loraA: tf.ones([2, 8]), loraB: tf.ones([4, 2]), magnitude: null, scaling: 1 };
+  const w = {
+    weight: tf.ones([4, 8]),
+    bias: null,
+    loraA: tf.ones([2, 8]),
+    loraB: tf.ones([4, 2]),
+    magnitude: null,
+    scaling: 1,
+  };
   const param = { parameter: tf.variable(c), gradient: c, m: tf.variable(c), v: tf.variable(c) };
   const step = { epsUncond: c, epsCond: c, latents: c, guidance: 1, miWeight: 1, cx: 1, ce: 1 };
   const refusals: Array<[() => unknown, string, RegExp]> = [
     [() => fused.silu(gone), 'TypeError', /silu: x: expected a live tensor/],
     [() => fused.gelu([1] as never), 'TypeError', /gelu: x: expected a tensor, got \[1\]/],
-    [() => fused.quickGelu(tf.ones([2], 'int32')), 'TypeError', /quickGelu: x: expected a float32 tensor, got a int32/],
+    [
+      () => fused.quickGelu(tf.ones([2], 'int32')),
+      'TypeError',
+      /quickGelu: x: expected a float32 tensor, got a int32/,
+    ],
     [() => fused.geglu(tf.ones([2, 3])), 'RangeError', /geglu: x: expected an even number of channels/],
     [() => fused.attention(x, x, x, { heads: 3 }), 'RangeError', /q: expected channels divisible by 3 heads/],
-    [() => fused.attention(x, tf.ones([2, 0, 8]), tf.ones([2, 0, 8]), { heads: 2 }), 'RangeError', /k: .*one key/],
-    [() => fused.attention(x, tf.ones([1, 3, 8]), x, { heads: 2 }), 'RangeError', /k: expected shape \[2,any,8\]/],
+    [
+      () => fused.attention(x, tf.ones([2, 0, 8]), tf.ones([2, 0, 8]), { heads: 2 }),
+      'RangeError',
+      /k: .*one key/,
+    ],
+    [
+      () => fused.attention(x, tf.ones([1, 3, 8]), x, { heads: 2 }),
+      'RangeError',
+      /k: expected shape \[2,any,8\]/,
+    ],
     [() => fused.attention(x, x, x, { heads: 2, mask: 1 } as never), 'TypeError', /mask/],
     [() => fused.attention(tf.ones([2, 4, 8]), x, x, { heads: 2, causal: true }), 'RangeError', /causal/],
     [() => fused.groupNorm(x, c, c, { groups: 3, epsilon: 0 }), 'RangeError', /groups/],
-    [() => fused.groupNorm(x, c, tf.ones([7]), { groups: 2, epsilon: 0 }), 'RangeError', /beta: expected shape \[8\]/],
+    [
+      () => fused.groupNorm(x, c, tf.ones([7]), { groups: 2, epsilon: 0 }),
+      'RangeError',
+      /beta: expected shape \[8\]/,
+    ],
     [() => fused.layerNorm(x, c, c, { epsilon: -1 }), 'RangeError', /epsilon: .* >= 0, got -1/],
     [() => fused.linear(x, tf.ones([4, 7])), 'RangeError', /weight: expected shape \[any,8\]/],
     [() => fused.linear(x, tf.ones([4, 8]), null, 'tanh' as never), 'RangeError', /activation/],
     [() => fused.conv2d(x, c, null, { pad: 'same' }), 'RangeError', /x: expected shape \[any,any,any,any\]/],
-    [() => fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([3, 3, 1, 1]), null, { pad: 'valid' }), 'RangeError', /fits/],
-    [() => fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([1, 1, 1, 1]), null, { pad: [1, 1] as never }), 'TypeError', /pad/],
-    [() => fused.doraLinear(x, { ...w, loraB: tf.ones([4, 3]) }), 'RangeError', /loraB: expected shape \[4,2\]/],
+    [
+      () => fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([3, 3, 1, 1]), null, { pad: 'valid' }),
+      'RangeError',
+      /fits/,
+    ],
+    [
+      () => fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([1, 1, 1, 1]), null, { pad: [1, 1] as never }),
+      'TypeError',
+      /pad/,
+    ],
+    [
+      () => fused.doraLinear(x, { ...w, loraB: tf.ones([4, 3]) }),
+      'RangeError',
+      /loraB: expected shape \[4,2\]/,
+    ],
     [() => fused.doraLinear(x, { ...w, norm: tf.ones([4]) }), 'TypeError', /norm/],
     [() => fused.doraLinear(x, { ...w, scaling: Infinity }), 'RangeError', /scaling/],
     [() => fused.miSquaredNorm(x, x, tf.ones([3])), 'RangeError', /weights: expected shape \[2\]/],
@@ -220,7 +316,11 @@ t.test('bad input is refused by name', async (t) => {
     [() => fused.adamW([param], { step: 0, learningRate: 1 }), 'RangeError', /step: .* >= 1, got 0/],
     [() => fused.adamW([param], { step: 1, learningRate: 1, beta1: 1 }), 'RangeError', /beta1/],
     [() => fused.adamW([param, param], { step: 1, learningRate: 1 }), 'RangeError', /occurs once/],
-    [() => fused.adamW([{ ...param, m: c as never }], { step: 1, learningRate: 1 }), 'TypeError', /m: expected a variable/],
+    [
+      () => fused.adamW([{ ...param, m: c as never }], { step: 1, learningRate: 1 }),
+      'TypeError',
+      /m: expected a variable/,
+    ],
     [() => fused.randomNormal([-1], { seed: 0, stream: 0 }), 'RangeError', /shape/],
     [() => fused.randomNormal([1], { seed: -1, stream: 0 }), 'RangeError', /seed/],
     [() => fused.randomUniform([1], { seed: '1' as never, stream: 0 }), 'TypeError', /seed/],

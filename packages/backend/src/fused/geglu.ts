@@ -48,6 +48,7 @@ const runGeglu = defineKernel<{ x: tf.Tensor }, object>({
 export function geglu<T extends tf.Tensor>(x: T): T {
   checkTensor('geglu', 'x', x);
   const channels = x.shape[x.rank - 1];
-  if (channels === undefined || channels % 2 !== 0) throw rangeError('geglu', 'x', 'an even number of channels', x);
+  if (channels === undefined || channels % 2 !== 0)
+    throw rangeError('geglu', 'x', 'an even number of channels', x);
   return runGeglu<T>({ x }, {});
 }

@@ -13,7 +13,15 @@
  * FLOPs: about 8 per element forward, 14 backward; the statistics are always in f32.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { checkInteger, checkKeys, checkNumber, checkOneOf, checkTensor, rangeError, typeError } from './checks.js';
+import {
+  checkInteger,
+  checkKeys,
+  checkNumber,
+  checkOneOf,
+  checkTensor,
+  rangeError,
+  typeError,
+} from './checks.js';
 import { defineKernel, onlyFirst, shared } from './define.js';
 import { siluDerivative } from './silu.js';
 
@@ -127,7 +135,12 @@ const runGroupNorm = defineKernel<GroupNormInputs, GroupNormAttrs>({
  * @returns the shape of x
  * @throws TypeError on a wrong kind of argument, RangeError on shapes or options that do not fit
  */
-export function groupNorm<T extends tf.Tensor>(x: T, gamma: tf.Tensor, beta: tf.Tensor, options: GroupNormOptions): T {
+export function groupNorm<T extends tf.Tensor>(
+  x: T,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  options: GroupNormOptions,
+): T {
   const op = 'groupNorm';
   if (typeof options !== 'object' || options === null) {
     throw typeError(op, 'options', 'an object with groups and epsilon', options);
@@ -140,8 +153,11 @@ export function groupNorm<T extends tf.Tensor>(x: T, gamma: tf.Tensor, beta: tf.
   checkTensor(op, 'x', x);
   if (x.rank < 2) throw rangeError(op, 'x', 'rank at least 2', x);
   const channels = x.shape[x.rank - 1] as number;
-  if (channels === 0 || channels % groups !== 0) throw rangeError(op, 'x', `channels divisible by ${groups} groups`, x);
+  if (channels === 0 || channels % groups !== 0)
+    throw rangeError(op, 'x', `channels divisible by ${groups} groups`, x);
   checkTensor(op, 'gamma', gamma, [channels]);
   checkTensor(op, 'beta', beta, [channels]);
-  return onlyFirst(runGroupNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { groups, epsilon, activation }));
+  return onlyFirst(
+    runGroupNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { groups, epsilon, activation }),
+  );
 }

@@ -91,11 +91,18 @@ export function guidedStep<T extends tf.Tensor = tf.Tensor>(
   if (latents.rank < 1) throw rangeError(op, 'latents', 'rank at least 1', latents);
   checkTensor(op, 'epsUncond', epsUncond, latents.shape);
   checkTensor(op, 'epsCond', epsCond, latents.shape);
-  for (const [name, value] of Object.entries({ guidance, miWeight, cx, ce, cn })) checkNumber(op, name, value);
+  for (const [name, value] of Object.entries({ guidance, miWeight, cx, ce, cn }))
+    checkNumber(op, name, value);
   if (noise !== undefined) checkTensor(op, 'noise', noise, latents.shape);
   if (noise === undefined && cn !== 0) throw typeError(op, 'noise', `a tensor, because cn is ${cn}`, noise);
-  if (noise !== undefined && options.cn === undefined) throw typeError(op, 'cn', 'a number, because noise is given', cn);
-  const inputs: GuidedStepInputs = { epsUncond, epsCond, latents, ...(noise !== undefined && cn !== 0 && { noise }) };
+  if (noise !== undefined && options.cn === undefined)
+    throw typeError(op, 'cn', 'a number, because noise is given', cn);
+  const inputs: GuidedStepInputs = {
+    epsUncond,
+    epsCond,
+    latents,
+    ...(noise !== undefined && cn !== 0 && { noise }),
+  };
   const [next, eps, mi] = run<[T, T, tf.Tensor1D]>(inputs, { guidance, miWeight, cx, ce, cn });
   return { latents: next, eps, mi };
 }

@@ -1,5 +1,5 @@
 /** The fused ops: TensorFlow.js kernels with gradients, native where the engine has them, portable elsewhere. */
-export { type Activation, ACTIVATIONS, activate } from './activation.js';
+export { ACTIVATIONS, type Activation, activate } from './activation.js';
 export { type AdamWOptions, type AdamWParameter, adamW } from './adam-w.js';
 export { type AttentionOptions, attention } from './attention.js';
 export { type Conv2DOptions, conv2d, type Padding } from './conv2d.js';

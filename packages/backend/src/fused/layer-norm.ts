@@ -107,14 +107,21 @@ const runLayerNorm = defineKernel<LayerNormInputs, { epsilon: number }>({
  * @returns the shape of x
  * @throws TypeError on a wrong kind of argument, RangeError on shapes or options that do not fit
  */
-export function layerNorm<T extends tf.Tensor>(x: T, gamma: tf.Tensor, beta: tf.Tensor, options: LayerNormOptions): T {
+export function layerNorm<T extends tf.Tensor>(
+  x: T,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  options: LayerNormOptions,
+): T {
   const op = 'layerNorm';
-  if (typeof options !== 'object' || options === null) throw typeError(op, 'options', 'an object with epsilon', options);
+  if (typeof options !== 'object' || options === null)
+    throw typeError(op, 'options', 'an object with epsilon', options);
   checkKeys(op, options, ['epsilon']);
   checkNumber(op, 'epsilon', options.epsilon, 0);
   checkTensor(op, 'x', x);
   const channels = x.shape[x.rank - 1];
-  if (channels === undefined || channels === 0) throw rangeError(op, 'x', 'rank and channels of at least 1', x);
+  if (channels === undefined || channels === 0)
+    throw rangeError(op, 'x', 'rank and channels of at least 1', x);
   checkTensor(op, 'gamma', gamma, [channels]);
   checkTensor(op, 'beta', beta, [channels]);
   return onlyFirst(runLayerNorm<[T, tf.Tensor, tf.Tensor]>({ x, gamma, beta }, { epsilon: options.epsilon }));

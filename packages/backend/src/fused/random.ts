@@ -39,11 +39,18 @@ const portable =
     return tf.tensor(new PhiloxStream(join(seed), join(stream))[fill](values, offset), shape, 'float32');
   };
 
-const runNormal = defineKernel<object, RandomAttrs>({ name: 'RandomNormal', portable: portable('fillNormal') });
-const runUniform = defineKernel<object, RandomAttrs>({ name: 'RandomUniform', portable: portable('fillUniform') });
+const runNormal = defineKernel<object, RandomAttrs>({
+  name: 'RandomNormal',
+  portable: portable('fillNormal'),
+});
+const runUniform = defineKernel<object, RandomAttrs>({
+  name: 'RandomUniform',
+  portable: portable('fillUniform'),
+});
 
 function words(op: string, argument: string, value: unknown): [number, number] {
-  if (typeof value !== 'number' && typeof value !== 'bigint') throw typeError(op, argument, 'an integer', value);
+  if (typeof value !== 'number' && typeof value !== 'bigint')
+    throw typeError(op, argument, 'an integer', value);
   try {
     return splitU64(argument, value);
   } catch {
@@ -56,12 +63,18 @@ function resolve(op: string, shape: readonly number[], options: RandomOptions): 
   for (const size of shape) checkInteger(op, 'shape', size, 0);
   const size = shape.reduce((a, b) => a * b, 1);
   if (size > 2 ** 40) throw rangeError(op, 'shape', 'at most 2^40 elements', shape);
-  if (typeof options !== 'object' || options === null) throw typeError(op, 'options', 'seed and stream', options);
+  if (typeof options !== 'object' || options === null)
+    throw typeError(op, 'options', 'seed and stream', options);
   checkKeys(op, options, ['seed', 'stream', 'offset']);
   const { offset = 0 } = options;
   checkInteger(op, 'offset', offset, 0);
   if (!Number.isSafeInteger(offset + size)) throw rangeError(op, 'offset', 'a range below 2^53', offset);
-  return { shape: [...shape], seed: words(op, 'seed', options.seed), stream: words(op, 'stream', options.stream), offset };
+  return {
+    shape: [...shape],
+    seed: words(op, 'seed', options.seed),
+    stream: words(op, 'stream', options.stream),
+    offset,
+  };
 }
 
 /**
@@ -70,7 +83,10 @@ function resolve(op: string, shape: readonly number[], options: RandomOptions): 
  * @param shape sizes of the result
  * @throws TypeError on a wrong kind of argument, RangeError on sizes or seeds out of range
  */
-export function randomNormal<R extends tf.Rank = tf.Rank>(shape: number[], options: RandomOptions): tf.Tensor<R> {
+export function randomNormal<R extends tf.Rank = tf.Rank>(
+  shape: number[],
+  options: RandomOptions,
+): tf.Tensor<R> {
   return runNormal<tf.Tensor<R>>({}, resolve('randomNormal', shape, options));
 }
 
@@ -80,6 +96,9 @@ export function randomNormal<R extends tf.Rank = tf.Rank>(shape: number[], optio
  * @param shape sizes of the result
  * @throws TypeError on a wrong kind of argument, RangeError on sizes or seeds out of range
  */
-export function randomUniform<R extends tf.Rank = tf.Rank>(shape: number[], options: RandomOptions): tf.Tensor<R> {
+export function randomUniform<R extends tf.Rank = tf.Rank>(
+  shape: number[],
+  options: RandomOptions,
+): tf.Tensor<R> {
   return runUniform<tf.Tensor<R>>({}, resolve('randomUniform', shape, options));
 }

@@ -40,7 +40,12 @@ async function run({ op, shapes }: FusedCase, storage: 'f32' | 'bf16' = 'f32'): 
   return values;
 }
 
-const compare = (name: string, actual: Float32Array[], expected: ArrayLike<number>[], relativeNorm: number): void => {
+const compare = (
+  name: string,
+  actual: Float32Array[],
+  expected: ArrayLike<number>[],
+  relativeNorm: number,
+): void => {
   expected.forEach((values, i) => {
     const label = `${name}: ${i === 0 ? 'output' : `gradient ${i - 1}`}`;
     requireClose(label, actual[i] as Float32Array, values, { relativeNorm });
@@ -52,7 +57,9 @@ async function check(testCase: FusedCase): Promise<void> {
   const portable = await run(testCase);
   await useEngine('equipoise-cpu');
   const native = await run(testCase);
-  const inputs = testCase.shapes.map((shape, i): Array64 => ({ shape, data: Float64Array.from(makeInput(i, shape)) }));
+  const inputs = testCase.shapes.map(
+    (shape, i): Array64 => ({ shape, data: Float64Array.from(makeInput(i, shape)) }),
+  );
   compare(testCase.name, native, [testCase.reference(...inputs).data], 1e-5);
   compare(testCase.name, native, portable, 1e-5);
   compare(`${testCase.name} in bf16`, await run(testCase, 'bf16'), portable, 1e-2);
@@ -64,13 +71,20 @@ for (const testCase of LARGE_CASES) {
   });
 }
 
-for (const [attribute, depth] of [[0, 768], [1, 129], [2, 64]] as Array<[number, number]>) {
+for (const [attribute, depth] of [
+  [0, 768],
+  [1, 129],
+  [2, 64],
+] as Array<[number, number]>) {
   t.test(`direction loss, 108 x ${depth}, attribute ${attribute}`, async (t) => {
     const categories = [2, 6, 9];
     const k = categories[attribute] as number;
     const shapes = { text: [108, depth], original: [depth], imageMeans: [k, depth] };
     const inputs = Object.fromEntries(
-      Object.entries(shapes).map(([name, shape], i) => [name, { shape, data: Float64Array.from(fill(i, shape)) }]),
+      Object.entries(shapes).map(([name, shape], i) => [
+        name,
+        { shape, data: Float64Array.from(fill(i, shape)) },
+      ]),
     ) as unknown as Record<keyof typeof shapes, Array64>;
     const rest = { categories, attribute, consistency: 0.8 };
     const gradients: Float32Array[] = [];
@@ -79,11 +93,19 @@ for (const [attribute, depth] of [[0, 768], [1, 129], [2, 64]] as Array<[number,
       const [text, original, imageMeans] = Object.values(inputs).map(({ data, shape }) =>
         tf.tensor(Float32Array.from(data), [...shape]),
       ) as [tf.Tensor, tf.Tensor, tf.Tensor];
-      const { value, grad } = tf.valueAndGrad((x) => directionAlignmentLoss({ text: x, original, imageMeans, ...rest }).loss)(text);
-      requireClose(engine, await value.data(), [directionLoss64({ ...inputs, ...rest }).loss], { relativeNorm: 1e-5 });
+      const { value, grad } = tf.valueAndGrad(
+        (x) => directionAlignmentLoss({ text: x, original, imageMeans, ...rest }).loss,
+      )(text);
+      requireClose(engine, await value.data(), [directionLoss64({ ...inputs, ...rest }).loss], {
+        relativeNorm: 1e-5,
+      });
       gradients.push((await grad.data()) as Float32Array);
       tf.dispose([text, original, imageMeans, value, grad]);
     }
-    t.doesNotThrow(() => requireClose('gradient', gradients[1] as Float32Array, gradients[0] as Float32Array, { relativeNorm: 1e-5 }));
+    t.doesNotThrow(() =>
+      requireClose('gradient', gradients[1] as Float32Array, gradients[0] as Float32Array, {
+        relativeNorm: 1e-5,
+      }),
+    );
   });
 }

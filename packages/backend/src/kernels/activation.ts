@@ -9,7 +9,11 @@ for (const name of ['Silu', 'Gelu', 'QuickGelu'] as const) {
   });
   defineNative(`${name}Grad`, (call) => {
     const x = call.input('x');
-    return call.output(call.ops.activation(kind, call.handle(x), call.handle(call.input('dy'))), x.shape, 'float32');
+    return call.output(
+      call.ops.activation(kind, call.handle(x), call.handle(call.input('dy'))),
+      x.shape,
+      'float32',
+    );
   });
 }
 

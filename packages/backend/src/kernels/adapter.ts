@@ -41,14 +41,25 @@ defineNative('DoraLinear', (call) => {
 
 defineNative('DoraLinearGradHidden', (call) => {
   const [dy, loraB] = [call.input('dy'), call.input('loraB')];
-  const h = call.ops.doraGradHidden(call.handle(dy), call.handle(loraB), optionalHandle(call, 'scale'), scalingOf(call));
+  const h = call.ops.doraGradHidden(
+    call.handle(dy),
+    call.handle(loraB),
+    optionalHandle(call, 'scale'),
+    scalingOf(call),
+  );
   return call.output(h, [rowCount(dy), loraB.shape[1] as number], 'float32');
 });
 
 defineNative('DoraLinearGradInput', (call) => {
   const [dy, weight] = [call.input('dy'), call.input('weight')];
   const [h, loraA] = [inputHandle(call, 'h'), inputHandle(call, 'loraA')];
-  const dx = call.ops.doraGradInput(call.handle(dy), h, call.handle(weight), loraA, optionalHandle(call, 'scale'));
+  const dx = call.ops.doraGradInput(
+    call.handle(dy),
+    h,
+    call.handle(weight),
+    loraA,
+    optionalHandle(call, 'scale'),
+  );
   return call.output(dx, [rowCount(dy), weight.shape[1] as number], 'float32');
 });
 

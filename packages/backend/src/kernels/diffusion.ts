@@ -10,7 +10,12 @@ defineNative('MISquaredNorm', (call) => {
 defineNative('MISquaredNormGrad', (call) => {
   const cond = call.input('epsCond');
   const [uncond, weights, dy] = [call.input('epsUncond'), call.input('weights'), call.input('dy')];
-  const grad = call.ops.miSquaredNormGrad(call.handle(cond), call.handle(uncond), call.handle(weights), call.handle(dy));
+  const grad = call.ops.miSquaredNormGrad(
+    call.handle(cond),
+    call.handle(uncond),
+    call.handle(weights),
+    call.handle(dy),
+  );
   return call.output(grad, cond.shape, 'float32');
 });
 
@@ -30,5 +35,9 @@ defineNative('GuidedStep', (call) => {
     get('cn'),
   );
   const batch = [shape[0] as number];
-  return [call.output(next, shape, 'float32'), call.output(eps, shape, 'float32'), call.output(mi, batch, 'float32')];
+  return [
+    call.output(next, shape, 'float32'),
+    call.output(eps, shape, 'float32'),
+    call.output(mi, batch, 'float32'),
+  ];
 });

@@ -2,7 +2,8 @@ import type { DirectionAlignmentAttrs } from '../fused/direction-alignment-loss.
 import { defineNative } from './define.js';
 
 defineNative('DirectionAlignmentLoss', (call) => {
-  const get = <K extends keyof DirectionAlignmentAttrs>(name: K) => call.attr<DirectionAlignmentAttrs[K]>(name);
+  const get = <K extends keyof DirectionAlignmentAttrs>(name: K) =>
+    call.attr<DirectionAlignmentAttrs[K]>(name);
   const { shape } = call.input('text');
   const categories = get('categories');
   const [loss, gradient, parts, pairCosine] = call.ops.directionAlignment(

@@ -17,7 +17,11 @@ defineNative('LayerNorm', (call) => {
   const { x, gamma, beta } = handles(call, 'x', 'gamma', 'beta');
   const [y, mean, rstd] = call.ops.layerNorm(x, gamma, beta, call.attr('epsilon'));
   const rows = [shape.slice(0, -1).reduce((a, b) => a * b, 1)];
-  return [call.output(y, shape, 'float32'), call.output(mean, rows, 'float32'), call.output(rstd, rows, 'float32')];
+  return [
+    call.output(y, shape, 'float32'),
+    call.output(mean, rows, 'float32'),
+    call.output(rstd, rows, 'float32'),
+  ];
 });
 
 defineNative('LayerNormGrad', (call) => {
@@ -31,14 +35,26 @@ defineNative('LayerNormParamGrad', (call) => {
 });
 
 const groupsOf = (call: KernelCall): number => call.attr<GroupNormAttrs['groups']>('groups');
-const isSilu = (call: KernelCall): boolean => call.attr<GroupNormAttrs['activation']>('activation') === 'silu';
+const isSilu = (call: KernelCall): boolean =>
+  call.attr<GroupNormAttrs['activation']>('activation') === 'silu';
 
 defineNative('GroupNorm', (call) => {
   const { shape } = call.input('x');
   const { x, gamma, beta } = handles(call, 'x', 'gamma', 'beta');
-  const [y, mean, rstd] = call.ops.groupNorm(x, gamma, beta, groupsOf(call), call.attr('epsilon'), isSilu(call));
+  const [y, mean, rstd] = call.ops.groupNorm(
+    x,
+    gamma,
+    beta,
+    groupsOf(call),
+    call.attr('epsilon'),
+    isSilu(call),
+  );
   const stats = [shape[0] as number, groupsOf(call)];
-  return [call.output(y, shape, 'float32'), call.output(mean, stats, 'float32'), call.output(rstd, stats, 'float32')];
+  return [
+    call.output(y, shape, 'float32'),
+    call.output(mean, stats, 'float32'),
+    call.output(rstd, stats, 'float32'),
+  ];
 });
 
 function groupNormGrad(call: KernelCall, parameters: boolean): Handle[] {

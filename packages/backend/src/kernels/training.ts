@@ -22,8 +22,15 @@ defineNative('AdamW', (call) => {
 for (const name of ['RandomNormal', 'RandomUniform'] as const) {
   defineNative(name, (call) => {
     const shape = call.attr<RandomAttrs['shape']>('shape');
-    const [seed, stream] = [call.attr<RandomAttrs['seed']>('seed'), call.attr<RandomAttrs['stream']>('stream')];
+    const [seed, stream] = [
+      call.attr<RandomAttrs['seed']>('seed'),
+      call.attr<RandomAttrs['stream']>('stream'),
+    ];
     const offset = call.attr<RandomAttrs['offset']>('offset');
-    return call.output(call.ops.philox(shape, ...seed, ...stream, offset, name === 'RandomNormal'), shape, 'float32');
+    return call.output(
+      call.ops.philox(shape, ...seed, ...stream, offset, name === 'RandomNormal'),
+      shape,
+      'float32',
+    );
   });
 }

@@ -17,7 +17,14 @@ export interface AdapterOps {
   doraGradHidden(dy: Handle, loraB: Handle, scale: Handle | null, scaling: number): Handle;
   doraGradInput(dy: Handle, h: Handle, weight: Handle, loraA: Handle, scale: Handle | null): Handle;
   /** [dA, dB] */
-  doraGradLora(x: Handle, dy: Handle, u: Handle, h: Handle, scale: Handle | null, scaling: number): [Handle, Handle];
+  doraGradLora(
+    x: Handle,
+    dy: Handle,
+    u: Handle,
+    h: Handle,
+    scale: Handle | null,
+    scaling: number,
+  ): [Handle, Handle];
   doraGradMagnitude(
     x: Handle,
     dy: Handle,

@@ -8,7 +8,14 @@ export interface NormOps {
   /** [dgamma, dbeta] */
   layerNormParamGrad(x: Handle, mean: Handle, rstd: Handle, dy: Handle): [Handle, Handle];
   /** [y, mean, rstd] */
-  groupNorm(x: Handle, gamma: Handle, beta: Handle, groups: number, epsilon: number, silu: boolean): [Handle, Handle, Handle];
+  groupNorm(
+    x: Handle,
+    gamma: Handle,
+    beta: Handle,
+    groups: number,
+    epsilon: number,
+    silu: boolean,
+  ): [Handle, Handle, Handle];
   /** [dx], or [dgamma, dbeta] where `parameters` */
   groupNormGrad(
     x: Handle,
