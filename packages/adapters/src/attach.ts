@@ -1,7 +1,8 @@
 /** Adapters on a whole model: attach to layers by target name, weigh, merge, unmerge, remove. */
+import { getPrecision } from '@equipoise/backend';
 import { EquipoiseError, invalid, nearest, prose, streamId } from '@equipoise/core';
-import type { Linear, Model } from '@equipoise/models';
-import * as tf from '@tensorflow/tfjs-core';
+import type { Linear, Model, WeightStorage } from '@equipoise/models';
+import type * as tf from '@tensorflow/tfjs-core';
 import { type AdapterInit, LowRankUpdate } from './low-rank.js';
 import { AdapterStack } from './stack.js';
 
@@ -25,8 +26,8 @@ export function matchesTarget(path: string, targets: readonly string[]): boolean
 
 /** One named adapter on one model. */
 export class Adapter {
-  /** Original weights of merged layers, kept so that unmerging restores them bit for bit. */
-  readonly #merged = new Map<string, tf.Tensor>();
+  #weight = 1;
+  #merged = false;
 
   constructor(
     readonly name: string,
@@ -44,33 +45,67 @@ export class Adapter {
     return this.variables().reduce((sum, variable) => sum + variable.size, 0);
   }
 
+  get usesDora(): boolean {
+    return [...this.updates.values()].some((update) => update.isDora);
+  }
+
+  /** Factor on the update. */
+  get weight(): number {
+    return this.#weight;
+  }
+
+  get isMerged(): boolean {
+    return this.#merged;
+  }
+
   /** Call after each optimizer step: DoRA's norms are computed anew at the next forward. */
   changed(): void {
     for (const update of this.updates.values()) update.changed();
   }
 
+  /**
+   * Scales the update s B A, as diffusers' `set_adapters` does; see {@link AdapterStack.setWeight} for 0.
+   *
+   * @throws EquipoiseError `conflict` while the adapter is merged
+   */
   setWeight(weight: number): void {
     if (!Number.isFinite(weight)) throw invalid('adapter weight', 'a finite number', weight);
-    for (const update of this.updates.values()) (update.layer.adapter as AdapterStack).setWeight(this.name, weight);
+    if (this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name}: expected it unmerged to set its weight, got it merged`);
+    for (const stack of this.#stacks()) stack.setWeight(this.name, weight);
+    this.#weight = weight;
   }
 
-  /** Folds the adapter into the layers' weights (weight 1) and switches it off. */
-  merge(): void {
-    if (this.#merged.size > 0) throw new EquipoiseError('conflict', `adapter ${this.name} is merged already`);
-    for (const [path, update] of this.updates) {
-      const parameter = update.layer.weight;
-      this.#merged.set(path, tf.keep(tf.clone(parameter.value)));
-      parameter.assign(update.mergeInto(parameter.value as tf.Tensor2D, 1));
+  /**
+   * Folds the adapter, at its present weight, into the layers' weights: the forward pass then costs nothing extra.
+   * Adapters merged one after the other combine as in PEFT. The original weights stay in memory for {@link unmerge}.
+   *
+   * @param storage how merged weights are kept; bf16 rounds small updates away
+   */
+  merge(storage: WeightStorage = getPrecision()): void {
+    if (this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name} is merged already`);
+    for (const [path, { layer }] of this.updates) {
+      if (layer.weight.variable === null) continue;
+      throw new EquipoiseError('conflict', `adapter ${this.name}: ${path}: expected a frozen layer to merge into, got one being trained`);
     }
-    this.setWeight(0);
+    for (const stack of this.#stacks()) stack.merge(this.name, storage);
+    this.#merged = true;
   }
 
-  /** Restores the weights from before {@link merge} and switches the adapter on again. */
+  /**
+   * Restores the weights from before {@link merge} to the bit.
+   *
+   * @throws EquipoiseError `conflict` when it is not merged, or another adapter was merged after it
+   */
   unmerge(): void {
-    if (this.#merged.size === 0) throw new EquipoiseError('conflict', `adapter ${this.name} is not merged`);
-    for (const [path, original] of this.#merged) this.updates.get(path)?.layer.weight.assign(original);
-    this.#merged.clear();
-    this.setWeight(1);
+    if (!this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name} is not merged`);
+    for (const stack of this.#stacks()) {
+      if (stack.lastMerged === this.name) continue;
+      throw new EquipoiseError('conflict', `adapter ${this.name}: expected the adapter merged last, got one merged before ${stack.lastMerged}`, {
+        hints: [`Unmerge ${stack.lastMerged} first.`],
+      });
+    }
+    for (const stack of this.#stacks()) stack.unmerge();
+    this.#merged = false;
   }
 
   /** Takes the adapter off the model and frees it; a merged adapter stays folded in. */
@@ -80,33 +115,71 @@ export class Adapter {
       stack.remove(this.name);
       if (stack.size === 0) update.layer.adapter = null;
     }
-    for (const original of this.#merged.values()) original.dispose();
-    this.#merged.clear();
+  }
+
+  *#stacks(): Generator<AdapterStack> {
+    for (const { layer } of this.updates.values()) yield layer.adapter as AdapterStack;
   }
 }
 
-/** Puts updates on their layers under a name. */
+/**
+ * Puts updates on their layers under a name.
+ *
+ * @throws EquipoiseError `conflict` when a layer has an adapter of that name; no layer is changed then
+ */
 export function attach(model: Model, name: string, updates: ReadonlyMap<string, LowRankUpdate>): Adapter {
-  for (const [path, { layer }] of updates) {
-    layer.adapter ??= new AdapterStack();
-    const stack = layer.adapter;
-    if (!(stack instanceof AdapterStack)) throw new EquipoiseError('conflict', `${path} has an adapter of another kind`);
-    if (stack.get(name) !== undefined) throw new EquipoiseError('conflict', `${path} has an adapter called ${name} already`);
+  checkFree(name, new Map([...updates].map(([path, { layer }]) => [path, layer])));
+  for (const update of updates.values()) {
+    update.layer.adapter ??= new AdapterStack();
+    (update.layer.adapter as AdapterStack).add(name, update);
   }
-  for (const [, update] of updates) (update.layer.adapter as AdapterStack).add(name, update);
   return new Adapter(name, model, updates);
+}
+
+/** Refuses a name that is taken on any of the layers. */
+export function checkFree(name: string, layers: ReadonlyMap<string, Linear>): void {
+  for (const [path, { adapter }] of layers) {
+    if (adapter === null) continue;
+    if (!(adapter instanceof AdapterStack)) throw new EquipoiseError('conflict', `${path} has an adapter of another kind`);
+    if (adapter.get(name) !== undefined) throw new EquipoiseError('conflict', `${path} has an adapter called ${name} already`);
+  }
+}
+
+/** What an adapter adds to a model. */
+export interface AdapterPlan {
+  /** The layers adapted, by path. */
+  readonly layers: ReadonlyMap<string, Linear>;
+  readonly tensors: number;
+  /** Numbers to train. */
+  readonly parameters: number;
+}
+
+/**
+ * The layers that match a config, and the size of the adapter. The model needs no weights for it.
+ *
+ * @throws EquipoiseError when a target matches no layer (with the nearest layer name) or an option is out of range
+ */
+export function planAdapter(model: Model, config: AdapterConfig): AdapterPlan {
+  checkConfig(config);
+  const linears = [...model.namedLinears()];
+  const layers = new Map(linears.filter(([path]) => matchesTarget(path, config.targets)));
+  for (const target of config.targets) requireMatch(target, linears);
+  let parameters = 0;
+  for (const { inFeatures, outFeatures } of layers.values()) {
+    parameters += config.rank * (inFeatures + outFeatures) + (config.kind === 'dora' ? outFeatures : 0);
+  }
+  return { layers, tensors: layers.size * (config.kind === 'dora' ? 3 : 2), parameters };
 }
 
 /**
  * Attaches a fresh adapter to every linear layer that matches the targets. The numbers depend on the seed and the
  * layer's path alone.
  *
- * @throws EquipoiseError when a target matches no layer (with the nearest layer name) or an option is out of range
+ * @throws EquipoiseError as {@link planAdapter}, or `conflict` when the name is taken
  */
 export function createAdapter(model: Model, name: string, config: AdapterConfig, seed: number): Adapter {
-  checkConfig(config);
-  const layers = new Map([...model.namedLinears()].filter(([path]) => matchesTarget(path, config.targets)));
-  for (const target of config.targets) requireMatch(model, target, layers);
+  const { layers } = planAdapter(model, config);
+  checkFree(name, layers);
   const updates = new Map<string, LowRankUpdate>();
   const scaling = config.alpha / config.rank;
   for (const [path, layer] of layers) {
@@ -124,9 +197,10 @@ function checkConfig({ kind, rank, alpha, init, targets }: AdapterConfig): void 
   if (targets.length === 0) throw invalid('targets', 'at least one layer name', targets);
 }
 
-function requireMatch(model: Model, target: string, layers: ReadonlyMap<string, Linear>): void {
-  if ([...layers.keys()].some((path) => matchesTarget(path, [target]))) return;
-  const known = [...new Set([...model.namedLinears()].map(([path]) => path.replace(/^.*\.(?=\D)/, '')))];
+function requireMatch(target: string, linears: readonly (readonly [string, Linear])[]): void {
+  if (linears.some(([path]) => matchesTarget(path, [target]))) return;
+  // Last parts of the paths, with the number where it is one: `to_q`, `to_out.0`.
+  const known = [...new Set(linears.map(([path]) => /(?:[^.]+\.)?\d+$|[^.]+$/.exec(path)?.[0] ?? path))];
   const close = nearest(target, known);
   throw invalid('targets', `the name of a linear layer${close === undefined ? '' : ` (did you mean ${close}?)`}`, prose(`"${target}", which matches none`));
 }

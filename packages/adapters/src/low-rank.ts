@@ -28,8 +28,10 @@ export class LowRankUpdate {
   readonly up: tf.Variable;
   readonly magnitude: tf.Variable | null;
   readonly rank: number;
-  /** |W + s B A| per row, and the scaling it was computed for; it changes only when A, B or s do. */
+  /** |W + s B A| per row, and the scaling it was computed for; it changes only when W, A, B or s do. */
   #norm: { scaling: number; value: tf.Tensor1D } | null = null;
+  /** W as it was before any adapter was merged into it. */
+  unmergedWeight: () => tf.Tensor = () => this.layer.weight.value;
 
   /**
    * Copies the given tensors into trainable variables.
@@ -84,17 +86,20 @@ export class LowRankUpdate {
     return this.magnitude === null ? [this.down, this.up] : [this.down, this.up, this.magnitude];
   }
 
-  /** Must be called whenever A or B changed, so that DoRA's norm is computed anew. */
+  /** Must be called whenever A, B or the unmerged weight changed, so that DoRA's norm is computed anew. */
   changed(): void {
     this.#norm?.value.dispose();
     this.#norm = null;
   }
 
-  /** Row norms of W + s B A, computed once until {@link changed}. No gradient flows through them. */
+  /**
+   * Row norms of W + s B A, computed once until {@link changed}. No gradient flows through them. W is the unmerged
+   * weight, as in PEFT: an adapter does the same whether those before it are merged or not.
+   */
   norm(scaling: number): tf.Tensor1D {
     if (this.#norm === null || this.#norm.scaling !== scaling) {
       this.changed();
-      this.#norm = { scaling, value: tf.keep(doraNorm(this.layer.weight.value, this.down, this.up, scaling)) };
+      this.#norm = { scaling, value: tf.keep(doraNorm(this.unmergedWeight(), this.down, this.up, scaling)) };
     }
     return this.#norm.value;
   }
@@ -123,14 +128,13 @@ export class LowRankUpdate {
     return tf.add(tf.add(base, tf.mul(tf.sub(c, 1), unbiased)), tf.mul(c, low));
   }
 
-  /** `weightMatrix` [out, in] with this update merged in: diag(c) (W + s B A). */
+  /** `weightMatrix` [out, in] with this update merged in: diag(c) (W + s B A), c = magnitude / {@link norm}. */
   mergeInto(weightMatrix: tf.Tensor2D, weight: number): tf.Tensor2D {
     return tf.tidy(() => {
       const scaling = this.scaling * weight;
       const merged = tf.add(weightMatrix, tf.mul(scaling, tf.matMul(this.up as tf.Tensor2D, this.down as tf.Tensor2D)));
       if (this.magnitude === null) return merged as tf.Tensor2D;
-      const norm = tf.sqrt(tf.sum(tf.square(merged), 1));
-      return tf.mul(merged, tf.expandDims(tf.div(this.magnitude, norm), 1)) as tf.Tensor2D;
+      return tf.mul(merged, tf.expandDims(tf.div(this.magnitude, this.norm(scaling)), 1)) as tf.Tensor2D;
     });
   }
 

@@ -19,9 +19,11 @@ export interface LinearOptions {
   readonly bias?: boolean;
   readonly weightInitializer?: Initializer;
   readonly biasInitializer?: Initializer;
+  /** Stored in the checkpoint as a 1x1 convolution, [out, in, 1, 1]. */
+  readonly pointwise?: boolean;
 }
 
-/** y = x Wᵀ + b over the last axis; weight [out, in]. */
+/** y = x Wᵀ + b over the last axis; weight [out, in], in the checkpoint also [out, in, 1, 1]. */
 export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
@@ -34,8 +36,11 @@ export class Linear extends Module {
     options: LinearOptions = {},
   ) {
     super();
-    const weight = options.weightInitializer ?? fanIn(inFeatures);
-    this.weight = this.parameter('weight', new Parameter([outFeatures, inFeatures], weight));
+    const initializer = options.weightInitializer ?? fanIn(inFeatures);
+    const weight = options.pointwise
+      ? new Parameter([outFeatures, inFeatures, 1, 1], initializer, 'matrix')
+      : new Parameter([outFeatures, inFeatures], initializer);
+    this.weight = this.parameter('weight', weight);
     this.bias =
       options.bias === false
         ? null
@@ -65,19 +70,9 @@ export class Linear extends Module {
 }
 
 /** A 1x1 convolution, computed as a linear map over channels; weight [out, in, 1, 1] in the checkpoint. */
-export class PointwiseConv extends Module {
-  readonly weight: Parameter;
-  readonly bias: Parameter;
-
+export class PointwiseConv extends Linear {
   constructor(inChannels: number, outChannels: number) {
-    super();
-    const shape = [outChannels, inChannels, 1, 1];
-    this.weight = this.parameter('weight', new Parameter(shape, fanIn(inChannels), 'matrix'));
-    this.bias = this.parameter('bias', new Parameter([outChannels], fanIn(inChannels)));
-  }
-
-  forward(x: tf.Tensor): tf.Tensor {
-    return linear(x, this.weight.value as tf.Tensor2D, this.bias.value as tf.Tensor1D);
+    super(inChannels, outChannels, { pointwise: true });
   }
 }
 
