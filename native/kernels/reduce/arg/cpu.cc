@@ -10,6 +10,11 @@ namespace eq::EQ_ISA {
 static constexpr std::int64_t kArgColumns = 256;
 
 template <class T, bool kLeast>
+static bool beats(T a, T b) {
+  return kLeast ? a < b : a > b;
+}
+
+template <class T, bool kLeast>
 static void arg_columns(const ArgReduceArgs& a, std::int64_t outer, std::int64_t col, std::int64_t n) {
   alignas(64) T buffer[kArgColumns], best[kArgColumns];
   auto* y = static_cast<std::int32_t*>(a.y) + outer * a.inner + col;
@@ -21,13 +26,27 @@ static void arg_columns(const ArgReduceArgs& a, std::int64_t outer, std::int64_t
       continue;
     }
     for (std::int64_t c = 0; c < n; ++c) {
-      const bool better = kLeast ? x[c] < best[c] : x[c] > best[c];
+      const bool better = beats<T, kLeast>(x[c], best[c]);
       best[c] = better ? x[c] : best[c];
       y[c] = better ? static_cast<std::int32_t>(r) : y[c];
     }
   }
 }
 
+/// The best of x and `start`, several elements at a time; NaN beats nothing.
+template <class T, bool kLeast>
+static T best_of(const T* x, std::int64_t n, T start) {
+  T lanes[4 * kLanes];
+  std::fill_n(lanes, 4 * kLanes, start);
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int l = 0; l < 4 * kLanes; ++l) lanes[l] = beats<T, kLeast>(x[i + l], lanes[l]) ? x[i + l] : lanes[l];
+  for (; i < n; ++i) lanes[0] = beats<T, kLeast>(x[i], lanes[0]) ? x[i] : lanes[0];
+  for (const T lane : lanes) start = beats<T, kLeast>(lane, start) ? lane : start;
+  return start;
+}
+
+/// Looks for the place of a new best value only in the blocks that hold one.
 template <class T, bool kLeast>
 static void arg_row(const ArgReduceArgs& a, std::int64_t outer) {
   alignas(64) T buffer[kBlock];
@@ -37,11 +56,10 @@ static void arg_row(const ArgReduceArgs& a, std::int64_t outer) {
   for_blocks(first, first + a.reduced, [&](std::int64_t i, std::int64_t n) {
     const T* x = load_block(a.x, a.x_type, i, n, buffer);
     if (i == first) best = x[0];
-    for (std::int64_t k = 0; k < n; ++k)
-      if (kLeast ? x[k] < best : x[k] > best) {
-        best = x[k];
-        at = i + k - first;
-      }
+    const T better = best_of<T, kLeast>(x, n, best);
+    if (!beats<T, kLeast>(better, best)) return;
+    best = better;
+    at = i - first + (std::find(x, x + n, better) - x);
   });
   static_cast<std::int32_t*>(a.y)[outer] = static_cast<std::int32_t>(at);
 }

@@ -13,8 +13,12 @@ static void softmax_row(const SoftmaxArgs& a, std::int64_t row) {
   float* y = a.y + row * n;
   // Through y: bf16 widens there, f32 is read in place.
   const float* x = load_block(a.x, a.x_type, row * n, n, y);
-  float max = x[0];
-  for (std::int64_t i = 1; i < n; ++i) max = max < x[i] ? x[i] : max;
+  float max = -__builtin_inff();
+  vf lanes = splat(max);
+  std::int64_t done = 0;
+  for (; done + kLanes <= n; done += kLanes) lanes = vmax(load(x + done), lanes);
+  max = hmax(lanes);
+  for (; done < n; ++done) max = max < x[done] ? x[done] : max;
   map_vectors(x, y, n, [max](vf v) { return vexp(v - max); });
   double sum = 0;
   for (std::int64_t i = 0; i < n; i += kBlock) {
