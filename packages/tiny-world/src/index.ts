@@ -9,10 +9,10 @@ export {
   readHeadshot,
 } from './judges/headshot-judge.js';
 export { JudgeNetwork } from './judges/network.js';
-export { readScene, SCENE_HEADS, type SeenShape } from './judges/scene-judge.js';
+export { readScene, type SeenObject } from './judges/scene-judge.js';
+export { JUDGE_TASKS, type JudgeTask, judgeAccuracy, judgeOutputs } from './judges/tasks.js';
 export { type GenerateOptions, generate } from './model/generate.js';
 export { type Judges, loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from './model/load.js';
-export { judgeLogits } from './train/stages/judges.js';
 export { distribution, findHeadshots } from './verify/headshots.js';
 export {
   bindingPrompts,

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exists, invalid, type JobContext, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
+import type { WorldKind } from '../world/attributes.js';
 import { BIAS } from '../world/bias.js';
 import { IMAGE_BYTES, renderImages } from '../world/render.js';
 import type { Split, WorldSample } from '../world/sample.js';
@@ -21,6 +22,8 @@ export interface DatasetOptions {
   readonly seed: number;
   readonly split: Split;
   readonly count: number;
+  /** Only this world; by default both, as the bias table mixes them. */
+  readonly kind?: WorldKind | undefined;
 }
 
 /** Pictures whose bytes identify the drawing code: another drawing, another cache file. */
@@ -41,12 +44,15 @@ export async function worldFingerprint(seed: number, split: Split): Promise<stri
 /** Draws the samples and loads their pictures from `folder`, rendering them first if they are not there. */
 export async function loadDataset(
   folder: string,
-  { seed, split, count }: DatasetOptions,
+  { seed, split, count, kind }: DatasetOptions,
   context: JobContext = {},
 ): Promise<Dataset> {
   await mkdir(folder, { recursive: true });
-  const samples = drawSamples(seed, split, count);
-  const path = join(folder, `${split}-${count}-${await worldFingerprint(seed, split)}.rgb`);
+  const samples = drawSamples(seed, split, count, 0, kind === undefined ? {} : { kind });
+  const path = join(
+    folder,
+    `${[split, ...(kind ? [kind] : []), count, await worldFingerprint(seed, split)].join('-')}.rgb`,
+  );
   if (!(await exists(path))) await renderToFile(path, split, samples, context);
   const images = new Uint8Array(await readFile(path));
   if (images.length !== count * IMAGE_BYTES) {

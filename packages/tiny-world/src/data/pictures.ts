@@ -20,6 +20,38 @@ export function pictureTensor(images: Uint8Array, indices: readonly number[]): t
   return tf.tensor4d(values, [indices.length, IMAGE_SIZE, IMAGE_SIZE, 3]);
 }
 
+/** How a picture is moved before it is shown to a network. */
+export interface Movement {
+  /** Pixels to the right and down; edges are repeated. */
+  readonly right: number;
+  readonly down: number;
+  /** Mirror left and right first. */
+  readonly flip: boolean;
+}
+
+/** Pictures as bytes [B, 64, 64, 3], each moved in its own way. */
+export function movedPictures(
+  images: Uint8Array,
+  indices: readonly number[],
+  movements: readonly Movement[],
+): Uint8Array {
+  const out = new Uint8Array(indices.length * IMAGE_BYTES);
+  const inside = (position: number): number => Math.min(IMAGE_SIZE - 1, Math.max(0, position));
+  indices.forEach((index, row) => {
+    const { right, down, flip } = movements[row] as Movement;
+    for (let y = 0; y < IMAGE_SIZE; y++) {
+      const line = index * IMAGE_BYTES + inside(y - down) * IMAGE_SIZE * 3;
+      for (let x = 0; x < IMAGE_SIZE; x++) {
+        const column = inside(x - right);
+        const from = line + (flip ? IMAGE_SIZE - 1 - column : column) * 3;
+        const to = row * IMAGE_BYTES + (y * IMAGE_SIZE + x) * 3;
+        for (let channel = 0; channel < 3; channel++) out[to + channel] = images[from + channel] as number;
+      }
+    }
+  });
+  return out;
+}
+
 /** A tensor [B, 64, 64, 3] in [-1, 1], clamped and rounded, as bytes. */
 export async function pictureBytes(pictures: tf.Tensor4D): Promise<Uint8Array> {
   const values = await pictures.data();

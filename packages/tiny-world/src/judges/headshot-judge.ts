@@ -7,7 +7,7 @@ import {
   SKIN_TONES,
   STYLES,
 } from '../world/attributes.js';
-import { type Answers, type Head, readVerdicts } from './heads.js';
+import { type Head, headsWidth, readVerdicts } from './heads.js';
 
 const NO_YES = [false, true] as const;
 
@@ -30,12 +30,14 @@ const NAMES = Object.keys(HEADSHOT_ATTRIBUTES) as HeadshotAttribute[];
 
 export const HEADSHOT_HEADS: readonly Head[] = NAMES.map((name) => ({
   name,
-  kind: 'choice',
   size: HEADSHOT_ATTRIBUTES[name].length,
 }));
 
+/** Length of the judge's logit vector. */
+export const HEADSHOT_OUTPUTS: number = headsWidth(HEADSHOT_HEADS);
+
 /** The right answers for a headshot. */
-export function headshotAnswers(labels: HeadshotLabels): Answers {
+export function headshotAnswers(labels: HeadshotLabels): number[] {
   return NAMES.map((name) => (HEADSHOT_ATTRIBUTES[name] as readonly unknown[]).indexOf(labels[name]));
 }
 

@@ -1,22 +1,28 @@
 /**
- * The judges' body: a small convolutional network from a picture to a vector of logits. The same class serves
- * both judges, with different outputs.
+ * The judges' body: a small convolutional network from a picture to logits: one vector for the
+ * picture, or one for every cell of an 8 x 8 grid, which is how a judge sees what is where.
  */
 import { conv2d, linear } from '@equipoise/backend';
 import { loadWeights, Model, Module, Parameter, randomWeights, type StateDict } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
-import { IMAGE_SIZE } from '../world/attributes.js';
 
-/** Output channels and stride of each 3x3 convolution. */
-const CONVOLUTIONS: readonly (readonly [channels: number, stride: 1 | 2])[] = [
+/** Output channels and stride of the 3x3 convolutions: from 64 x 64 to 8 x 8, where cells are asked. */
+const BODY: readonly (readonly [channels: number, stride: 1 | 2])[] = [
   [24, 2],
   [48, 2],
   [48, 1],
   [96, 2],
   [96, 1],
-  [96, 2],
 ];
+/** Channels of the last convolution; it halves the sides once more where the whole picture is asked. */
+const LAST = 96;
 const HIDDEN = 192;
+
+/** Cells along each side of the feature map that a judge of places answers on. */
+export const GRID = 8;
+
+/** Where a network answers: once for the picture, or once for every cell of the grid. */
+export type Extent = 'picture' | 'cell';
 
 /** U(-b, b) with b = sqrt(6 / fanIn): keeps the variance of activations through ReLUs (He et al., 2015). */
 function heUniform(fanIn: number): { kind: 'uniform'; bound: number } {
@@ -62,7 +68,7 @@ class Dense extends Module {
     this.#bias = this.parameter('bias', new Parameter([output], ZERO));
   }
 
-  forward(x: tf.Tensor, activation: 'none' | 'relu' = 'none'): tf.Tensor2D {
+  forward(x: tf.Tensor, activation: 'none' | 'relu' = 'none'): tf.Tensor {
     return linear(
       x,
       this.#weight.value as tf.Tensor2D,
@@ -74,41 +80,45 @@ class Dense extends Module {
 
 export class JudgeNetwork extends Model {
   readonly #convolutions: readonly Convolution[];
-  readonly #hidden: Dense;
+  readonly #hidden: Dense | null;
   readonly #output: Dense;
 
-  /** @param outputs length of the logit vector */
-  constructor(readonly outputs: number) {
+  /** @param outputs length of the logit vector, of the picture or of each cell */
+  constructor(
+    readonly outputs: number,
+    readonly extent: Extent,
+  ) {
     super();
-    let channels = 3;
+    const layers = [...BODY, [LAST, extent === 'cell' ? 1 : 2] as const];
+    const inputs = [3, ...layers.map(([channels]) => channels)];
     this.#convolutions = this.children(
       'convolutions',
-      CONVOLUTIONS.map(([out, stride]) => {
-        const layer = new Convolution(channels, out, stride);
-        channels = out;
-        return layer;
-      }),
+      layers.map(([channels, stride], index) => new Convolution(inputs[index] as number, channels, stride)),
     );
-    const side = CONVOLUTIONS.reduce((size, [, stride]) => size / stride, IMAGE_SIZE);
-    this.#hidden = this.child('hidden', new Dense(side * side * channels, HIDDEN));
-    this.#output = this.child('output', new Dense(HIDDEN, outputs));
+    this.#hidden = extent === 'cell' ? null : this.child('hidden', new Dense((GRID / 2) ** 2 * LAST, HIDDEN));
+    this.#output = this.child('output', new Dense(this.#hidden === null ? LAST : HIDDEN, outputs));
   }
 
-  static random(outputs: number, seed: number): JudgeNetwork {
-    return randomWeights(new JudgeNetwork(outputs), seed, { storage: 'f32' });
+  static random(outputs: number, extent: Extent, seed: number): JudgeNetwork {
+    return randomWeights(new JudgeNetwork(outputs, extent), seed, { storage: 'f32' });
   }
 
-  static async load(outputs: number, state: StateDict): Promise<JudgeNetwork> {
-    return loadWeights(new JudgeNetwork(outputs), state, { storage: 'f32' });
+  static async load(outputs: number, extent: Extent, state: StateDict): Promise<JudgeNetwork> {
+    return loadWeights(new JudgeNetwork(outputs, extent), state, { storage: 'f32' });
   }
 
-  /** Logits [B, outputs] of pictures [B, 64, 64, 3] in [-1, 1]. */
-  forward(pictures: tf.Tensor4D): tf.Tensor2D {
+  /** Numbers that one picture gives. */
+  get rowLength(): number {
+    return this.extent === 'cell' ? GRID * GRID * this.outputs : this.outputs;
+  }
+
+  /** Logits [B, outputs], or [B, 64, outputs] by cell, of pictures [B, 64, 64, 3] in [-1, 1]. */
+  forward(pictures: tf.Tensor4D): tf.Tensor {
     return tf.tidy(() => {
       let x = pictures;
       for (const layer of this.#convolutions) x = layer.forward(x);
-      const flat = tf.reshape(x, [x.shape[0], -1]) as tf.Tensor2D;
-      return this.#output.forward(this.#hidden.forward(flat, 'relu'));
+      if (this.#hidden === null) return this.#output.forward(tf.reshape(x, [x.shape[0], GRID * GRID, LAST]));
+      return this.#output.forward(this.#hidden.forward(tf.reshape(x, [x.shape[0], -1]), 'relu'));
     });
   }
 }

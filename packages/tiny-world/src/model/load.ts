@@ -5,10 +5,9 @@ import { loadPipeline, type TextToImagePipeline } from '@equipoise/diffusion';
 import { CLIPModel } from '@equipoise/models';
 import { openFolder } from '@equipoise/weights';
 import { stateFromFile } from '../data/state-dict.js';
-import { headsWidth } from '../judges/heads.js';
-import { HEADSHOT_HEADS } from '../judges/headshot-judge.js';
+import { HEADSHOT_OUTPUTS } from '../judges/headshot-judge.js';
 import { JudgeNetwork } from '../judges/network.js';
-import { SCENE_HEADS } from '../judges/scene-judge.js';
+import { SCENE_OUTPUTS } from '../judges/scene-judge.js';
 
 /** Where the shipped weights lie: beside the sources and beside the built files alike. */
 export const SHIPPED_WEIGHTS = fileURLToPath(new URL('../../weights', import.meta.url));
@@ -41,7 +40,7 @@ export async function loadJudges(path: string = SHIPPED_WEIGHTS): Promise<Judges
     stateFromFile(join(path, 'judges', 'headshot.safetensors')),
   ]);
   return {
-    scene: await JudgeNetwork.load(headsWidth(SCENE_HEADS), scene.state),
-    headshot: await JudgeNetwork.load(headsWidth(HEADSHOT_HEADS), headshot.state),
+    scene: await JudgeNetwork.load(SCENE_OUTPUTS, 'cell', scene.state),
+    headshot: await JudgeNetwork.load(HEADSHOT_OUTPUTS, 'picture', headshot.state),
   };
 }

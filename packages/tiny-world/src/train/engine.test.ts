@@ -4,9 +4,8 @@ import { UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { pictureTensor } from '../data/pictures.js';
-import { headsLoss, headsWidth, type Targets, targetTensors } from '../judges/heads.js';
 import { JudgeNetwork } from '../judges/network.js';
-import { SCENE_HEADS, sceneAnswers } from '../judges/scene-judge.js';
+import { SCENE_OUTPUTS, type SceneTargets, sceneLoss, sceneTargets } from '../judges/scene-judge.js';
 import { TEXT_WIDTH, unetConfig } from '../model/architecture.js';
 import type { SceneLabels } from '../world/attributes.js';
 import { renderImages } from '../world/render.js';
@@ -25,12 +24,11 @@ const OPTIMIZER = {
 
 const samples = drawSamples(4, 'judge', 32, 0, { kind: 'scene' });
 const images = await renderImages(samples);
-const answers = samples.map((sample) => sceneAnswers(sample.labels as SceneLabels));
 
-type Inputs = { pictures: tf.Tensor4D; targets: Targets };
+type Inputs = { pictures: tf.Tensor4D; targets: SceneTargets };
 
 function judgeStage(steps: number): TrainingStage<Inputs> {
-  const network = JudgeNetwork.random(headsWidth(SCENE_HEADS), 1);
+  const network = JudgeNetwork.random(SCENE_OUTPUTS, 'cell', 1);
   const order = new BatchOrder(1, 'test', samples.length, 8);
   return {
     name: 'judge',
@@ -45,13 +43,10 @@ function judgeStage(steps: number): TrainingStage<Inputs> {
       const indices = order.at(step);
       return {
         pictures: pictureTensor(images, indices),
-        targets: targetTensors(
-          SCENE_HEADS,
-          indices.map((index) => answers[index]!),
-        ),
+        targets: sceneTargets(indices.map((index) => samples[index]!.labels as SceneLabels)),
       };
     },
-    loss: ({ pictures, targets }) => headsLoss(SCENE_HEADS, network.forward(pictures), targets),
+    loss: ({ pictures, targets }) => sceneLoss(network.forward(pictures), targets),
   };
 }
 

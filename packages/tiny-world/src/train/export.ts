@@ -11,11 +11,11 @@ import {
   writeSafetensors,
 } from '@equipoise/weights';
 import { readTensorFile } from '../data/tensor-file.js';
+import { JUDGE_TASKS } from '../judges/tasks.js';
 import { clipConfig, preprocessorConfig } from '../model/architecture.js';
 import { disposePipeline, runPipeline } from './pipeline.js';
 import type { Recipe, Stage } from './recipe.js';
 import type { StageContext } from './stage-context.js';
-import { JUDGE_TASKS } from './stages/judges.js';
 
 type Config = Readonly<Record<string, JsonValue>>;
 

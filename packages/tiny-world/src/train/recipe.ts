@@ -14,7 +14,7 @@ export interface StageRecipe {
 
 export interface Recipe {
   readonly seed: number;
-  /** Pictures of each split. Judges train on a split of their own, and all is measured on `test`. */
+  /** Pictures of each split. Judges train on a split of their own, each on so many of its world; all is measured on `test`. */
   readonly pictures: { readonly train: number; readonly judge: number; readonly test: number };
   /** Largest size of the vocabulary, the 514 fixed tokens included. */
   readonly vocabulary: number;
@@ -43,7 +43,7 @@ function optimizer(peak: number, warmup: number, beta2: number, weightDecay: num
 
 export const RECIPE: Recipe = {
   seed: 1,
-  pictures: { train: 24_000, judge: 12_000, test: 2_000 },
+  pictures: { train: 24_000, judge: 16_000, test: 2_000 },
   vocabulary: 1_024,
   clip: {
     steps: 700,
@@ -53,9 +53,9 @@ export const RECIPE: Recipe = {
     average: { decay: 0.99, every: 5 },
   },
   vision: {
-    steps: 1_600,
+    steps: 1_200,
     batch: 64,
-    checkpointEvery: 400,
+    checkpointEvery: 300,
     optimizer: optimizer(1e-3, 50, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
   },

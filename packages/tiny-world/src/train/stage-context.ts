@@ -13,6 +13,7 @@ import { type Dataset, loadDataset } from '../data/dataset.js';
 import { stateFromFile } from '../data/state-dict.js';
 import { writeTensorFile } from '../data/tensor-file.js';
 import { TEXT_LENGTH, type VocabularyIds } from '../model/architecture.js';
+import type { WorldKind } from '../world/attributes.js';
 import type { Split } from '../world/sample.js';
 import type { LoopOptions, LoopResult } from './loop.js';
 import type { Recipe, Stage } from './recipe.js';
@@ -33,9 +34,10 @@ export class StageContext {
     readonly deadline?: number,
   ) {}
 
-  async dataset(split: keyof Recipe['pictures'] & Split): Promise<Dataset> {
-    const count = this.recipe.pictures[split];
-    return loadDataset(this.dataFolder, { seed: this.recipe.seed, split, count }, this.job);
+  /** The pictures of a split; of one world only, as many as the recipe says, where `kind` is given. */
+  async dataset(split: keyof Recipe['pictures'] & Split, kind?: WorldKind): Promise<Dataset> {
+    const { seed, pictures } = this.recipe;
+    return loadDataset(this.dataFolder, { seed, split, count: pictures[split], kind }, this.job);
   }
 
   /** Folder of a stage's own files, created when missing. */
@@ -53,7 +55,8 @@ export class StageContext {
   identity(stage: Exclude<Stage, 'vocab'>): string {
     const { seed, pictures } = this.recipe;
     const { checkpointEvery: _, ...settings } = this.recipe[stage];
-    return canonicalJson({ seed, pictures, settings } as unknown as JsonValue);
+    const count = stage === 'judges' ? pictures.judge : pictures.train;
+    return canonicalJson({ seed, pictures: count, settings } as unknown as JsonValue);
   }
 
   async tokenizer(): Promise<ClipTokenizer> {

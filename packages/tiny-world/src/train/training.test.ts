@@ -2,9 +2,8 @@ import { useEngine } from '@equipoise/backend';
 import { EquipoiseError } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { headsLoss, headsWidth, targetTensors } from '../judges/heads.js';
-import { HEADSHOT_HEADS, headshotAnswers, readHeadshot } from '../judges/headshot-judge.js';
-import { readScene, SCENE_HEADS, sceneAnswers } from '../judges/scene-judge.js';
+import type { Tally } from '../judges/scene-judge.js';
+import { JUDGE_TASKS } from '../judges/tasks.js';
 import { drawSamples } from '../world/sample.js';
 import { BatchOrder } from './batches.js';
 import { type LoopResult, type TrainingStage, trainStage } from './loop.js';
@@ -38,51 +37,45 @@ t.test('learning rate: up, then down a cosine', (t) => {
   t.end();
 });
 
-t.test('answers survive the way through logits', (t) => {
-  for (const { labels } of drawSamples(2, 'test', 60)) {
-    const [heads, answers] =
-      labels.kind === 'scene'
-        ? [SCENE_HEADS, sceneAnswers(labels)]
-        : [HEADSHOT_HEADS, headshotAnswers(labels)];
-    const targets = targetTensors(heads, [answers]);
-    const logits = Float32Array.from(targets.values.dataSync<'float32'>(), (value) => value * 20);
-    if (labels.kind === 'headshot') {
-      t.same(readHeadshot(logits).labels, labels);
-    } else {
-      const positions = targets.values.dataSync<'float32'>().slice(-16);
-      logits.set(positions, logits.length - 16);
-      const seen = readScene(logits);
-      for (const { shape, color, texture } of labels.objects)
-        t.match(
-          seen.find((one) => one.shape === shape),
-          { color, texture },
-        );
-      t.equal(
-        seen.reduce((sum, { count }) => sum + count, 0),
-        labels.objects.length,
+t.test('what a perfect judge would say reads as what is there', (t) => {
+  for (const task of JUDGE_TASKS) {
+    const tally: Tally = new Map();
+    for (const { labels } of drawSamples(2, 'test', 60, 0, { kind: task.name })) {
+      const targets = task.targets([labels]);
+      const values = Float32Array.from((targets.values ?? targets.classes)!.dataSync<'float32'>());
+      // Sure of its classes; the last two numbers of a cell are an offset, not a class.
+      const perfect = values.map((value, index) =>
+        task.extent === 'cell' && index % task.outputs >= task.outputs - 2 ? value : value * 20,
       );
+      task.tally(tally, perfect, labels);
+      tf.dispose(targets);
     }
-    tf.dispose(targets);
+    t.ok(tally.size >= 6);
+    for (const [question, { right, asked }] of tally) t.equal(right, asked, `${task.name}: ${question}`);
   }
   t.end();
 });
 
-t.test('the loss of heads counts what applies and nothing else', (t) => {
-  const scene = drawSamples(2, 'test', 1, 0, { kind: 'scene' })[0]!.labels;
-  if (scene.kind !== 'scene') return t.end();
-  const targets = targetTensors(SCENE_HEADS, [sceneAnswers(scene)]);
-  const loss = headsLoss(
-    SCENE_HEADS,
-    tf.zeros([1, headsWidth(SCENE_HEADS)]),
-    targets,
-  ).dataSync<'float32'>()[0]!;
-  const shapes = new Set(scene.objects.map((object) => object.shape)).size;
-  const positions = targets.values
-    .dataSync<'float32'>()
-    .slice(-16)
-    .reduce((sum, value) => sum + 10 * value * value, 0);
-  const expected = 8 * Math.log(4) + shapes * (Math.log(8) + Math.log(5)) + positions;
-  t.ok(Math.abs(loss - expected) < 1e-4, `${loss} for ${expected}`);
+t.test('a judge that knows nothing pays the entropy of its questions', (t) => {
+  const expected = {
+    scene: Math.log(8) + Math.log(5),
+    headshot: Math.log(6) + Math.log(5) + Math.log(3) + 6 * Math.log(2),
+  };
+  for (const task of JUDGE_TASKS) {
+    const labels = drawSamples(2, 'test', 3, 0, { kind: task.name }).map((sample) => sample.labels);
+    const targets = task.targets(labels);
+    const shape = task.extent === 'cell' ? [3, 64, task.outputs] : [3, task.outputs];
+    let loss = task.loss(tf.zeros(shape), targets).dataSync<'float32'>()[0]!;
+    if (targets.inside && targets.values) {
+      // Shapes are asked on all cells, offsets cost their own square.
+      const inside = tf.sum(targets.inside).dataSync<'float32'>()[0]!;
+      const offsets = tf
+        .sum(tf.square(tf.slice(targets.values, [0, 0, task.outputs - 2])))
+        .dataSync<'float32'>()[0]!;
+      loss -= (3 * 64 * Math.log(9) + offsets) / inside;
+    }
+    t.ok(Math.abs(loss - expected[task.name]) < 1e-4, `${task.name}: ${loss} for ${expected[task.name]}`);
+  }
   t.end();
 });
 

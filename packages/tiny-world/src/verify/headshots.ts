@@ -2,14 +2,14 @@
 import { countLabels, klToUniform } from '@equipoise/metrics';
 import { HEADSHOT_ATTRIBUTES, type HeadshotAttribute, readHeadshot } from '../judges/headshot-judge.js';
 import type { JudgeNetwork } from '../judges/network.js';
-import { judgeLogits } from '../train/stages/judges.js';
+import { judgeOutputs } from '../judges/tasks.js';
 import type { HeadshotLabels } from '../world/attributes.js';
 import { IMAGE_BYTES } from '../world/render.js';
 
 /** The judged attributes of generated headshots. */
 export async function findHeadshots(judge: JudgeNetwork, images: Uint8Array): Promise<HeadshotLabels[]> {
   const indices = Array.from({ length: images.length / IMAGE_BYTES }, (_, index) => index);
-  return (await judgeLogits(judge, images, indices)).map((logits) => readHeadshot(logits).labels);
+  return (await judgeOutputs(judge, images, indices)).map((output) => readHeadshot(output).labels);
 }
 
 export interface AttributeDistribution {

@@ -3,11 +3,11 @@ import type { JobContext } from '@equipoise/core';
 import type { TextToImagePipeline } from '@equipoise/diffusion';
 import { type Dataset, loadDataset } from '../data/dataset.js';
 import { HEADSHOT_ATTRIBUTES, type HeadshotAttribute } from '../judges/headshot-judge.js';
+import { JUDGE_TASKS, judgeAccuracy } from '../judges/tasks.js';
 import { generate } from '../model/generate.js';
 import { type Judges, loadJudges, loadTinyClip, loadTinyModel } from '../model/load.js';
 import { clipRetrieval, reconstructionPsnr } from '../train/measurements.js';
 import { RECIPE } from '../train/recipe.js';
-import { answered, JUDGE_TASKS, judgeAccuracy } from '../train/stages/judges.js';
 import { type AttributeDistribution, distribution, findHeadshots } from './headshots.js';
 import {
   bindingPrompts,
@@ -70,7 +70,7 @@ async function measureParts(
 ): Promise<Record<string, number>> {
   const scores: Record<string, number> = {};
   for (const task of JUDGE_TASKS) {
-    const accuracy = await judgeAccuracy(judges[task.name], task, test, answered(test, task));
+    const accuracy = await judgeAccuracy(judges[task.name], task, test);
     for (const [question, value] of Object.entries(accuracy))
       scores[`judge ${task.name} ${question}`] = value;
   }

@@ -1,8 +1,8 @@
 /** Scores of compositional prompts, by the binding judge and the rule-based detector. */
 import { detectObjects, standsIn } from '../judges/detector.js';
 import type { JudgeNetwork } from '../judges/network.js';
-import { readScene, type SeenShape } from '../judges/scene-judge.js';
-import { judgeLogits } from '../train/stages/judges.js';
+import { readScene, type SeenObject } from '../judges/scene-judge.js';
+import { judgeOutputs } from '../judges/tasks.js';
 import { IMAGE_BYTES } from '../world/render.js';
 import type { ScenePrompt, Wanted } from './prompts.js';
 
@@ -29,33 +29,32 @@ export async function findScenes(
   prompts: readonly ScenePrompt[],
   images: Uint8Array,
 ): Promise<SceneFinding[]> {
-  const logits = await judgeLogits(
+  const outputs = await judgeOutputs(
     judge,
     images,
     prompts.map((_, index) => index),
   );
   return prompts.map((prompt, index) => {
     const image = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
-    return finding(prompt, readScene(logits[index] as Float32Array), image);
+    return finding(prompt, readScene(outputs[index]!), image);
   });
 }
 
-function finding(prompt: ScenePrompt, seen: readonly SeenShape[], image: Uint8Array): SceneFinding {
-  const of = (wanted: Wanted): SeenShape | undefined => seen.find((shape) => shape.shape === wanted.shape);
-  const colorFits = (wanted: Wanted): boolean =>
-    wanted.color === undefined || of(wanted)?.color === wanted.color;
-  const textureFits = (wanted: Wanted): boolean =>
-    wanted.texture === undefined || of(wanted)?.texture === wanted.texture;
-  const shapes = prompt.objects.every(of);
-  const textures = shapes && prompt.objects.every(textureFits);
+function finding(prompt: ScenePrompt, seen: readonly SeenObject[], image: Uint8Array): SceneFinding {
+  const fits = (object: SeenObject, { shape, color, texture }: Wanted): boolean =>
+    object.shape === shape &&
+    (color === undefined || object.color === color) &&
+    (texture === undefined || object.texture === texture);
+  const find = (wanted: Wanted): SeenObject | undefined => seen.find((object) => fits(object, wanted));
+  const has = (wanted: Wanted): boolean => find(wanted) !== undefined;
   const detected = new Set(detectObjects(image).map((object) => object.color));
   const named = new Set(seen.map((shape) => shape.color));
-  const [first, second] = prompt.objects.map(of);
+  const [first, second] = prompt.objects.map(find);
   return {
-    shapes,
+    shapes: prompt.objects.every(({ shape }) => has({ shape })),
     colors: prompt.objects.every(({ color }) => color === undefined || named.has(color)),
-    bound: textures && prompt.objects.every(colorFits),
-    textures,
+    textures: prompt.objects.every(({ shape, texture }) => has(texture ? { shape, texture } : { shape })),
+    bound: prompt.objects.every(has),
     relation: prompt.relation && first && second ? standsIn(prompt.relation, first, second) : null,
     agreement:
       seen.length === 0
