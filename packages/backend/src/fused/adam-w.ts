@@ -13,6 +13,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice } from '../backend.js';
+import { toStorage } from '../storage.js';
 import { checkInteger, checkKeys, checkNumber, checkTensor, rangeError, typeError } from './checks.js';
 import { defineKernel, isPortable } from './define.js';
 
@@ -138,12 +139,16 @@ function resolve(op: string, options: AdamWOptions): AdamWAttrs {
   return attrs;
 }
 
-/** An in-place update must reach neither clones that share a variable's data nor a frozen weight. */
-function unshare(variable: tf.Variable): void {
+/**
+ * Gives a variable f32 memory of its own: an in-place update must reach neither clones that share a variable's data
+ * nor a frozen weight, and would lose itself in bf16's rounding.
+ */
+function ownMemory(variable: tf.Variable): void {
   const device = currentDevice();
-  const frozen = device?.native.info(device.handle(variable, 'AdamW')).frozen === true;
-  if (!frozen && tf.backend().refCount(variable.dataId) === 1) return;
-  tf.tidy(() => variable.assign(tf.add(variable, 0)));
+  const info = device?.native.info(device.handle(variable, 'AdamW'));
+  const ready = info === undefined || (!info.frozen && info.storage === 'f32');
+  if (ready && tf.backend().refCount(variable.dataId) === 1) return;
+  tf.tidy(() => variable.assign(toStorage(tf.add(variable, 0), 'f32')));
 }
 
 /**
@@ -158,7 +163,7 @@ export function adamW(parameters: readonly AdamWParameter[], options: AdamWOptio
   checkParameters(op, parameters);
   return tf.tidy(() => {
     if (!isPortable('AdamW'))
-      for (const { parameter, m, v } of parameters) [parameter, m, v].forEach(unshare);
+      for (const { parameter, m, v } of parameters) [parameter, m, v].forEach(ownMemory);
     const inputs = parameters.flatMap(
       ({ parameter, gradient, m, v }) => [parameter, gradient, m, v] as tf.Tensor[],
     );

@@ -3,7 +3,7 @@ import { PhiloxStream } from '@equipoise/core';
 import { fixturesOf, requireClose, requireNoLeak } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { ENGINES, useEngine } from '../index.js';
+import { ENGINES, uploadWeight, useEngine } from '../index.js';
 import * as fused from './index.js';
 
 const fixtures = fixturesOf(import.meta.url, '../../fixtures/fused');
@@ -231,6 +231,22 @@ for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] 
     );
   });
 }
+
+t.test('adamW trains a frozen bf16 weight in f32 memory of its own', async (t) => {
+  await useEngine('equipoise-cpu');
+  const weight = uploadWeight(new Uint8Array(Uint16Array.of(0x3f80, 0xc000).buffer), [2], 'BF16', {
+    storage: 'bf16',
+  });
+  const [parameter, m, v] = [tf.variable(weight), tf.variable(tf.zeros([2])), tf.variable(tf.zeros([2]))];
+  fused.adamW([{ parameter, gradient: tf.tensor1d([1, -1]), m, v }], {
+    step: 1,
+    learningRate: 1e-4,
+    weightDecay: 0,
+  });
+  // The first step of Adam moves by the learning rate, which bf16 could not show.
+  requireClose('parameter', await parameter.data(), [1 - 1e-4, -2 + 1e-4], { absolute: 2e-7 });
+  t.same([...(await weight.data())], [1, -2]);
+});
 
 t.test('a shared norm gives the same result as its own', async (t) => {
   await useEngine('cpu');
