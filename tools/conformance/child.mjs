@@ -37,7 +37,11 @@ function watchRegistry(registry, known) {
       const name = key.slice(own.length);
       if (entry !== undefined && initial.get(key) === entry.kernelFunc) trace.kernels.add(name);
       else if (entry === undefined && known.has(name) && !optional.has(name)) trace.missing.add(name);
-    } else if (entry !== undefined && initial.get(key) === entry.kernelFunc && config.siblings.includes(backend) === false) {
+    } else if (
+      entry !== undefined &&
+      initial.get(key) === entry.kernelFunc &&
+      config.siblings.includes(backend) === false
+    ) {
       trace.foreign.add(`${backend}:${kernel}`);
     }
     return entry;
@@ -55,25 +59,35 @@ function borrowed(registry) {
     if (backend !== config.backend && !config.siblings.includes(backend)) owner.set(kernelFunc, key);
   }
   const own = `${config.backend}_`;
-  return [...registry].filter(([key, { kernelFunc }]) => key.startsWith(own) && owner.has(kernelFunc)).map(([key]) => key.slice(own.length));
+  return [...registry]
+    .filter(([key, { kernelFunc }]) => key.startsWith(own) && owner.has(kernelFunc))
+    .map(([key]) => key.slice(own.length));
 }
 
 /** Makes the backend current and sees that it stores and returns numbers. */
 async function checkBackend(tf, engine) {
-  if (!(config.backend in engine.registryFactory)) throw new Error(`${config.module} does not register a backend '${config.backend}' (it has ${Object.keys(engine.registryFactory).join(', ')})`);
-  if (!(await tf.setBackend(config.backend)) || tf.getBackend() !== config.backend) throw new Error(`the backend '${config.backend}' cannot be initialised`);
+  if (!(config.backend in engine.registryFactory))
+    throw new Error(
+      `${config.module} does not register a backend '${config.backend}' (it has ${Object.keys(engine.registryFactory).join(', ')})`,
+    );
+  if (!(await tf.setBackend(config.backend)) || tf.getBackend() !== config.backend)
+    throw new Error(`the backend '${config.backend}' cannot be initialised`);
   const sent = Float32Array.of(1.5, -2, 0, 3e7);
   const tensor = tf.tensor(sent, [2, 2]);
   const received = await tensor.data();
   tensor.dispose();
-  if (received.length !== 4 || sent.some((value, i) => value !== received[i])) throw new Error(`the backend '${config.backend}' returns ${received} for ${sent}`);
+  if (received.length !== 4 || sent.some((value, i) => value !== received[i]))
+    throw new Error(`the backend '${config.backend}' returns ${received} for ${sent}`);
   // Below 32 the suite compares with a tolerance of 0.1.
-  if (engine.backendInstance.floatPrecision() !== 32) throw new Error(`floatPrecision() is ${engine.backendInstance.floatPrecision()}, expected 32`);
+  if (engine.backendInstance.floatPrecision() !== 32)
+    throw new Error(`floatPrecision() is ${engine.backendInstance.floatPrecision()}, expected 32`);
 }
 
 /** Imports the spec files in the suite's own order; gives each top suite's file. */
 async function loadSpecs(top) {
-  const listed = [...fs.readFileSync(fileURLToPath(`${dist}tests.js`), 'utf8').matchAll(/^import '\.\/(.+?)';/gm)].map((match) => match[1]);
+  const listed = [
+    ...fs.readFileSync(fileURLToPath(`${dist}tests.js`), 'utf8').matchAll(/^import '\.\/(.+?)';/gm),
+  ].map((match) => match[1]);
   const files = new Map();
   let seen = 0;
   for (const file of listed) {
@@ -106,7 +120,8 @@ function collectSpecs(files) {
 
 function reporter(specs, run) {
   const suites = [];
-  const failuresOf = (result) => result.failedExpectations.map(({ message }) => String(message).slice(0, 1500));
+  const failuresOf = (result) =>
+    result.failedExpectations.map(({ message }) => String(message).slice(0, 1500));
   return {
     suiteStarted() {
       trace = newTrace();
@@ -120,18 +135,36 @@ function reporter(specs, run) {
       const { key } = specs.get(result.id) ?? {};
       if (run.has(key)) {
         const missing = new Set([trace, ...suites].flatMap((t) => [...t.missing]));
-        journal({ type: 'spec', key, status: result.status, kernels: [...trace.kernels], missing: [...missing], foreign: [...trace.foreign], failures: failuresOf(result) });
+        journal({
+          type: 'spec',
+          key,
+          status: result.status,
+          kernels: [...trace.kernels],
+          missing: [...missing],
+          foreign: [...trace.foreign],
+          failures: failuresOf(result),
+        });
       }
       trace = suites.at(-1) ?? newTrace();
     },
     suiteDone(result) {
       const own = suites.pop();
-      if (result.failedExpectations.length) journal({ type: 'suite-failure', name: result.fullName, missing: [...own.missing], failures: failuresOf(result) });
+      if (result.failedExpectations.length)
+        journal({
+          type: 'suite-failure',
+          name: result.fullName,
+          missing: [...own.missing],
+          failures: failuresOf(result),
+        });
       trace = suites.at(-1) ?? newTrace();
     },
     jasmineDone(result) {
-      if (result.failedExpectations?.length) journal({ type: 'suite-failure', name: '(all)', missing: [], failures: failuresOf(result) });
-      journal({ type: 'end', incomplete: result.overallStatus === 'incomplete' ? result.incompleteReason : undefined });
+      if (result.failedExpectations?.length)
+        journal({ type: 'suite-failure', name: '(all)', missing: [], failures: failuresOf(result) });
+      journal({
+        type: 'end',
+        incomplete: result.overallStatus === 'incomplete' ? result.incompleteReason : undefined,
+      });
     },
   };
 }
@@ -145,7 +178,9 @@ async function main() {
   const tf = await moduleOf('index');
   await moduleOf('public/chained_ops/register_all_chained_ops');
   await moduleOf('register_all_gradients');
-  const kernelNames = Object.values(await moduleOf('kernel_names')).filter((name) => typeof name === 'string');
+  const kernelNames = Object.values(await moduleOf('kernel_names')).filter(
+    (name) => typeof name === 'string',
+  );
   const engine = globalThis._tfengine;
   const registry = globalThis._tfGlobals.get('kernelRegistry');
   const freeze = watchRegistry(registry, new Set(kernelNames));
@@ -154,7 +189,9 @@ async function main() {
   await checkBackend(tf, engine);
   freeze();
   const own = `${config.backend}_`;
-  const kernels = [...registry.keys()].filter((key) => key.startsWith(own)).map((key) => key.slice(own.length));
+  const kernels = [...registry.keys()]
+    .filter((key) => key.startsWith(own))
+    .map((key) => key.slice(own.length));
   engine.reset();
 
   const env = jasmine.getEnv();
@@ -163,12 +200,23 @@ async function main() {
   const { listed, files } = await loadSpecs(env.topSuite());
   const specs = collectSpecs(files);
   const version = JSON.parse(fs.readFileSync(path.join(coreRoot, 'package.json'), 'utf8')).version;
-  journal({ type: 'found', version, listed, specs: [...specs.values()], kernels, borrowed: borrowed(registry) });
+  journal({
+    type: 'found',
+    version,
+    listed,
+    specs: [...specs.values()],
+    kernels,
+    borrowed: borrowed(registry),
+  });
 
   const { selected } = select([...specs.values()], config.suite, config);
   const run = new Set(selected.map(({ key }) => key).filter((key) => !config.done.includes(key)));
   env.clearReporters();
-  env.configure({ random: false, failSpecWithNoExpectations: false, specFilter: ({ id }) => run.has(specs.get(id)?.key) });
+  env.configure({
+    random: false,
+    failSpecWithNoExpectations: false,
+    specFilter: ({ id }) => run.has(specs.get(id)?.key),
+  });
   env.addReporter(reporter(specs, run));
   await env.execute();
 }

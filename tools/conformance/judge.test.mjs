@@ -7,7 +7,12 @@ const suite = {
   specs: { must: { 'ops/add': 2 }, nice: { 'ops/tan': 1 }, rest: { 'ops/fft': 1 } },
 };
 const spec = (file, name) => ({ file, name, key: `${file}: ${name}` });
-const specs = [spec('ops/add', 'adds'), spec('ops/add', 'broadcasts'), spec('ops/tan', 'bends'), spec('ops/fft', 'turns')];
+const specs = [
+  spec('ops/add', 'adds'),
+  spec('ops/add', 'broadcasts'),
+  spec('ops/tan', 'bends'),
+  spec('ops/fft', 'turns'),
+];
 const passed = { status: 'passed', kernels: ['Add'], missing: [], foreign: [], failures: [] };
 const options = { scope: 'nice', skips: [] };
 
@@ -22,7 +27,13 @@ function run({ found = {}, results = {}, ...rest } = {}) {
     ...rest,
   };
 }
-const counts = (verdict) => [verdict.counts.passed, verdict.counts.failed, verdict.counts.missing, verdict.counts.skipped, verdict.counts.total];
+const counts = (verdict) => [
+  verdict.counts.passed,
+  verdict.counts.failed,
+  verdict.counts.missing,
+  verdict.counts.skipped,
+  verdict.counts.total,
+];
 
 t.test('a run in which all is well', (t) => {
   const verdict = judge(run(), suite, options);
@@ -38,17 +49,26 @@ t.test('scopes, patterns and skips select specs', (t) => {
   t.same(keys({ scope: 'nice', grep: '^b' }), ['broadcasts', 'bends']);
   const skips = [{ file: 'ops/tan', spec: 'bends', reason: 'why' }];
   t.same(keys({ scope: 'nice', skips }), ['adds', 'broadcasts']);
-  t.match(judge(run({ results: { 'ops/tan: bends': undefined } }), suite, { scope: 'nice', skips }).skipped, [{ name: 'bends', reason: 'why' }]);
+  t.match(judge(run({ results: { 'ops/tan: bends': undefined } }), suite, { scope: 'nice', skips }).skipped, [
+    { name: 'bends', reason: 'why' },
+  ]);
   t.end();
 });
 
 t.test('what became of a spec', (t) => {
   const one = (result) => {
-    const verdict = judge(run({ results: { 'ops/add: adds': result && { ...passed, ...result } } }), suite, options);
+    const verdict = judge(
+      run({ results: { 'ops/add: adds': result && { ...passed, ...result } } }),
+      suite,
+      options,
+    );
     return verdict.specs[0];
   };
   t.match(one({ status: 'failed', failures: ['1 is not 2'] }), { status: 'failed', message: '1 is not 2' });
-  t.match(one({ status: 'crashed', failures: ['killed by SIGSEGV'] }), { status: 'failed', message: /SIGSEGV/ });
+  t.match(one({ status: 'crashed', failures: ['killed by SIGSEGV'] }), {
+    status: 'failed',
+    message: /SIGSEGV/,
+  });
   t.match(one({ missing: ['Sub'] }), { status: 'missing', message: /needs Sub/ }, 'even when it passed');
   t.match(one({ foreign: ['cpu:Add'] }), { status: 'failed', message: /another backend: cpu:Add/ });
   t.match(one({ status: 'pending' }), { status: 'failed', message: /not in the skip list/ });
@@ -68,7 +88,9 @@ t.test('runs that prove nothing', (t) => {
   t.same(problems({ found: { kernels: ['Add'] } }, { ...options, scope: 'must' }), []);
   t.match(problems({ found: { borrowed: ['Add'] } }), [/functions of another backend: Add/]);
   t.match(problems({}, { ...options, grep: 'nothing' }), [/no spec was selected/]);
-  t.match(problems({}, { ...options, skips: [{ file: 'ops/add', spec: 'gone', reason: 'old' }] }), [/'ops\/add: gone', which no spec is called/]);
+  t.match(problems({}, { ...options, skips: [{ file: 'ops/add', spec: 'gone', reason: 'old' }] }), [
+    /'ops\/add: gone', which no spec is called/,
+  ]);
   t.match(problems({}, { ...options, skips: [{ file: 'ops/fft', spec: 'turns' }] }), [/no reason/]);
   const idle = Object.fromEntries(specs.map(({ key }) => [key, { ...passed, kernels: [] }]));
   t.match(problems({ results: idle }), [/not one passed spec ran a kernel/]);

@@ -26,14 +26,27 @@ export function resolve(specifier, context, next) {
 /** Replaces exactly what is expected to be there; anything else is another version of the suite. */
 function edit(source, what, pattern, replacement) {
   const edited = source.replace(pattern, replacement);
-  if (edited === source) throw new Error(`conformance: test_util.js no longer has ${what}; the strict comparison cannot be put in`);
+  if (edited === source)
+    throw new Error(
+      `conformance: test_util.js no longer has ${what}; the strict comparison cannot be put in`,
+    );
   return edited;
 }
 
 /** The suite takes any two non-finite numbers for equal, and NaN for inside every range. Here it does not. */
 function strict(source) {
-  const equal = edit(source, 'the comparison of non-finite numbers', /if \(!isFinite\(a\) && !isFinite\(e\)\) \{\s*return true;\s*\}/, 'if (!isFinite(a) || !isFinite(e)) { return Object.is(a, e); }');
-  return edit(equal, 'the range check', /if \(actual\[i\] < low \|\| actual\[i\] > high\)/, 'if (!(actual[i] >= low && actual[i] <= high))');
+  const equal = edit(
+    source,
+    'the comparison of non-finite numbers',
+    /if \(!isFinite\(a\) && !isFinite\(e\)\) \{\s*return true;\s*\}/,
+    'if (!isFinite(a) || !isFinite(e)) { return Object.is(a, e); }',
+  );
+  return edit(
+    equal,
+    'the range check',
+    /if \(actual\[i\] < low \|\| actual\[i\] > high\)/,
+    'if (!(actual[i] >= low && actual[i] <= high))',
+  );
 }
 
 export function load(url, context, next) {
@@ -42,7 +55,8 @@ export function load(url, context, next) {
   // Inline source maps are most of the bytes.
   source = source.replace(/^\/\/# sourceMappingURL=.*$/m, '');
   source = source.replace(/^import \* as (\w+) from '(seedrandom|long)';/gm, "import $1 from '$2';");
-  if (/\brequire\b *[(.]/.test(source)) source = `import { createRequire as $createRequire } from 'node:module';const require = $createRequire(import.meta.url);${source}`;
+  if (/\brequire\b *[(.]/.test(source))
+    source = `import { createRequire as $createRequire } from 'node:module';const require = $createRequire(import.meta.url);${source}`;
   if (url === `${dist}test_util.js`) source = strict(source);
   return { format: 'module', source, shortCircuit: true };
 }

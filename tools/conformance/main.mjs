@@ -21,12 +21,27 @@ const read = (file) => JSON.parse(fs.readFileSync(new URL(file, import.meta.url)
 /** @throws Error that names the option, what was expected and what came */
 function options(argv) {
   const string = { type: 'string' };
-  const { values } = parseArgs({ args: argv, options: { scope: { ...string, default: 'nice' }, backend: { ...string, default: 'equipoise-cpu' }, module: string, grep: string, json: string, hang: { ...string, default: '120' }, 'no-build': { type: 'boolean', default: false } } });
-  if (!Object.hasOwn(SCOPES, values.scope)) throw new Error(`--scope: expected ${Object.keys(SCOPES).join(', ')}, got ${values.scope}`);
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      scope: { ...string, default: 'nice' },
+      backend: { ...string, default: 'equipoise-cpu' },
+      module: string,
+      grep: string,
+      json: string,
+      hang: { ...string, default: '120' },
+      'no-build': { type: 'boolean', default: false },
+    },
+  });
+  if (!Object.hasOwn(SCOPES, values.scope))
+    throw new Error(`--scope: expected ${Object.keys(SCOPES).join(', ')}, got ${values.scope}`);
   const hang = Number(values.hang);
   if (!(hang > 0)) throw new Error(`--hang: expected a positive number of seconds, got ${values.hang}`);
   if (values.grep !== undefined) new RegExp(values.grep);
-  if (values.backend.includes('_')) throw new Error(`--backend: expected a name without '_' (TensorFlow.js splits kernel keys there), got ${values.backend}`);
+  if (values.backend.includes('_'))
+    throw new Error(
+      `--backend: expected a name without '_' (TensorFlow.js splits kernel keys there), got ${values.backend}`,
+    );
   const module = path.resolve(values.module ?? path.join(root, 'packages', 'backend', 'dist', 'index.js'));
   return { ...values, hang, module, build: !values['no-build'] && values.module === undefined };
 }
@@ -35,17 +50,24 @@ function options(argv) {
 function build() {
   setUp();
   runOrThrow(process.execPath, [path.join(root, 'tools', 'build-native.mjs')]);
-  runOrThrow(process.execPath, [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-b', path.join('packages', 'backend')]);
+  runOrThrow(process.execPath, [
+    path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+    '-b',
+    path.join('packages', 'backend'),
+  ]);
 }
 
 function print({ counts, specs, skipped, problems }) {
   const bad = specs.filter(({ status }) => status !== 'passed');
-  for (const { status, key, message } of bad) console.log(`${status.toUpperCase()} ${key}\n    ${String(message).split('\n')[0].slice(0, 240)}`);
+  for (const { status, key, message } of bad)
+    console.log(`${status.toUpperCase()} ${key}\n    ${String(message).split('\n')[0].slice(0, 240)}`);
   for (const { key, reason } of skipped) console.log(`skipped ${key}: ${reason}`);
   for (const problem of problems) console.log(`NOT PROVEN: ${problem}`);
   console.log(`${counts.proven} of the passed specs ran kernels of the backend`);
   const failed = counts.failed + problems.length;
-  console.log(`conformance: ${counts.passed} passed, ${failed} failed, ${counts.missing} missing, ${counts.skipped} skipped of ${counts.total}`);
+  console.log(
+    `conformance: ${counts.passed} passed, ${failed} failed, ${counts.missing} missing, ${counts.skipped} skipped of ${counts.total}`,
+  );
   return failed + counts.missing === 0 ? 0 : 1;
 }
 

@@ -31,7 +31,11 @@ class Journal {
     const all = Buffer.concat([this.#rest, bytes]);
     const end = all.lastIndexOf(10) + 1;
     this.#rest = all.subarray(end);
-    return all.toString('utf8', 0, end).split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    return all
+      .toString('utf8', 0, end)
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   }
   /** A child that died may have left half a line. */
   drop() {
@@ -68,7 +72,11 @@ function runChild(config, folder, journal, hangSeconds, take) {
       clearInterval(timer);
       drain();
       journal.drop();
-      resolve({ hung, how: hung ? `silent for ${limit} s` : signal ? `killed by ${signal}` : `exit status ${code}`, clean: code === 0 });
+      resolve({
+        hung,
+        how: hung ? `silent for ${limit} s` : signal ? `killed by ${signal}` : `exit status ${code}`,
+        clean: code === 0,
+      });
     });
   });
 }
@@ -90,7 +98,13 @@ export async function runSuite(config, hangSeconds) {
 
 async function collect(config, folder, hangSeconds) {
   const journal = new Journal(path.join(folder, 'journal'));
-  const run = { found: undefined, results: new Map(), suiteFailures: [], ended: undefined, gaveUp: undefined };
+  const run = {
+    found: undefined,
+    results: new Map(),
+    suiteFailures: [],
+    ended: undefined,
+    gaveUp: undefined,
+  };
   let current;
   let setupError;
   const take = (entry) => {
@@ -106,13 +120,28 @@ async function collect(config, folder, hangSeconds) {
   };
   for (let children = 1, idle = 0; !run.ended; children++) {
     const before = run.results.size;
-    const { hung, how, clean } = await runChild({ ...config, journal: journal.file, done: [...run.results.keys()] }, folder, journal, hangSeconds, take);
+    const { hung, how, clean } = await runChild(
+      { ...config, journal: journal.file, done: [...run.results.keys()] },
+      folder,
+      journal,
+      hangSeconds,
+      take,
+    );
     if (setupError || !run.found) {
       const output = fs.readFileSync(path.join(folder, 'output.log'), 'utf8').slice(-2000);
-      throw new SetupError(`the suite cannot run: ${setupError ?? `the process ended (${how}) before the specs were loaded`}\n${output}`);
+      throw new SetupError(
+        `the suite cannot run: ${setupError ?? `the process ended (${how}) before the specs were loaded`}\n${output}`,
+      );
     }
     if (current) {
-      run.results.set(current, { key: current, status: hung ? 'hung' : 'crashed', kernels: [], missing: [], foreign: [], failures: [`the process ended in this spec: ${how}`] });
+      run.results.set(current, {
+        key: current,
+        status: hung ? 'hung' : 'crashed',
+        kernels: [],
+        missing: [],
+        foreign: [],
+        failures: [`the process ended in this spec: ${how}`],
+      });
       current = undefined;
     } else if (!run.ended || !clean) {
       run.suiteFailures.push({ name: '(process)', missing: [], failures: [`ended outside a spec: ${how}`] });

@@ -57,12 +57,29 @@ export class EquipoiseBackend extends tf.KernelBackend {
     return dataId;
   }
 
-  override move(dataId: DataId, values: BackendValues, shape: number[], dtype: DataType, refCount: number): void {
+  override move(
+    dataId: DataId,
+    values: BackendValues,
+    shape: number[],
+    dtype: DataType,
+    refCount: number,
+  ): void {
     const entry: Entry = { dtype, shape, refCount };
     if (dtype === 'string') entry.strings = values as Uint8Array[];
-    else if (dtype === 'complex64') throw new TypeError('complex64 values cannot be moved between backends; move the real and imaginary parts');
-    else entry.handle = this.native.upload(hostArray(values, dtype), storageOf(dtype), shape, storageOf(dtype), false);
-    if (dtype === 'int32' && values.length <= KEPT_INTEGERS) entry.integers = Int32Array.from(values as Int32Array);
+    else if (dtype === 'complex64')
+      throw new TypeError(
+        'complex64 values cannot be moved between backends; move the real and imaginary parts',
+      );
+    else
+      entry.handle = this.native.upload(
+        hostArray(values, dtype),
+        storageOf(dtype),
+        shape,
+        storageOf(dtype),
+        false,
+      );
+    if (dtype === 'int32' && values.length <= KEPT_INTEGERS)
+      entry.integers = Int32Array.from(values as Int32Array);
     this.data.set(dataId, entry);
   }
 
@@ -129,7 +146,10 @@ export class EquipoiseBackend extends tf.KernelBackend {
     if (entry.strings) return entry.strings;
     if (entry.complex) {
       const { real, imag } = entry.complex;
-      return tf.backend_util.mergeRealAndImagArrays(this.readSync(real.dataId) as Float32Array, this.readSync(imag.dataId) as Float32Array);
+      return tf.backend_util.mergeRealAndImagArrays(
+        this.readSync(real.dataId) as Float32Array,
+        this.readSync(imag.dataId) as Float32Array,
+      );
     }
     return this.native.readSync(entry.handle as Handle);
   }
@@ -212,8 +232,10 @@ const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
 
 /** TensorFlow.js hands over plain arrays and mismatched typed arrays now and then. */
 function hostArray(values: BackendValues, dtype: DataType): HostArray {
-  if (dtype === 'float32') return values instanceof Float32Array ? values : Float32Array.from(values as ArrayLike<number>);
-  if (dtype === 'int32') return values instanceof Int32Array ? values : Int32Array.from(values as ArrayLike<number>);
+  if (dtype === 'float32')
+    return values instanceof Float32Array ? values : Float32Array.from(values as ArrayLike<number>);
+  if (dtype === 'int32')
+    return values instanceof Int32Array ? values : Int32Array.from(values as ArrayLike<number>);
   return values instanceof Uint8Array ? values : Uint8Array.from(values as ArrayLike<number>);
 }
 

@@ -18,6 +18,7 @@ const run = defineKernel<{ x: tf.Tensor }, { storage: Precision }>({
  */
 export function toStorage<T extends tf.Tensor>(x: T, storage: Precision): T {
   checkTensor('toStorage', 'x', x);
-  if (storage !== 'f32' && storage !== 'bf16') throw rangeError('toStorage', 'storage', 'f32 or bf16', storage);
+  if (storage !== 'f32' && storage !== 'bf16')
+    throw rangeError('toStorage', 'storage', 'f32 or bf16', storage);
   return run<T>({ x }, { storage });
 }

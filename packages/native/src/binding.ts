@@ -55,11 +55,31 @@ export interface DeviceDescription {
 }
 
 /** All compute kernels; one interface per family. */
-export interface NativeOps extends ActivationOps, AdapterOps, AttentionOps, ConvOps, DiffusionOps, ElementwiseOps, GemmOps, ImageOps, IndexOps, LossOps, MovementOps, NormOps, ReduceOps, TrainingOps {}
+export interface NativeOps
+  extends ActivationOps,
+    AdapterOps,
+    AttentionOps,
+    ConvOps,
+    DiffusionOps,
+    ElementwiseOps,
+    GemmOps,
+    ImageOps,
+    IndexOps,
+    LossOps,
+    MovementOps,
+    NormOps,
+    ReduceOps,
+    TrainingOps {}
 
 export interface NativeAddon {
   /** Copies host values to the device. `frozen` promises that they never change, so kernels may repack them. */
-  upload(values: ArrayBufferView, source: SourceDType, shape: readonly number[], storage: Storage, frozen: boolean): Handle;
+  upload(
+    values: ArrayBufferView,
+    source: SourceDType,
+    shape: readonly number[],
+    storage: Storage,
+    frozen: boolean,
+  ): Handle;
   release(tensor: Handle): void;
   /** Promises from now on what `upload` can promise at once: the values never change, so kernels may repack them. */
   freeze(tensor: Handle): void;

@@ -10,7 +10,9 @@ export function mapParts(call: KernelCall, x: TensorInfo, map: (part: TensorInfo
   return call.backend.registerComplex(map({ ...real, shape: x.shape }), map({ ...imag, shape: x.shape }));
 }
 
-defineNative('Complex', (call) => call.backend.registerComplex(call.alias(call.input('real')), call.alias(call.input('imag'))));
+defineNative('Complex', (call) =>
+  call.backend.registerComplex(call.alias(call.input('real')), call.alias(call.input('imag'))),
+);
 
 const part = (name: 'real' | 'imag') => (call: KernelCall) => {
   const x = call.input('input');
@@ -32,13 +34,18 @@ defineNative('ComplexAbs', (call) => {
     const one = keep(ops.fill('f32', [], 1));
     const length = keep(ops.multiply(large, keep(ops.sqrt(keep(ops.add(keep(ops.square(ratio)), one))))));
     // 0/0 and inf/inf: the length is the greater part itself.
-    const degenerate = keep(ops.logicalOr(keep(ops.equal(large, keep(ops.fill('f32', [], 0)))), keep(ops.isInf(large))));
+    const degenerate = keep(
+      ops.logicalOr(keep(ops.equal(large, keep(ops.fill('f32', [], 0)))), keep(ops.isInf(large))),
+    );
     return call.output(ops.select(degenerate, large, length), x.shape, 'float32');
   });
 });
 
 type Parts = { re: Handle; im: Handle };
-const combine: Record<string, (call: KernelCall, keep: (handle: Handle) => Handle, a: Parts, b: Parts) => Parts> = {
+const combine: Record<
+  string,
+  (call: KernelCall, keep: (handle: Handle) => Handle, a: Parts, b: Parts) => Parts
+> = {
   Add: ({ ops }, _keep, a, b) => ({ re: ops.add(a.re, b.re), im: ops.add(a.im, b.im) }),
   Sub: ({ ops }, _keep, a, b) => ({ re: ops.sub(a.re, b.re), im: ops.sub(a.im, b.im) }),
   Multiply: ({ ops }, keep, a, b) => ({

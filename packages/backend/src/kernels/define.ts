@@ -70,6 +70,13 @@ export class KernelCall {
 /** Registers a kernel under a TensorFlow.js kernel name for `equipoise-cpu` and `equipoise-cuda`. */
 export function defineNative(kernelName: string, run: (call: KernelCall) => TensorInfo | TensorInfo[]): void {
   const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
-    run(new KernelCall(kernelName, backend as EquipoiseBackend, inputs, (attrs ?? {}) as Record<string, unknown>));
+    run(
+      new KernelCall(
+        kernelName,
+        backend as EquipoiseBackend,
+        inputs,
+        (attrs ?? {}) as Record<string, unknown>,
+      ),
+    );
   for (const backendName of NATIVE_BACKENDS) tf.registerKernel({ kernelName, backendName, kernelFunc });
 }

@@ -21,7 +21,11 @@ const shapeOf = ({ labels, sizes }: Operand): number[] => labels.map((label) => 
 function dropUnneeded(call: KernelCall, keep: Keep, x: Operand, needed: Set<string>): Operand {
   const axes = x.labels.flatMap((label, d) => (needed.has(label) ? [] : [d]));
   if (axes.length === 0) return x;
-  return { ...x, handle: keep(reduceAxes(call, 'sum', x.handle, shapeOf(x), axes)), labels: x.labels.filter((label) => needed.has(label)) };
+  return {
+    ...x,
+    handle: keep(reduceAxes(call, 'sum', x.handle, shapeOf(x), axes)),
+    labels: x.labels.filter((label) => needed.has(label)),
+  };
 }
 
 /** The operand with its labels in groups, as a tensor of one dimension per group. */
@@ -29,7 +33,16 @@ function grouped(call: KernelCall, keep: Keep, x: Operand, groups: string[][]): 
   const [strides, order] = [stridesOf(shapeOf(x)), groups.flat().map((label) => x.labels.indexOf(label))];
   const dims = groups.map((labels) => product(labels.map((label) => x.sizes.get(label) as number)));
   const sorted = order.every((axis, i) => axis === i);
-  const dense = sorted ? x.handle : keep(call.ops.transpose(x.handle, order.map((d) => shapeOf(x)[d] as number), order.map((d) => strides[d] as number), 0));
+  const dense = sorted
+    ? x.handle
+    : keep(
+        call.ops.transpose(
+          x.handle,
+          order.map((d) => shapeOf(x)[d] as number),
+          order.map((d) => strides[d] as number),
+          0,
+        ),
+      );
   return keep(call.backend.native.reshape(dense, dims));
 }
 
@@ -41,7 +54,10 @@ function multiply(call: KernelCall, keep: Keep, a: Operand, b: Operand, output: 
   const right = dropUnneeded(call, keep, b, new Set([...output, ...shared]));
   const rows = left.labels.filter((label) => !shared.includes(label));
   const columns = right.labels.filter((label) => !shared.includes(label));
-  const handles = [grouped(call, keep, left, [batch, rows, summed]), grouped(call, keep, right, [batch, summed, columns])] as const;
+  const handles = [
+    grouped(call, keep, left, [batch, rows, summed]),
+    grouped(call, keep, right, [batch, summed, columns]),
+  ] as const;
   const handle = keep(call.ops.matMul(...handles, false, false, false));
   return { handle, labels: [...batch, ...rows, ...columns], sizes: new Map([...a.sizes, ...b.sizes]) };
 }
@@ -54,7 +70,11 @@ defineNative('Einsum', (call) => {
   const [terms, output] = equation.split('->') as [string, string];
   const operands = terms.split(',').map((term, i): Operand => {
     const x = tensors[i] as (typeof tensors)[number];
-    return { handle: call.handle(x), labels: [...term], sizes: new Map([...term].map((label, d) => [label, x.shape[d] as number])) };
+    return {
+      handle: call.handle(x),
+      labels: [...term],
+      sizes: new Map([...term].map((label, d) => [label, x.shape[d] as number])),
+    };
   });
   return call.temporaries((keep) => {
     const [a, b] = operands as [Operand, Operand?];
@@ -62,7 +82,12 @@ defineNative('Einsum', (call) => {
     const total = b ? multiply(call, keep, a, b, needed) : dropUnneeded(call, keep, a, needed);
     const dtype = tensors.every((x) => x.dtype === 'int32') ? 'int32' : 'float32';
     const shape = [...output].map((label) => total.sizes.get(label) as number);
-    const y = grouped(call, keep, total, [...output].map((label) => [label]));
+    const y = grouped(
+      call,
+      keep,
+      total,
+      [...output].map((label) => [label]),
+    );
     // `keep` owns y; the result needs a handle of its own.
     return call.output(call.backend.native.reshape(y, shape), shape, dtype);
   });

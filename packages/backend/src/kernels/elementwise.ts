@@ -11,10 +11,34 @@ import { compareStrings, fillStrings } from './strings.js';
 type ResultType = 'keep' | 'float32' | 'bool';
 
 const UNARY: Array<[kernel: string, op: UnaryOp, result: ResultType]> = [
-  ...(['abs', 'neg', 'square', 'sign', 'floor', 'ceil', 'round', 'relu', 'relu6', 'step'] as const).map((op) => [kernelNameOf(op), op, 'keep'] as [string, UnaryOp, ResultType]),
-  ...(['exp', 'expm1', 'log', 'log1p', 'sqrt', 'rsqrt', 'reciprocal', 'sin', 'cos', 'tan', 'asin', 'acos', 'atan', 'sinh', 'cosh'] as const).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
-  ...(['asinh', 'acosh', 'atanh', 'tanh', 'erf', 'sigmoid', 'elu', 'selu', 'softplus', 'leakyRelu'] as const).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
-  ...(['isNan', 'isInf', 'isFinite', 'logicalNot'] as const).map((op) => [kernelNameOf(op), op, 'bool'] as [string, UnaryOp, ResultType]),
+  ...(['abs', 'neg', 'square', 'sign', 'floor', 'ceil', 'round', 'relu', 'relu6', 'step'] as const).map(
+    (op) => [kernelNameOf(op), op, 'keep'] as [string, UnaryOp, ResultType],
+  ),
+  ...(
+    [
+      'exp',
+      'expm1',
+      'log',
+      'log1p',
+      'sqrt',
+      'rsqrt',
+      'reciprocal',
+      'sin',
+      'cos',
+      'tan',
+      'asin',
+      'acos',
+      'atan',
+      'sinh',
+      'cosh',
+    ] as const
+  ).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
+  ...(
+    ['asinh', 'acosh', 'atanh', 'tanh', 'erf', 'sigmoid', 'elu', 'selu', 'softplus', 'leakyRelu'] as const
+  ).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
+  ...(['isNan', 'isInf', 'isFinite', 'logicalNot'] as const).map(
+    (op) => [kernelNameOf(op), op, 'bool'] as [string, UnaryOp, ResultType],
+  ),
 ];
 
 function kernelNameOf(op: string): string {
@@ -36,18 +60,40 @@ function promote(a: DataType, b: DataType): DataType {
 }
 
 function binary(call: KernelCall, op: BinaryOp, a: TensorInfo, b: TensorInfo, dtype: DataType): TensorInfo {
-  const shape = sameShape(a.shape, b.shape) ? a.shape : tf.backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
+  const shape = sameShape(a.shape, b.shape)
+    ? a.shape
+    : tf.backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
   return call.output(call.ops[op](call.handle(a), call.handle(b)), shape, dtype);
 }
 
-for (const op of ['add', 'sub', 'multiply', 'realDiv', 'mod', 'pow', 'maximum', 'minimum', 'squaredDifference', 'atan2'] as const) {
+for (const op of [
+  'add',
+  'sub',
+  'multiply',
+  'realDiv',
+  'mod',
+  'pow',
+  'maximum',
+  'minimum',
+  'squaredDifference',
+  'atan2',
+] as const) {
   defineNative(kernelNameOf(op), (call) => {
     const [a, b] = [call.input('a'), call.input('b')];
     if (a.dtype === 'complex64' || b.dtype === 'complex64') return complexBinary(call, a, b);
     return binary(call, op, a, b, promote(a.dtype, b.dtype));
   });
 }
-for (const op of ['equal', 'notEqual', 'less', 'lessEqual', 'greater', 'greaterEqual', 'logicalAnd', 'logicalOr'] as const) {
+for (const op of [
+  'equal',
+  'notEqual',
+  'less',
+  'lessEqual',
+  'greater',
+  'greaterEqual',
+  'logicalAnd',
+  'logicalOr',
+] as const) {
   defineNative(kernelNameOf(op), (call) => {
     const [a, b] = [call.input('a'), call.input('b')];
     return a.dtype === 'string' ? compareStrings(call, a, b) : binary(call, op, a, b, 'bool');
@@ -114,7 +160,10 @@ defineNative('Fill', (call) => {
 function like(call: KernelCall, x: TensorInfo, value: number): TensorInfo {
   if (x.dtype === 'complex64') {
     const { real, imag } = call.backend.complexParts(x);
-    return call.backend.registerComplex(like(call, { ...real, shape: x.shape }, value), like(call, { ...imag, shape: x.shape }, 0));
+    return call.backend.registerComplex(
+      like(call, { ...real, shape: x.shape }, value),
+      like(call, { ...imag, shape: x.shape }, 0),
+    );
   }
   const { storage } = call.backend.native.info(call.handle(x));
   return call.output(call.ops.fill(storage, x.shape, value), x.shape, x.dtype);
@@ -124,17 +173,25 @@ defineNative('OnesLike', (call) => like(call, call.input('x'), 1));
 
 /** Like TensorFlow.js: a step of the wrong sign gives an empty range, except that the default step 1 turns around. */
 defineNative('Range', (call) => {
-  const [start, stop, dtype] = [call.attr<number>('start'), call.attr<number>('stop'), call.attr<'float32' | 'int32'>('dtype')];
+  const [start, stop, dtype] = [
+    call.attr<number>('start'),
+    call.attr<number>('stop'),
+    call.attr<'float32' | 'int32'>('dtype'),
+  ];
   let step = call.attr<number>('step');
   if (step === 1 && stop < start) step = -1;
   const count = Math.max(0, Math.ceil((stop - start) / step));
-  if (!Number.isFinite(count)) throw new RangeError(`Range: step: expected a number that leads from ${start} to ${stop}, got ${step}`);
+  if (!Number.isFinite(count))
+    throw new RangeError(`Range: step: expected a number that leads from ${start} to ${stop}, got ${step}`);
   return call.output(call.ops.range(storageOf(dtype), count, start, step), [count], dtype);
 });
 
 defineNative('LinSpace', (call) => {
-  const [start, stop, count] = [call.attr<number>('start'), call.attr<number>('stop'), call.attr<number>('num')];
+  const [start, stop, count] = [
+    call.attr<number>('start'),
+    call.attr<number>('stop'),
+    call.attr<number>('num'),
+  ];
   const step = count > 1 ? (stop - start) / (count - 1) : 0;
   return call.output(call.ops.range('f32', count, start, step), [count], 'float32');
 });
-

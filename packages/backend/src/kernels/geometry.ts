@@ -21,7 +21,11 @@ export interface AxisSplit {
 }
 
 export function splitAt(shape: readonly number[], axis: number): AxisSplit {
-  return { outer: product(shape.slice(0, axis)), length: shape[axis] as number, inner: product(shape.slice(axis + 1)) };
+  return {
+    outer: product(shape.slice(0, axis)),
+    length: shape[axis] as number,
+    inner: product(shape.slice(axis + 1)),
+  };
 }
 
 /**
@@ -34,7 +38,11 @@ export function reductionSplit(shape: readonly number[], axes: readonly number[]
   const last = Math.max(...reduced);
   if (reduced.size === 0) return { outer: product(shape), length: 1, inner: 1 };
   for (let d = first; d <= last; d++) if (!reduced.has(d) && shape[d] !== 1) return undefined;
-  return { outer: product(shape.slice(0, first)), length: product(shape.slice(first, last + 1)), inner: product(shape.slice(last + 1)) };
+  return {
+    outer: product(shape.slice(0, first)),
+    length: product(shape.slice(first, last + 1)),
+    inner: product(shape.slice(last + 1)),
+  };
 }
 
 /** Whether a permutation leaves the elements in place (axes of size 1 may move). */

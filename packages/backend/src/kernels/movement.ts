@@ -25,17 +25,30 @@ function read(call: KernelCall, op: ViewOp, x: TensorInfo, reading: Reading): Te
   return shape === dims ? call.output(y, shape, x.dtype) : call.outputAs(y, shape, x.dtype);
 }
 
-const at = (sizes: readonly number[]) => (d: number): number => sizes[d] as number;
-const dot = (a: readonly number[], b: readonly number[]): number => a.reduce((sum, value, d) => sum + value * (b[d] as number), 0);
+const at =
+  (sizes: readonly number[]) =>
+  (d: number): number =>
+    sizes[d] as number;
+const dot = (a: readonly number[], b: readonly number[]): number =>
+  a.reduce((sum, value, d) => sum + value * (b[d] as number), 0);
 
 function transpose(call: KernelCall, op: ViewOp, x: TensorInfo, perm: readonly number[]): TensorInfo {
   const dims = perm.map(at(x.shape));
   if (keepsOrder(x.shape, perm)) return call.alias(x, dims);
   return read(call, op, x, { dims, strides: perm.map(at(stridesOf(x.shape))) });
 }
-defineNative('Transpose', (call) => transpose(call, 'transpose', call.input('x'), call.attr<number[]>('perm')));
+defineNative('Transpose', (call) =>
+  transpose(call, 'transpose', call.input('x'), call.attr<number[]>('perm')),
+);
 
-function slice(call: KernelCall, op: ViewOp, x: TensorInfo, begin: readonly number[], size: number[], shape = size): TensorInfo {
+function slice(
+  call: KernelCall,
+  op: ViewOp,
+  x: TensorInfo,
+  begin: readonly number[],
+  size: number[],
+  shape = size,
+): TensorInfo {
   if (sameShape(size, x.shape)) return call.alias(x, shape);
   const strides = stridesOf(x.shape);
   return read(call, op, x, { dims: size, strides, offset: dot(begin, strides), shape });
@@ -43,7 +56,11 @@ function slice(call: KernelCall, op: ViewOp, x: TensorInfo, begin: readonly numb
 
 defineNative('Slice', (call) => {
   const x = call.input('x');
-  const [begin, size] = tf.slice_util.parseSliceParams(x as tf.Tensor, call.attr<number[]>('begin'), call.attr<number[]>('size'));
+  const [begin, size] = tf.slice_util.parseSliceParams(
+    x as tf.Tensor,
+    call.attr<number[]>('begin'),
+    call.attr<number[]>('size'),
+  );
   tf.slice_util.assertParamsValid(x as tf.Tensor, begin as number[], size as number[]);
   return slice(call, 'slice', x, begin as number[], size as number[]);
 });
@@ -52,12 +69,20 @@ defineNative('StridedSlice', (call) => {
   const x = call.input('x');
   const info = tf.slice_util.sliceInfo(
     x.shape,
-    ...(['begin', 'end', 'strides'] as const).map((name) => call.attr<number[]>(name)) as [number[], number[], number[]],
-    ...(['beginMask', 'endMask', 'ellipsisMask', 'newAxisMask', 'shrinkAxisMask'] as const).map((name) => call.attr<number>(name)) as [number, number, number, number, number],
+    ...((['begin', 'end', 'strides'] as const).map((name) => call.attr<number[]>(name)) as [
+      number[],
+      number[],
+      number[],
+    ]),
+    ...((['beginMask', 'endMask', 'ellipsisMask', 'newAxisMask', 'shrinkAxisMask'] as const).map((name) =>
+      call.attr<number>(name),
+    ) as [number, number, number, number, number]),
   );
   if (info.isIdentity) return call.alias(x, info.finalShape);
   const steps = stridesOf(x.shape);
-  const dims = info.begin.map((begin, d) => Math.max(0, Math.ceil(((info.end[d] as number) - begin) / (info.strides[d] as number))));
+  const dims = info.begin.map((begin, d) =>
+    Math.max(0, Math.ceil(((info.end[d] as number) - begin) / (info.strides[d] as number))),
+  );
   return read(call, 'stridedSlice', x, {
     dims,
     strides: steps.map((step, d) => step * (info.strides[d] as number)),
@@ -69,7 +94,11 @@ defineNative('StridedSlice', (call) => {
 defineNative('SplitV', (call) => {
   const x = call.input('x');
   const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), x.shape) as [number];
-  const sizes = tf.backend_util.prepareSplitSize(x as tf.Tensor, call.attr<number | number[]>('numOrSizeSplits'), axis);
+  const sizes = tf.backend_util.prepareSplitSize(
+    x as tf.Tensor,
+    call.attr<number | number[]>('numOrSizeSplits'),
+    axis,
+  );
   const begin = x.shape.map(() => 0);
   return sizes.map((length) => {
     const part = slice(call, 'split', x, begin, x.shape.with(axis, length));
@@ -83,7 +112,14 @@ defineNative('Unpack', (call) => {
   const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), x.shape) as [number];
   const shape = x.shape.toSpliced(axis, 1);
   return Array.from({ length: x.shape[axis] as number }, (_, i) =>
-    slice(call, 'unpack', x, x.shape.map((_, d) => (d === axis ? i : 0)), x.shape.with(axis, 1), shape),
+    slice(
+      call,
+      'unpack',
+      x,
+      x.shape.map((_, d) => (d === axis ? i : 0)),
+      x.shape.with(axis, 1),
+      shape,
+    ),
   );
 });
 
@@ -113,7 +149,10 @@ defineNative('Tile', (call) => {
 /** [N, H, W, b*b*C] -> [N, H*b, W*b, C] */
 defineNative('DepthToSpace', (call) => {
   const x = call.input('x');
-  const [block, format] = [call.attr<number>('blockSize'), call.attr<string | undefined>('dataFormat') ?? 'NHWC'];
+  const [block, format] = [
+    call.attr<number>('blockSize'),
+    call.attr<string | undefined>('dataFormat') ?? 'NHWC',
+  ];
   if (format !== 'NHWC') throw new RangeError(`DepthToSpace: dataFormat: expected NHWC, got ${format}`);
   const [n, h, w, depth] = x.shape as [number, number, number, number];
   const c = depth / (block * block);
@@ -135,7 +174,12 @@ defineNative('SpaceToBatchND', (call) => {
   const blocks = block.map((size, i) => (padded.shape[i + 1] as number) / size);
   const result = read(call, 'spaceToBatch', padded, {
     dims: [...block, x.shape[0] as number, ...blocks, ...rest],
-    strides: [...block.map((_, i) => at(steps)(i + 1)), at(steps)(0), ...block.map((size, i) => at(steps)(i + 1) * size), ...steps.slice(block.length + 1)],
+    strides: [
+      ...block.map((_, i) => at(steps)(i + 1)),
+      at(steps)(0),
+      ...block.map((size, i) => at(steps)(i + 1) * size),
+      ...steps.slice(block.length + 1),
+    ],
     shape: [(x.shape[0] as number) * product(block), ...blocks, ...rest],
   });
   call.dispose(padded);
@@ -146,11 +190,19 @@ defineNative('SpaceToBatchND', (call) => {
 defineNative('BatchToSpaceND', (call) => {
   const x = call.input('x');
   const [block, crops] = [call.attr<number[]>('blockShape'), call.attr<number[][]>('crops')];
-  const [batch, rest, steps] = [(x.shape[0] as number) / product(block), x.shape.slice(block.length + 1), stridesOf(x.shape)];
+  const [batch, rest, steps] = [
+    (x.shape[0] as number) / product(block),
+    x.shape.slice(block.length + 1),
+    stridesOf(x.shape),
+  ];
   const batchSteps = stridesOf([...block, batch]).map((step) => step * at(steps)(0));
   const spread = read(call, 'batchToSpace', x, {
     dims: [batch, ...block.flatMap((size, i) => [at(x.shape)(i + 1), size]), ...rest],
-    strides: [batchSteps.at(-1) as number, ...block.flatMap((_, i) => [at(steps)(i + 1), batchSteps[i] as number]), ...steps.slice(block.length + 1)],
+    strides: [
+      batchSteps.at(-1) as number,
+      ...block.flatMap((_, i) => [at(steps)(i + 1), batchSteps[i] as number]),
+      ...steps.slice(block.length + 1),
+    ],
     shape: [batch, ...block.map((size, i) => at(x.shape)(i + 1) * size), ...rest],
   });
   const begin = spread.shape.map((_, d) => crops[d - 1]?.[0] ?? 0);
@@ -160,27 +212,66 @@ defineNative('BatchToSpaceND', (call) => {
   return result;
 });
 
-function concat(call: KernelCall, parts: TensorInfo[], sizes: number[], outer: number, inner: number, shape: number[]): TensorInfo {
+function concat(
+  call: KernelCall,
+  parts: TensorInfo[],
+  sizes: number[],
+  outer: number,
+  inner: number,
+  shape: number[],
+): TensorInfo {
   const [first] = parts as [TensorInfo];
   if (first.dtype === 'complex64') {
     const pairs = parts.map((part) => call.backend.complexParts(part));
-    const join = (name: 'real' | 'imag') => concat(call, pairs.map((pair) => pair[name]), sizes, outer, inner, shape);
+    const join = (name: 'real' | 'imag') =>
+      concat(
+        call,
+        pairs.map((pair) => pair[name]),
+        sizes,
+        outer,
+        inner,
+        shape,
+      );
     return call.backend.registerComplex(join('real'), join('imag'));
   }
   if (first.dtype === 'string') return concatStrings(call, parts, sizes, outer, inner, shape);
-  return call.outputAs(call.ops.concat(parts.map((part) => call.handle(part)), sizes, outer, inner), shape, first.dtype);
+  return call.outputAs(
+    call.ops.concat(
+      parts.map((part) => call.handle(part)),
+      sizes,
+      outer,
+      inner,
+    ),
+    shape,
+    first.dtype,
+  );
 }
 
 defineNative('Concat', (call) => {
   const inputs = call.list();
-  const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), (inputs[0] as TensorInfo).shape) as [number];
-  tf.backend_util.assertParamsConsistent(inputs.map((x) => x.shape), axis);
-  const shape = tf.backend_util.computeOutShape(inputs.map((x) => x.shape), axis);
+  const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), (inputs[0] as TensorInfo).shape) as [
+    number,
+  ];
+  tf.backend_util.assertParamsConsistent(
+    inputs.map((x) => x.shape),
+    axis,
+  );
+  const shape = tf.backend_util.computeOutShape(
+    inputs.map((x) => x.shape),
+    axis,
+  );
   const parts = inputs.filter((x) => product(x.shape) > 0);
   if (parts.length === 1) return call.alias(parts[0] as TensorInfo, shape);
   const { outer, inner } = splitAt(shape, axis);
   const used = parts.length > 0 ? parts : inputs;
-  return concat(call, used, used.map((x) => x.shape[axis] as number), outer, inner, shape);
+  return concat(
+    call,
+    used,
+    used.map((x) => x.shape[axis] as number),
+    outer,
+    inner,
+    shape,
+  );
 });
 
 defineNative('Pack', (call) => {
@@ -189,22 +280,42 @@ defineNative('Pack', (call) => {
   const axis = call.attr<number>('axis');
   for (const x of parts) {
     tf.util.assertShapesMatch(first.shape, x.shape, 'Pack: all tensors must have the same shape: ');
-    if (x.dtype !== first.dtype) throw new TypeError(`Pack: all tensors must have the same type: ${first.dtype} and ${x.dtype}`);
+    if (x.dtype !== first.dtype)
+      throw new TypeError(`Pack: all tensors must have the same type: ${first.dtype} and ${x.dtype}`);
   }
   const shape = first.shape.toSpliced(axis < 0 ? axis + first.shape.length + 1 : axis, 0, parts.length);
   if (parts.length === 1) return call.alias(first, shape);
   const at = axis < 0 ? axis + first.shape.length + 1 : axis;
-  return concat(call, parts, parts.map(() => 1), product(first.shape.slice(0, at)), product(first.shape.slice(at)), shape);
+  return concat(
+    call,
+    parts,
+    parts.map(() => 1),
+    product(first.shape.slice(0, at)),
+    product(first.shape.slice(at)),
+    shape,
+  );
 });
 
-function pad(call: KernelCall, x: TensorInfo, paddings: ReadonlyArray<readonly [number, number]>, value: number): TensorInfo {
+function pad(
+  call: KernelCall,
+  x: TensorInfo,
+  paddings: ReadonlyArray<readonly [number, number]>,
+  value: number,
+): TensorInfo {
   if (x.dtype === 'complex64') return mapParts(call, x, (part) => pad(call, part, paddings, value));
   if (paddings.every(([before, after]) => before === 0 && after === 0)) return call.alias(x);
   const [before, after] = [paddings.map(([b]) => b), paddings.map(([, a]) => a)];
   const shape = x.shape.map((size, d) => size + (before[d] as number) + (after[d] as number));
   return call.output(call.ops.pad(call.handle(x), x.shape, before, after, value), shape, x.dtype);
 }
-defineNative('PadV2', (call) => pad(call, call.input('x'), call.attr<Array<[number, number]>>('paddings'), call.attr<number>('constantValue')));
+defineNative('PadV2', (call) =>
+  pad(
+    call,
+    call.input('x'),
+    call.attr<Array<[number, number]>>('paddings'),
+    call.attr<number>('constantValue'),
+  ),
+);
 
 /** Axis by axis: the reversed border before, the tensor, the reversed border after. */
 defineNative('MirrorPad', (call) => {
@@ -216,9 +327,20 @@ defineNative('MirrorPad', (call) => {
     const { shape } = y;
     const { outer, length, inner } = splitAt(shape, axis);
     const border = (count: number, from: number) =>
-      read(call, 'reverse', y, { dims: [outer, count, inner], strides: [length * inner, -inner, 1], offset: count === 0 ? 0 : from * inner });
+      read(call, 'reverse', y, {
+        dims: [outer, count, inner],
+        strides: [length * inner, -inner, 1],
+        offset: count === 0 ? 0 : from * inner,
+      });
     const parts = [border(before, before - 1 + edge), y, border(after, length - 1 - edge)];
-    const joined = concat(call, parts, [before, length, after], outer, inner, shape.with(axis, before + length + after));
+    const joined = concat(
+      call,
+      parts,
+      [before, length, after],
+      outer,
+      inner,
+      shape.with(axis, before + length + after),
+    );
     for (const part of parts) call.dispose(part);
     y = joined;
   });
@@ -237,5 +359,9 @@ defineNative('BroadcastArgs', (call) => {
     return [...(call.backend.knownIntegers(x) ?? (call.backend.readSync(x.dataId) as Int32Array))];
   }) as [number[], number[]];
   const shape = Int32Array.from(tf.backend_util.assertAndGetBroadcastShape(...shapes));
-  return { dataId: call.backend.write(shape, [shape.length], 'int32'), shape: [shape.length], dtype: 'int32' };
+  return {
+    dataId: call.backend.write(shape, [shape.length], 'int32'),
+    shape: [shape.length],
+    dtype: 'int32',
+  };
 });

@@ -6,7 +6,13 @@ import { defineNative, type KernelCall } from './define.js';
 import { product, reductionSplit, splitAt, stridesOf } from './geometry.js';
 
 /** Reduces `axes` of x. Axes that are not neighbours are brought together by a transpose first. */
-export function reduceAxes(call: KernelCall, op: ReductionOp, x: Handle, shape: readonly number[], axes: readonly number[]): Handle {
+export function reduceAxes(
+  call: KernelCall,
+  op: ReductionOp,
+  x: Handle,
+  shape: readonly number[],
+  axes: readonly number[],
+): Handle {
   const split = reductionSplit(shape, axes);
   if (split) return call.ops[op](x, split.outer, split.length, split.inner);
   const kept = shape.map((_, d) => d).filter((d) => !axes.includes(d));
@@ -14,15 +20,29 @@ export function reduceAxes(call: KernelCall, op: ReductionOp, x: Handle, shape: 
   const strides = stridesOf(shape);
   const sizes = (dims: readonly number[]) => dims.map((d) => shape[d] as number);
   return call.temporaries((keep) => {
-    const moved = keep(call.ops.transpose(x, sizes(perm), perm.map((d) => strides[d] as number), 0));
+    const moved = keep(
+      call.ops.transpose(
+        x,
+        sizes(perm),
+        perm.map((d) => strides[d] as number),
+        0,
+      ),
+    );
     return call.ops[op](moved, product(sizes(kept)), product(sizes(axes)), 1);
   });
 }
 
-function defineReduction(kernel: string, op: ReductionOp, resultType: (x: DataType) => DataType, axisName = 'axis'): void {
+function defineReduction(
+  kernel: string,
+  op: ReductionOp,
+  resultType: (x: DataType) => DataType,
+  axisName = 'axis',
+): void {
   defineNative(kernel, (call) => {
     const x = call.input('x');
-    const axes = [...new Set(tf.util.parseAxisParam(call.attr<number | number[]>(axisName), x.shape))].sort((a, b) => a - b);
+    const axes = [...new Set(tf.util.parseAxisParam(call.attr<number | number[]>(axisName), x.shape))].sort(
+      (a, b) => a - b,
+    );
     const shape = call.attr<boolean | undefined>('keepDims')
       ? x.shape.map((size, d) => (axes.includes(d) ? 1 : size))
       : x.shape.filter((_, d) => !axes.includes(d));
@@ -47,7 +67,14 @@ function defineScan(kernel: string, op: 'cumsum' | 'cumprod'): void {
     const x = call.input('x');
     const [axis] = tf.util.parseAxisParam(call.attr<number>('axis'), x.shape) as [number];
     const { outer, length, inner } = splitAt(x.shape, axis);
-    const y = call.ops[op](call.handle(x), outer, length, inner, call.attr('exclusive') ?? false, call.attr('reverse') ?? false);
+    const y = call.ops[op](
+      call.handle(x),
+      outer,
+      length,
+      inner,
+      call.attr('exclusive') ?? false,
+      call.attr('reverse') ?? false,
+    );
     return call.outputAs(y, x.shape, accumulated(x.dtype));
   });
 }
@@ -61,7 +88,11 @@ defineNative('Softmax', (call) => {
   if ((dim < 0 ? dim + rank : dim) !== rank - 1) {
     throw new RangeError(`Softmax: dim: expected the last of ${rank} axes, got ${dim}`);
   }
-  return call.output(call.ops.softmax(call.handle(logits), logits.shape.at(-1) as number), logits.shape, 'float32');
+  return call.output(
+    call.ops.softmax(call.handle(logits), logits.shape.at(-1) as number),
+    logits.shape,
+    'float32',
+  );
 });
 
 defineNative('TopK', (call) => {
@@ -69,5 +100,8 @@ defineNative('TopK', (call) => {
   const k = call.attr<number>('k');
   const shape = [...x.shape.slice(0, -1), k];
   const [values, indices] = call.ops.topK(call.handle(x), x.shape.at(-1) as number, k);
-  return [call.outputAs(values, shape, x.dtype), call.outputAs(indices, shape, 'int32')] satisfies TensorInfo[];
+  return [
+    call.outputAs(values, shape, x.dtype),
+    call.outputAs(indices, shape, 'int32'),
+  ] satisfies TensorInfo[];
 });

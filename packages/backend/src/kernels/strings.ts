@@ -19,14 +19,29 @@ export function fillStrings(call: KernelCall, shape: number[], value: string): T
 }
 
 /** Calls visit with the offset of every element of a strided reading, in order. */
-function walk(dims: readonly number[], strides: readonly number[], offset: number, visit: (at: number) => void): void {
-  if (dims.length === 0) return visit(offset);
+function walk(
+  dims: readonly number[],
+  strides: readonly number[],
+  offset: number,
+  visit: (at: number) => void,
+): void {
+  if (dims.length === 0) {
+    visit(offset);
+    return;
+  }
   const [size, step] = [dims[0] as number, strides[0] as number];
   for (let i = 0; i < size; i++) walk(dims.slice(1), strides.slice(1), offset + i * step, visit);
 }
 
 /** The strings at offset + sum i_d strides_d. */
-export function readStrings(call: KernelCall, x: TensorInfo, dims: readonly number[], strides: readonly number[], offset: number, shape: number[]): TensorInfo {
+export function readStrings(
+  call: KernelCall,
+  x: TensorInfo,
+  dims: readonly number[],
+  strides: readonly number[],
+  offset: number,
+  shape: number[],
+): TensorInfo {
   const from = values(call, x);
   const result: Uint8Array[] = [];
   walk(dims, strides, offset, (at) => result.push(from[at] as Uint8Array));
@@ -34,7 +49,14 @@ export function readStrings(call: KernelCall, x: TensorInfo, dims: readonly numb
 }
 
 /** Parts seen as [outer, size, inner], joined along the middle. */
-export function concatStrings(call: KernelCall, parts: TensorInfo[], sizes: number[], outer: number, inner: number, shape: number[]): TensorInfo {
+export function concatStrings(
+  call: KernelCall,
+  parts: TensorInfo[],
+  sizes: number[],
+  outer: number,
+  inner: number,
+  shape: number[],
+): TensorInfo {
   const sources = parts.map((part) => values(call, part));
   const result: Uint8Array[] = [];
   for (let o = 0; o < outer; o++) {
@@ -64,7 +86,9 @@ export function compareStrings(call: KernelCall, a: TensorInfo, b: TensorInfo): 
     const from = values(call, x);
     const steps = stridesOf(x.shape);
     const skipped = shape.length - x.shape.length;
-    const strides = shape.map((_, d) => (d < skipped || x.shape[d - skipped] === 1 ? 0 : (steps[d - skipped] as number)));
+    const strides = shape.map((_, d) =>
+      d < skipped || x.shape[d - skipped] === 1 ? 0 : (steps[d - skipped] as number),
+    );
     const result: string[] = [];
     walk(shape, strides, 0, (at) => result.push(tf.util.decodeString(from[at] as Uint8Array)));
     return result;

@@ -11,7 +11,14 @@ export type PoolWindow = readonly number[];
 
 /** Native kernels in native/kernels/image and native/kernels/pool, on NHWC tensors. */
 export interface ImageOps {
-  resize(x: Handle, bilinear: boolean, backward: boolean, alignCorners: boolean, halfPixel: boolean, sizes: ResizeSizes): Handle;
+  resize(
+    x: Handle,
+    bilinear: boolean,
+    backward: boolean,
+    alignCorners: boolean,
+    halfPixel: boolean,
+    sizes: ResizeSizes,
+  ): Handle;
   maxPool(x: Handle, window: PoolWindow): Handle;
   avgPool(x: Handle, window: PoolWindow): Handle;
   maxPoolGrad(x: Handle, dy: Handle, window: PoolWindow): Handle;

@@ -7,7 +7,14 @@ export interface IndexOps {
   /** x [dims..., slice], indices [count, dims.length] -> [count, slice] */
   gatherNd(x: Handle, indices: Handle, dims: readonly number[], slice: number, count: number): Handle;
   /** -> [dims..., slice]: adds updates to zeros, or assigns them over a copy of `base`. */
-  scatterNd(base: Handle | null, indices: Handle, updates: Handle, dims: readonly number[], slice: number, count: number): Handle;
+  scatterNd(
+    base: Handle | null,
+    indices: Handle,
+    updates: Handle,
+    dims: readonly number[],
+    slice: number,
+    count: number,
+  ): Handle;
   /** x [ids, inner] -> [segments, inner] */
   segmentSum(x: Handle, ids: Handle, inner: number, segments: number): Handle;
   oneHot(indices: Handle, storage: Storage, depth: number, on: number, off: number): Handle;

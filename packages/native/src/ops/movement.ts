@@ -21,7 +21,13 @@ type View = (x: Handle, dims: readonly number[], strides: readonly number[], off
 export interface MovementOps extends Record<ViewOp, View> {
   /** Parts seen as [outer, size, inner], joined to [outer, sum of sizes, inner]. */
   concat(parts: readonly Handle[], sizes: readonly number[], outer: number, inner: number): Handle;
-  pad(x: Handle, shape: readonly number[], before: readonly number[], after: readonly number[], value: number): Handle;
+  pad(
+    x: Handle,
+    shape: readonly number[],
+    before: readonly number[],
+    after: readonly number[],
+    value: number,
+  ): Handle;
   /** A square matrix with x on its diagonal. */
   diag(x: Handle): Handle;
 }

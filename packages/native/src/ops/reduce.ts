@@ -4,7 +4,14 @@ import type { Handle } from '../binding.js';
 export type Reduction = (x: Handle, outer: number, reduced: number, inner: number) => Handle;
 export type ReductionOp = 'sum' | 'mean' | 'prod' | 'max' | 'min' | 'all' | 'any' | 'argMax' | 'argMin';
 /** x seen as [outer, length, inner]; the result has that shape. */
-type Scan = (x: Handle, outer: number, length: number, inner: number, exclusive: boolean, reverse: boolean) => Handle;
+type Scan = (
+  x: Handle,
+  outer: number,
+  length: number,
+  inner: number,
+  exclusive: boolean,
+  reverse: boolean,
+) => Handle;
 
 /** Native kernels in native/kernels/reduce. */
 export interface ReduceOps extends Record<ReductionOp, Reduction> {
