@@ -7,7 +7,7 @@ import { type Array64, numericGradient, requireClose, requireNoLeak } from '@equ
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { ENGINES, useEngine } from '../index.js';
-import { type FusedCase, SMALL_CASES } from './cases.js';
+import { type FusedCase, SMALL_CASES } from './testing/cases.js';
 
 const widen = (values: Float32Array, shape: number[]): Array64 => ({
   shape,

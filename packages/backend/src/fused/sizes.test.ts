@@ -8,8 +8,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { useEngine } from '../index.js';
 import { uploadWeight } from '../upload-weight.js';
-import { type FusedCase, LARGE_CASES } from './cases.js';
 import { directionAlignmentLoss } from './index.js';
+import { type FusedCase, LARGE_CASES } from './testing/cases.js';
 
 const fill = (stream: number, shape: readonly number[]): Float32Array =>
   new PhiloxStream(31, stream).fillNormal(new Float32Array(tf.util.sizeFromShape([...shape])));

@@ -17,7 +17,7 @@ import {
   miSquaredNorm64,
 } from '@equipoise/testing';
 import type * as tf from '@tensorflow/tfjs-core';
-import * as fused from './index.js';
+import * as fused from '../index.js';
 
 /** One op at one set of shapes. */
 export interface FusedCase {
