@@ -34,9 +34,11 @@ export async function saveDiffusersAdapter(
   const described: Config = {};
   let plain = true;
   for (const [component, modules] of components) {
+    // diffusers decides by the first key alone how all keys are spelled: it loads no mixture.
+    const own = [...modules.keys()].every((module) => diffusersEndings(module) !== null);
     for (const [module, { down, up, magnitude }] of modules) {
       const base = `${component}.${module}`;
-      const [downName, upName] = diffusersEndings(module);
+      const [downName, upName] = (own ? diffusersEndings(module) : null) ?? ['.lora_A.weight', '.lora_B.weight'];
       sources.push(renamed(down, base + downName), renamed(up, base + upName));
       if (magnitude !== undefined) sources.push(renamed(magnitude, `${base}.lora_magnitude_vector`));
     }
@@ -51,13 +53,13 @@ export async function saveDiffusersAdapter(
   return path;
 }
 
-/** diffusers spells the attention projections of UNets and of text encoders, and all other layers, differently. */
-function diffusersEndings(module: string): readonly [string, string] {
+/** diffusers' own endings for the attention projections of UNets and of text encoders; it has none for other layers. */
+function diffusersEndings(module: string): readonly [string, string] | null {
   if (/(to_q|to_k|to_v|to_out\.0)$/.test(module)) return ['.lora.down.weight', '.lora.up.weight'];
   if (/\.(q_proj|k_proj|v_proj|out_proj)$/.test(module)) {
     return ['.lora_linear_layer.down.weight', '.lora_linear_layer.up.weight'];
   }
-  return ['.lora_A.weight', '.lora_B.weight'];
+  return null;
 }
 
 export interface PeftOptions extends Omit<WriteOptions, 'metadata'> {
