@@ -1,7 +1,7 @@
 /** The finished weights as a folder that diffusers and transformers load, in float16. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EquipoiseError, type JsonValue, writeJsonAtomic } from '@equipoise/core';
+import { EquipoiseError, type JsonValue, writeFileAtomic, writeJsonAtomic } from '@equipoise/core';
 import { savePipeline } from '@equipoise/diffusion';
 import {
   castSource,
@@ -13,6 +13,8 @@ import {
 import { readTensorFile } from '../data/tensor-file.js';
 import { JUDGE_TASKS } from '../judges/tasks.js';
 import { clipConfig, preprocessorConfig } from '../model/architecture.js';
+import { CHECKPOINT } from './loop.js';
+import { lossChart } from './loss-curve.js';
 import { disposePipeline, runPipeline } from './pipeline.js';
 import type { Recipe, Stage } from './recipe.js';
 import type { StageContext } from './stage-context.js';
@@ -21,6 +23,15 @@ type Config = Readonly<Record<string, JsonValue>>;
 
 /** File in the model folder that says which recipe made it, and how far the denoiser was trained. */
 export const TRAINING_RECORD = 'training.json';
+
+/** Folder of the loss curves in the model folder, and the stages they are drawn for. */
+export const CURVES = 'curves';
+const CURVE_STAGES = ['clip', 'vision', 'vae', 'judges/scene', 'judges/headshot', 'unet'] as const;
+
+/** Files in {@link CURVES}. */
+export function curveFiles(): string[] {
+  return CURVE_STAGES.map((stage) => `${CURVES}/${stage.replace('/', '-')}.svg`);
+}
 
 /** The contents of {@link TRAINING_RECORD}. */
 export interface TrainingRecord {
@@ -55,6 +66,7 @@ export async function exportModel(context: StageContext, folder: string, partial
     recipe: context.recipe as unknown as JsonValue,
     unet: progress,
   });
+  await saveCurves(context, join(folder, CURVES));
   const judges = join(folder, 'judges');
   await mkdir(judges, { recursive: true });
   for (const { name } of JUDGE_TASKS) {
@@ -67,4 +79,14 @@ async function half(context: StageContext, stage: Stage, name: string): Promise<
   return [...file.tensors.values()].map((tensor) =>
     castSource(float32Source(tensor.name, tensor.shape, tensor.values), 'F16'),
   );
+}
+
+/** Draws the loss curves of all stages as `<stage>.svg`. */
+async function saveCurves(context: StageContext, folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (const stage of CURVE_STAGES) {
+    const file = await readTensorFile(context.run.path(stage, CHECKPOINT));
+    const losses = file.tensors.get('losses')?.values ?? new Float32Array();
+    await writeFileAtomic(join(folder, `${stage.replace('/', '-')}.svg`), lossChart(stage, losses));
+  }
 }

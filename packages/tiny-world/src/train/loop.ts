@@ -14,6 +14,7 @@ import {
 } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { readTensorFile, writeTensorFile } from '../data/tensor-file.js';
+import { lossChart } from './loss-curve.js';
 import { type RateSchedule, rateAt } from './schedule.js';
 import type { TrainedWeights } from './trained-weights.js';
 
@@ -60,7 +61,10 @@ export interface LoopResult {
   readonly measurements: Readonly<Record<string, number>>;
 }
 
-const CHECKPOINT = 'checkpoint.safetensors';
+/** A stage's state in its folder. */
+export const CHECKPOINT = 'checkpoint.safetensors';
+/** Picture of the loss curve in a stage's folder. */
+const LOSS_CHART = 'loss.svg';
 
 /**
  * Trains until the last step, the deadline or cancellation; goes on from the folder's checkpoint if there is one.
@@ -158,6 +162,7 @@ async function checkpoint<I extends tf.TensorContainerObject>(
   });
   const rows = Array.from(done, (loss, index) => `${index + 1},${loss}`);
   await writeFileAtomic(join(folder, 'loss.csv'), `step,loss\n${rows.join('\n')}\n`);
+  if (step > 0) await writeFileAtomic(join(folder, LOSS_CHART), lossChart(stage.name, done));
 }
 
 async function restore<I extends tf.TensorContainerObject>(

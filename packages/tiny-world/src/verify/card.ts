@@ -1,6 +1,6 @@
 /** The model card: what the weights are, how they came to be, what they measure, and what they are not for. */
 
-import type { TrainingRecord } from '../train/export.js';
+import { curveFiles, type TrainingRecord } from '../train/export.js';
 import type { Recipe, StageRecipe } from '../train/recipe.js';
 import { COLORS, SHAPES, SKIN_TONES, STYLES, TEXTURES } from '../world/attributes.js';
 import { BIAS } from '../world/bias.js';
@@ -121,6 +121,12 @@ cosine decay; the shipped weights are moving averages.
 ${table(['stage', 'steps', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
 
 ${unet.step < unet.steps ? `**Not fully trained:** these weights stopped at step ${unet.step} of the denoiser's ${unet.steps}.\n\n` : ''}Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
+
+## Loss curves
+
+${curveFiles()
+  .map((path) => `![loss](${path})`)
+  .join('\n')}
 
 ## Measured
 
