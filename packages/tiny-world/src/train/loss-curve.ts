@@ -14,5 +14,5 @@ export function lossChart(name: string, losses: Float32Array): string {
   });
   const chart = lineChart(points, { x: 'update', y: `loss of ${name}`, logY: true });
   // One line needs no legend, which comes before the drawing.
-  return chart.slice(chart.indexOf('<svg'));
+  return chart.slice(chart.lastIndexOf('<svg'));
 }
