@@ -86,7 +86,7 @@ t.test("a step of the denoiser equals the portable engine's", async (t) => {
       tf.tidy(() =>
         tf.reshape(tf.sin(tf.add(tf.mul(tf.range(0, tf.util.sizeFromShape(shape)), 0.37), phase)), shape),
       );
-    const [noisy, noise] = [wave([2, 8, 8, 4], 0) as tf.Tensor4D, wave([2, 8, 8, 4], 1)];
+    const [noisy, noise] = [wave([2, 4, 4, 4], 0) as tf.Tensor4D, wave([2, 4, 4, 4], 1)];
     const context = wave([2, 6, TEXT_WIDTH], 2) as tf.Tensor3D;
     const loss = (): tf.Scalar => tf.mean(tf.square(tf.sub(unet.forward(noisy, [10, 700], context), noise)));
     const { rate: _, ...rest } = OPTIMIZER;

@@ -21,7 +21,8 @@ function requirement(
 /** The requirements on the shipped weights. */
 export function requirements({ scores, headshots }: Measurements): Requirement[] {
   const score = (name: string): number => scores[name] ?? Number.NaN;
-  const judged = Object.keys(scores).filter((name) => /^judge (scene|headshot) /.test(name));
+  // The drawing style is judged for the record only: it is no attribute of the person.
+  const judged = Object.keys(scores).filter((name) => /^judge (scene|headshot) (?!style)/.test(name));
   return [
     ...judged.map((name) => requirement(name, score(name), 0.99)),
     requirement('single object, color and shape', score('single object, color and shape'), 0.9),
