@@ -83,7 +83,8 @@ function setOption(values: RawOptions, declaration: Declaration | undefined, tok
   // A flag in the place of a value is a forgotten value; negative numbers start with one dash.
   if (value === undefined || (!token.inlineValue && value.startsWith('--')))
     throw invalid(token.rawName, info.expected, value);
-  values[key] = isList ? [...((values[key] as string[] | undefined) ?? []), ...splitList(value)] : value;
+  const items = info.whole ? [value] : splitList(value);
+  values[key] = isList ? [...((values[key] as string[] | undefined) ?? []), ...items] : value;
 }
 
 function splitList(value: string): string[] {

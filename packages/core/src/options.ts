@@ -31,6 +31,8 @@ export interface OptionMeta {
   readonly short?: string;
   /** Kept out of help and documentation. */
   readonly hidden?: boolean;
+  /** For lists of free text: a command line takes each value as it is, commas included; more come from repeated flags. */
+  readonly whole?: boolean;
 }
 
 const metadata = z.registry<OptionMeta>();
