@@ -8,6 +8,8 @@
 #include <unistd.h>
 #endif
 
+#include "kernels/elementwise/transfer/op.h"
+
 namespace eq {
 
 namespace {
@@ -26,30 +28,6 @@ std::size_t default_limit() {
   if (pages > 0 && size > 0) return static_cast<std::size_t>(pages) * static_cast<std::size_t>(size) / 10 * 9;
 #endif
   return std::size_t{1} << 40;
-}
-
-void convert(void* to, DType to_dtype, const void* from, DType from_dtype, std::int64_t n) {
-  if (to_dtype == from_dtype) {
-    if (n > 0) std::memcpy(to, from, static_cast<std::size_t>(n) * dtype_size(to_dtype));
-  } else if (to_dtype == DType::BF16 && from_dtype == DType::F32) {
-    auto* out = static_cast<bf16*>(to);
-    auto* in = static_cast<const float*>(from);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = bf16(in[i]);
-  } else if (to_dtype == DType::F32 && from_dtype == DType::BF16) {
-    auto* out = static_cast<float*>(to);
-    auto* in = static_cast<const bf16*>(from);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = in[i];
-  } else if (to_dtype == DType::F32 && from_dtype == DType::F16) {
-    auto* out = static_cast<float*>(to);
-    auto* in = static_cast<const std::uint16_t*>(from);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(in[i]);
-  } else if (to_dtype == DType::BF16 && from_dtype == DType::F16) {
-    auto* out = static_cast<bf16*>(to);
-    auto* in = static_cast<const std::uint16_t*>(from);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = bf16(f16_to_f32(in[i]));
-  } else {
-    throw TypeError(concat("cannot copy ", dtype_name(from_dtype), " values to a ", dtype_name(to_dtype), " tensor"));
-  }
 }
 
 }  // namespace
@@ -81,12 +59,12 @@ void CpuDevice::upload(const Tensor& t, const void* source, DType source_dtype) 
   check_type(source_dtype == t.dtype || (is_float(source_dtype) && is_float(t.dtype)), "cannot copy ",
              dtype_name(source_dtype), " values to a ", dtype_name(t.dtype), " tensor");
   if (t.buffer->block.last_use <= completed()) {
-    convert(t.data(), t.dtype, source, source_dtype, t.numel());
+    transfer(t.data(), t.dtype, source, source_dtype, t.numel());
     return;
   }
   // The block was reused while queued kernels still read its old contents: write in order, from a copy.
   std::vector<std::byte> staged(t.bytes());
-  convert(staged.data(), t.dtype, source, source_dtype, t.numel());
+  transfer(staged.data(), t.dtype, source, source_dtype, t.numel());
   launch({"Upload", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
          [to = t.data(), staged = std::move(staged)](ThreadPool&) { std::memcpy(to, staged.data(), staged.size()); });
 }
@@ -95,7 +73,7 @@ void CpuDevice::read(const Tensor& t, void* destination, std::function<void(std:
   const DType host = t.dtype == DType::BF16 ? DType::F32 : t.dtype;
   launch({"Read", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
          [this, from = t.data(), destination, host, stored = t.dtype, n = t.numel(), done = std::move(done)](ThreadPool&) {
-           convert(destination, host, from, stored, n);
+           transfer(destination, host, from, stored, n);
            done(queue_.take_fault());
          });
 }

@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { Linear } from './layers.js';
 import { Module } from './module.js';
 import { type Parameter, uploadNumbers, type WeightStorage } from './parameter.js';
-import type { ManifestEntry, NamedTensor, StateDict, WeightDtype } from './state-dict.js';
+import type { ManifestEntry, NamedTensor, StateDict, StateEntry, WeightDtype } from './state-dict.js';
 import { tensorSources } from './tensor-sources.js';
 
 export interface LoadOptions {
@@ -106,9 +106,10 @@ export async function loadWeights<M extends Model>(
   }));
   const manifest = new Map(parameters.map(({ key, parameter }) => [key, parameter.shape]));
   state.require?.(manifest, { ignore: [POSITION_IDS, ...ignore] });
+  const staging = new Staging();
   const open = (index: number) => {
     const next = parameters[index];
-    return next === undefined ? null : startReading(state, next.key, next.parameter);
+    return next === undefined ? null : startReading(state, next.key, next.parameter, staging);
   };
   try {
     let pending = open(0);
@@ -126,20 +127,40 @@ export async function loadWeights<M extends Model>(
   return model;
 }
 
+/** Two buffers, used in turn: one tensor is read while the one before it is uploaded. */
+class Staging {
+  readonly #buffers = [new Uint8Array(0), new Uint8Array(0)];
+  #turn = 0;
+
+  next(length: number): Uint8Array {
+    this.#turn = 1 - this.#turn;
+    if (this.#buffers[this.#turn]!.length < length) this.#buffers[this.#turn] = new Uint8Array(length);
+    return this.#buffers[this.#turn]!.subarray(0, length);
+  }
+}
+
 function startReading(
   state: StateDict,
   key: string,
   { shape }: Parameter,
+  staging: Staging,
 ): { dtype: WeightDtype; bytes: Promise<Uint8Array> } {
   const entry = state.take(key, shape);
   const { dtype } = entry;
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw invalid(`tensor ${JSON.stringify(key)}: dtype`, 'F32, F16 or BF16', dtype, { code: 'unsupported' });
   }
-  const bytes = Promise.resolve(entry.read());
+  const bytes = readBytes(entry, staging);
   // The one who awaits it reports the failure; until then it must not count as unhandled.
   bytes.catch(() => undefined);
   return { dtype, bytes };
+}
+
+async function readBytes(entry: StateEntry, staging: Staging): Promise<Uint8Array> {
+  if (entry.readInto === undefined || entry.byteLength === undefined) return entry.read();
+  const target = staging.next(entry.byteLength);
+  await entry.readInto(target);
+  return target;
 }
 
 /**

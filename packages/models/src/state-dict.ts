@@ -11,6 +11,9 @@ export interface StateEntry {
   /** A {@link WeightDtype}; other formats are refused by name. */
   readonly dtype: string;
   read(): Promise<Uint8Array> | Uint8Array;
+  /** Where this and the length exist, tensors are read into memory that is used again for later ones. */
+  readInto?(target: Uint8Array): Promise<void>;
+  readonly byteLength?: number;
 }
 
 /** Named tensors, checked for shape as they are taken. */
