@@ -35,8 +35,7 @@ void info(Call& c) {
   const Tensor& t = c.tensor(0, "tensor");
   Napi::Object o = Napi::Object::New(c.env());
   Napi::Array shape = Napi::Array::New(c.env(), static_cast<std::size_t>(t.shape.rank()));
-  for (int i = 0; i < t.shape.rank(); ++i)
-    shape.Set(static_cast<std::uint32_t>(i), static_cast<double>(t.shape[i]));
+  for (int i = 0; i < t.shape.rank(); ++i) shape.Set(static_cast<std::uint32_t>(i), static_cast<double>(t.shape[i]));
   o.Set("storage", dtype_name(t.dtype));
   o.Set("shape", shape);
   o.Set("bytes", static_cast<double>(t.bytes()));
@@ -87,14 +86,21 @@ void take_profile(Call& c) {
 void describe(Call& c) { c.give(describe_device(c.env(), c.device())); }
 
 const Op kOps[] = {
-    {"upload", upload},           {"release", release},
-    {"reshape", reshape},         {"freeze", freeze},
-             {"read", read},
-    {"readSync", read_sync},      {"info", info},
-    {"memory", memory},           {"setMemoryLimit", set_memory_limit},
-    {"trim", trim},               {"synchronize", synchronize},
-    {"shutdown", shutdown},       {"setProfiling", set_profiling},
-    {"takeProfile", take_profile}, {"describe", describe},
+    {"upload", upload},
+    {"release", release},
+    {"reshape", reshape},
+    {"freeze", freeze},
+    {"read", read},
+    {"readSync", read_sync},
+    {"info", info},
+    {"memory", memory},
+    {"setMemoryLimit", set_memory_limit},
+    {"trim", trim},
+    {"synchronize", synchronize},
+    {"shutdown", shutdown},
+    {"setProfiling", set_profiling},
+    {"takeProfile", take_profile},
+    {"describe", describe},
 };
 
 }  // namespace

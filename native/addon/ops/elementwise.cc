@@ -30,17 +30,13 @@ void clip(Call& c) {
 }
 
 // select(condition, a, b) -> y
-void select(Call& c) {
-  c.give(eq::select(c.device(), c.tensor(0, "condition"), c.tensor(1, "a"), c.tensor(2, "b")));
-}
+void select(Call& c) { c.give(eq::select(c.device(), c.tensor(0, "condition"), c.tensor(1, "a"), c.tensor(2, "b"))); }
 
 // cast(x, storage) -> y
 void cast(Call& c) { c.give(eq::cast(c.device(), c.tensor(0, "x"), c.storage(1, "storage"))); }
 
 // fill(storage, shape, value) -> y
-void fill(Call& c) {
-  c.give(eq::fill(c.device(), c.storage(0, "storage"), c.shape(1, "shape"), c.number(2, "value")));
-}
+void fill(Call& c) { c.give(eq::fill(c.device(), c.storage(0, "storage"), c.shape(1, "shape"), c.number(2, "value"))); }
 
 // range(storage, count, start, step) -> y
 void range(Call& c) {
@@ -51,9 +47,7 @@ void range(Call& c) {
 #define EQ_UNARY_ENTRY(id, name, js, kind) {js, unary<UnaryOp::id>},
 #define EQ_BINARY_ENTRY(id, name, js, kind) {js, binary<BinaryOp::id>},
 const Op kOps[] = {
-    EQ_UNARY_OPS(EQ_UNARY_ENTRY)
-    EQ_BINARY_OPS(EQ_BINARY_ENTRY)
-    {"clip", clip},
+    EQ_UNARY_OPS(EQ_UNARY_ENTRY) EQ_BINARY_OPS(EQ_BINARY_ENTRY){"clip", clip},
     {"select", select},
     {"cast", cast},
     {"fill", fill},

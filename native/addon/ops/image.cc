@@ -6,7 +6,8 @@ namespace eq::addon {
 
 namespace {
 
-// resize(x, bilinear, backward, alignCorners, halfPixel, [batch, inHeight, inWidth, outHeight, outWidth, channels]) -> y
+// resize(x, bilinear, backward, alignCorners, halfPixel, [batch, inHeight, inWidth, outHeight, outWidth, channels]) ->
+// y
 void resize(Call& c) {
   const auto d = c.integers(5, "sizes");
   check_range(d.size() == 6, "resize: sizes must have 6 entries, got ", d.size());

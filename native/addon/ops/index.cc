@@ -33,13 +33,14 @@ void scatter_nd(Call& c) {
 
 // segmentSum(x, ids, inner, segments) -> y [segments, inner]
 void segment_sum(Call& c) {
-  c.give(eq::segment_sum(c.device(), c.tensor(0, "x"), c.tensor(1, "ids"), size(c, 2, "inner"), size(c, 3, "segments")));
+  c.give(
+      eq::segment_sum(c.device(), c.tensor(0, "x"), c.tensor(1, "ids"), size(c, 2, "inner"), size(c, 3, "segments")));
 }
 
 // oneHot(indices, storage, depth, on, off) -> y [count, depth]
 void one_hot(Call& c) {
-  c.give(eq::one_hot(c.device(), c.tensor(0, "indices"), c.storage(1, "storage"), size(c, 2, "depth"), c.number(3, "on"),
-                     c.number(4, "off")));
+  c.give(eq::one_hot(c.device(), c.tensor(0, "indices"), c.storage(1, "storage"), size(c, 2, "depth"),
+                     c.number(3, "on"), c.number(4, "off")));
 }
 
 // bincount(x, weights | null, rows, bins, binary) -> y [rows, bins]
@@ -54,8 +55,8 @@ void multinomial(Call& c) {
 }
 
 const Op kOps[] = {
-    {"gather", gather},      {"gatherNd", gather_nd}, {"scatterNd", scatter_nd},    {"segmentSum", segment_sum},
-    {"oneHot", one_hot},     {"bincount", bincount},  {"multinomial", multinomial},
+    {"gather", gather},  {"gatherNd", gather_nd}, {"scatterNd", scatter_nd},    {"segmentSum", segment_sum},
+    {"oneHot", one_hot}, {"bincount", bincount},  {"multinomial", multinomial},
 };
 
 }  // namespace

@@ -6,17 +6,17 @@ namespace eq::addon {
 namespace {
 
 // The ops that are a strided reading of one tensor: JavaScript name, TensorFlow.js name.
-#define EQ_VIEWS(X)                    \
-  X(transpose, "Transpose")            \
-  X(slice, "Slice")                    \
-  X(stridedSlice, "StridedSlice")      \
-  X(split, "SplitV")                   \
-  X(unpack, "Unpack")                  \
-  X(reverse, "Reverse")                \
-  X(tile, "Tile")                      \
-  X(broadcast, "BroadcastTo")          \
-  X(depthToSpace, "DepthToSpace")      \
-  X(spaceToBatch, "SpaceToBatchND")    \
+#define EQ_VIEWS(X)                 \
+  X(transpose, "Transpose")         \
+  X(slice, "Slice")                 \
+  X(stridedSlice, "StridedSlice")   \
+  X(split, "SplitV")                \
+  X(unpack, "Unpack")               \
+  X(reverse, "Reverse")             \
+  X(tile, "Tile")                   \
+  X(broadcast, "BroadcastTo")       \
+  X(depthToSpace, "DepthToSpace")   \
+  X(spaceToBatch, "SpaceToBatchND") \
   X(batchToSpace, "BatchToSpaceND")
 
 // f(x, dims, strides, offset) -> y: y[i] = x[offset + sum i_d strides_d]
@@ -28,8 +28,8 @@ void view(Call& c, const char* name) {
 
 // concat(parts, sizes, outer, inner) -> y [outer, sum of sizes, inner]
 void concat(Call& c) {
-  c.give(eq::concat(c.device(), c.tensors(0, "parts"), c.integers(1, "sizes"), c.integer(2, "outer", 0, Shape::kMaxElements),
-                    c.integer(3, "inner", 0, Shape::kMaxElements)));
+  c.give(eq::concat(c.device(), c.tensors(0, "parts"), c.integers(1, "sizes"),
+                    c.integer(2, "outer", 0, Shape::kMaxElements), c.integer(3, "inner", 0, Shape::kMaxElements)));
 }
 
 // pad(x, shape, before, after, value) -> y
@@ -43,8 +43,7 @@ void diag(Call& c) { c.give(eq::diag(c.device(), c.tensor(0, "x"))); }
 
 #define EQ_VIEW_ENTRY(js, name) {#js, [](Call& c) { view(c, name); }},
 const Op kOps[] = {
-    EQ_VIEWS(EQ_VIEW_ENTRY)
-    {"concat", concat},
+    EQ_VIEWS(EQ_VIEW_ENTRY){"concat", concat},
     {"pad", pad},
     {"diag", diag},
 };

@@ -30,8 +30,8 @@ void softmax(Call& c) { c.give(eq::softmax(c.device(), c.tensor(0, "x"), size(c,
 // f(x, outer, length, inner, exclusive, reverse) -> y
 template <bool kProduct>
 void scan(Call& c) {
-  c.give(eq::scan(c.device(), kProduct, c.tensor(0, "x"), size(c, 1, "outer"), size(c, 2, "length"), size(c, 3, "inner"),
-                  c.boolean(4, "exclusive"), c.boolean(5, "reverse")));
+  c.give(eq::scan(c.device(), kProduct, c.tensor(0, "x"), size(c, 1, "outer"), size(c, 2, "length"),
+                  size(c, 3, "inner"), c.boolean(4, "exclusive"), c.boolean(5, "reverse")));
 }
 
 // topK(x, columns, k) -> [values, indices]
@@ -41,10 +41,18 @@ void topk(Call& c) {
 }
 
 const Op kOps[] = {
-    {"sum", reduce<ReduceOp::Sum>},   {"mean", reduce<ReduceOp::Mean>}, {"prod", reduce<ReduceOp::Prod>},
-    {"max", reduce<ReduceOp::Max>},   {"min", reduce<ReduceOp::Min>},   {"all", reduce<ReduceOp::All>},
-    {"any", reduce<ReduceOp::Any>},   {"argMax", arg_reduce<false>},    {"argMin", arg_reduce<true>},
-    {"softmax", softmax},             {"cumsum", scan<false>},          {"cumprod", scan<true>},
+    {"sum", reduce<ReduceOp::Sum>},
+    {"mean", reduce<ReduceOp::Mean>},
+    {"prod", reduce<ReduceOp::Prod>},
+    {"max", reduce<ReduceOp::Max>},
+    {"min", reduce<ReduceOp::Min>},
+    {"all", reduce<ReduceOp::All>},
+    {"any", reduce<ReduceOp::Any>},
+    {"argMax", arg_reduce<false>},
+    {"argMin", arg_reduce<true>},
+    {"softmax", softmax},
+    {"cumsum", scan<false>},
+    {"cumprod", scan<true>},
     {"topK", topk},
 };
 

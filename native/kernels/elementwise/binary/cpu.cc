@@ -35,53 +35,85 @@ float floor_mod(float a, float b) {
 
 Map<float, float> float_map(BinaryOp op) {
   switch (op) {
-    case BinaryOp::Add: return floats<[](float a, float b) { return a + b; }>;
-    case BinaryOp::Sub: return floats<[](float a, float b) { return a - b; }>;
-    case BinaryOp::Multiply: return floats<[](float a, float b) { return a * b; }>;
-    case BinaryOp::RealDiv: return floats<[](float a, float b) { return a / b; }>;
-    case BinaryOp::FloorDiv: return floats<[](float a, float b) { return std::floor(a / b); }>;
-    case BinaryOp::Mod: return floats<floor_mod>;
-    case BinaryOp::Pow: return floats<[](float a, float b) { return std::pow(a, b); }>;
+    case BinaryOp::Add:
+      return floats<[](float a, float b) { return a + b; }>;
+    case BinaryOp::Sub:
+      return floats<[](float a, float b) { return a - b; }>;
+    case BinaryOp::Multiply:
+      return floats<[](float a, float b) { return a * b; }>;
+    case BinaryOp::RealDiv:
+      return floats<[](float a, float b) { return a / b; }>;
+    case BinaryOp::FloorDiv:
+      return floats<[](float a, float b) { return std::floor(a / b); }>;
+    case BinaryOp::Mod:
+      return floats<floor_mod>;
+    case BinaryOp::Pow:
+      return floats<[](float a, float b) { return std::pow(a, b); }>;
     // NaN in either input gives NaN.
-    case BinaryOp::Maximum: return floats<[](float a, float b) { return b < a || a != a ? a : b; }>;
-    case BinaryOp::Minimum: return floats<[](float a, float b) { return a < b || a != a ? a : b; }>;
-    case BinaryOp::SquaredDifference: return floats<[](float a, float b) { return (a - b) * (a - b); }>;
-    case BinaryOp::Atan2: return floats<[](float a, float b) { return std::atan2(a, b); }>;
-    case BinaryOp::Prelu: return floats<[](float a, float b) { return a < 0 ? b * a : a; }>;
+    case BinaryOp::Maximum:
+      return floats<[](float a, float b) { return b < a || a != a ? a : b; }>;
+    case BinaryOp::Minimum:
+      return floats<[](float a, float b) { return a < b || a != a ? a : b; }>;
+    case BinaryOp::SquaredDifference:
+      return floats<[](float a, float b) { return (a - b) * (a - b); }>;
+    case BinaryOp::Atan2:
+      return floats<[](float a, float b) { return std::atan2(a, b); }>;
+    case BinaryOp::Prelu:
+      return floats<[](float a, float b) { return a < 0 ? b * a : a; }>;
     // a is dy, b is y = elu(x): the slope is 1 for y >= 0 and e^x = y + 1 below.
-    case BinaryOp::EluGrad: return floats<[](float a, float b) { return b < 0 ? a * (b + 1) : a; }>;
-    default: return nullptr;
+    case BinaryOp::EluGrad:
+      return floats<[](float a, float b) { return b < 0 ? a * (b + 1) : a; }>;
+    default:
+      return nullptr;
   }
 }
 
 Map<int32_t, int32_t> int_map(BinaryOp op) {
   switch (op) {
-    case BinaryOp::Add: return integers<[](uint32_t a, uint32_t b) { return a + b; }>;
-    case BinaryOp::Sub: return integers<[](uint32_t a, uint32_t b) { return a - b; }>;
-    case BinaryOp::Multiply: return integers<[](uint32_t a, uint32_t b) { return a * b; }>;
-    case BinaryOp::RealDiv: return integers<[](double a, double b) { return to_int32(a / b); }>;
-    case BinaryOp::FloorDiv: return integers<[](double a, double b) { return to_int32(std::floor(a / b)); }>;
+    case BinaryOp::Add:
+      return integers<[](uint32_t a, uint32_t b) { return a + b; }>;
+    case BinaryOp::Sub:
+      return integers<[](uint32_t a, uint32_t b) { return a - b; }>;
+    case BinaryOp::Multiply:
+      return integers<[](uint32_t a, uint32_t b) { return a * b; }>;
+    case BinaryOp::RealDiv:
+      return integers<[](double a, double b) { return to_int32(a / b); }>;
+    case BinaryOp::FloorDiv:
+      return integers<[](double a, double b) { return to_int32(std::floor(a / b)); }>;
     case BinaryOp::Mod:
       return integers<[](std::int64_t a, std::int64_t b) { return b == 0 ? 0 : (a % b + b) % b; }>;
-    case BinaryOp::Pow: return integers<[](double a, double b) { return to_int32(std::pow(a, b)); }>;
-    case BinaryOp::Maximum: return integers<[](int32_t a, int32_t b) { return a < b ? b : a; }>;
-    case BinaryOp::Minimum: return integers<[](int32_t a, int32_t b) { return a < b ? a : b; }>;
-    case BinaryOp::SquaredDifference: return integers<[](uint32_t a, uint32_t b) { return (a - b) * (a - b); }>;
-    default: return nullptr;
+    case BinaryOp::Pow:
+      return integers<[](double a, double b) { return to_int32(std::pow(a, b)); }>;
+    case BinaryOp::Maximum:
+      return integers<[](int32_t a, int32_t b) { return a < b ? b : a; }>;
+    case BinaryOp::Minimum:
+      return integers<[](int32_t a, int32_t b) { return a < b ? a : b; }>;
+    case BinaryOp::SquaredDifference:
+      return integers<[](uint32_t a, uint32_t b) { return (a - b) * (a - b); }>;
+    default:
+      return nullptr;
   }
 }
 
 template <class T>
 Map<T, std::uint8_t> test_map(BinaryOp op) {
   switch (op) {
-    case BinaryOp::Equal: return map<T, std::uint8_t, [](T a, T b) { return a == b; }>;
-    case BinaryOp::NotEqual: return map<T, std::uint8_t, [](T a, T b) { return a != b; }>;
-    case BinaryOp::Less: return map<T, std::uint8_t, [](T a, T b) { return a < b; }>;
-    case BinaryOp::LessEqual: return map<T, std::uint8_t, [](T a, T b) { return a <= b; }>;
-    case BinaryOp::Greater: return map<T, std::uint8_t, [](T a, T b) { return b < a; }>;
-    case BinaryOp::GreaterEqual: return map<T, std::uint8_t, [](T a, T b) { return b <= a; }>;
-    case BinaryOp::LogicalAnd: return map<T, std::uint8_t, [](T a, T b) { return (a != 0) & (b != 0); }>;
-    default: return map<T, std::uint8_t, [](T a, T b) { return (a != 0) | (b != 0); }>;  // LogicalOr
+    case BinaryOp::Equal:
+      return map<T, std::uint8_t, [](T a, T b) { return a == b; }>;
+    case BinaryOp::NotEqual:
+      return map<T, std::uint8_t, [](T a, T b) { return a != b; }>;
+    case BinaryOp::Less:
+      return map<T, std::uint8_t, [](T a, T b) { return a < b; }>;
+    case BinaryOp::LessEqual:
+      return map<T, std::uint8_t, [](T a, T b) { return a <= b; }>;
+    case BinaryOp::Greater:
+      return map<T, std::uint8_t, [](T a, T b) { return b < a; }>;
+    case BinaryOp::GreaterEqual:
+      return map<T, std::uint8_t, [](T a, T b) { return b <= a; }>;
+    case BinaryOp::LogicalAnd:
+      return map<T, std::uint8_t, [](T a, T b) { return (a != 0) & (b != 0); }>;
+    default:
+      return map<T, std::uint8_t, [](T a, T b) { return (a != 0) | (b != 0); }>;  // LogicalOr
   }
 }
 
@@ -117,8 +149,10 @@ void compute_range(const BinaryArgs& args, std::int64_t begin, std::int64_t end)
 
 void binary_compute(const BinaryArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (a.as_float) compute_range<float>(a, begin, end);
-    else compute_range<std::int32_t>(a, begin, end);
+    if (a.as_float)
+      compute_range<float>(a, begin, end);
+    else
+      compute_range<std::int32_t>(a, begin, end);
   });
 }
 

@@ -50,8 +50,12 @@ inline Tensor binary(Device& device, BinaryOp op, const Tensor& a, const Tensor&
   add_broadcast_operand(args.loops, shape, a.shape);
   add_broadcast_operand(args.loops, shape, b.shape);
   args.loops.collapse();
-  binary_launch(device, {name, {a.shape, b.shape}, static_cast<double>(y.numel()),
-                         static_cast<double>(a.bytes() + b.bytes() + y.bytes())}, args);
+  binary_launch(device,
+                {name,
+                 {a.shape, b.shape},
+                 static_cast<double>(y.numel()),
+                 static_cast<double>(a.bytes() + b.bytes() + y.bytes())},
+                args);
   return y;
 }
 

@@ -44,8 +44,10 @@ static void cast_range(const CastArgs& a, std::int64_t begin, std::int64_t end) 
       }
     } else {
       std::uint8_t* y = static_cast<std::uint8_t*>(a.y) + at;
-      if (is_float(a.x_type)) to_bool(load_block(a.x, a.x_type, at, n, floats), y, n);
-      else to_bool(load_block(a.x, a.x_type, at, n, ints), y, n);
+      if (is_float(a.x_type))
+        to_bool(load_block(a.x, a.x_type, at, n, floats), y, n);
+      else
+        to_bool(load_block(a.x, a.x_type, at, n, ints), y, n);
     }
   });
 }

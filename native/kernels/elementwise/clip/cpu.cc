@@ -1,6 +1,6 @@
-#include "runtime/cpu/device.h"
 #include "kernels/isa.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 EQ_DECLARE_ISA(void clip_compute(const ClipArgs& a, ThreadPool& pool))
 
@@ -20,9 +20,12 @@ static void clip_range(const ClipArgs& a, std::int64_t begin, std::int64_t end) 
 void clip_compute(const ClipArgs& a, ThreadPool& pool) {
   // 32 K elements a piece: well above the cost of waking a thread.
   pool.parallel_for(a.n, 1 << 15, [&a](std::int64_t begin, std::int64_t end) {
-    if (a.dtype == DType::F32) clip_range<float>(a, begin, end);
-    else if (a.dtype == DType::BF16) clip_range<bf16>(a, begin, end);
-    else clip_range<std::int32_t>(a, begin, end);
+    if (a.dtype == DType::F32)
+      clip_range<float>(a, begin, end);
+    else if (a.dtype == DType::BF16)
+      clip_range<bf16>(a, begin, end);
+    else
+      clip_range<std::int32_t>(a, begin, end);
   });
 }
 

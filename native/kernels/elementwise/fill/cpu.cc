@@ -20,10 +20,14 @@ static void range_part(const RangeArgs& a, std::int64_t begin, std::int64_t end,
 
 void range_compute(const RangeArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.n, 1 << 15, [&a](std::int64_t begin, std::int64_t end) {
-    if (a.type == DType::F32) range_part<float>(a, begin, end, [](double v) { return static_cast<float>(v); });
-    else if (a.type == DType::BF16) range_part<bf16>(a, begin, end, [](double v) { return bf16(static_cast<float>(v)); });
-    else if (a.type == DType::I32) range_part<std::int32_t>(a, begin, end, to_int32);
-    else range_part<std::uint8_t>(a, begin, end, [](double v) { return static_cast<std::uint8_t>(v != 0); });
+    if (a.type == DType::F32)
+      range_part<float>(a, begin, end, [](double v) { return static_cast<float>(v); });
+    else if (a.type == DType::BF16)
+      range_part<bf16>(a, begin, end, [](double v) { return bf16(static_cast<float>(v)); });
+    else if (a.type == DType::I32)
+      range_part<std::int32_t>(a, begin, end, to_int32);
+    else
+      range_part<std::uint8_t>(a, begin, end, [](double v) { return static_cast<std::uint8_t>(v != 0); });
   });
 }
 

@@ -24,8 +24,10 @@ static void select_range(const SelectArgs& args, std::int64_t begin, std::int64_
 
 void select_compute(const SelectArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (is_float(a.y_type)) select_range<float>(a, begin, end);
-    else select_range<std::int32_t>(a, begin, end);
+    if (is_float(a.y_type))
+      select_range<float>(a, begin, end);
+    else
+      select_range<std::int32_t>(a, begin, end);
   });
 }
 

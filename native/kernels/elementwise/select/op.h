@@ -25,8 +25,12 @@ inline Tensor select(Device& device, const Tensor& condition, const Tensor& a, c
   SelectArgs args{condition.data(), a.data(), b.data(), y.data(), a.dtype, b.dtype, y.dtype, shape.numel(), {}};
   for (const Tensor* t : {&condition, &a, &b}) add_broadcast_operand(args.loops, shape, t->shape);
   args.loops.collapse();
-  select_launch(device, {"Select", {condition.shape, a.shape, b.shape}, static_cast<double>(y.numel()),
-                         static_cast<double>(condition.bytes() + a.bytes() + b.bytes() + y.bytes())}, args);
+  select_launch(device,
+                {"Select",
+                 {condition.shape, a.shape, b.shape},
+                 static_cast<double>(y.numel()),
+                 static_cast<double>(condition.bytes() + a.bytes() + b.bytes() + y.bytes())},
+                args);
   return y;
 }
 

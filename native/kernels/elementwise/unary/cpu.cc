@@ -34,46 +34,80 @@ constexpr float kSeluScale = 1.0507009873554805f, kSeluAlpha = 1.673263242354377
 
 FloatMap float_map(UnaryOp op) {
   switch (op) {
-    case UnaryOp::Abs: return vectors<vabs>;
-    case UnaryOp::Neg: return scalars<[](float x, float) { return -x; }>;
-    case UnaryOp::Square: return scalars<[](float x, float) { return x * x; }>;
+    case UnaryOp::Abs:
+      return vectors<vabs>;
+    case UnaryOp::Neg:
+      return scalars<[](float x, float) { return -x; }>;
+    case UnaryOp::Square:
+      return scalars<[](float x, float) { return x * x; }>;
     // NaN gives 0, as in TensorFlow.js.
-    case UnaryOp::Sign: return scalars<[](float x, float) { return static_cast<float>((0 < x) - (x < 0)); }>;
-    case UnaryOp::Floor: return scalars<[](float x, float) { return std::floor(x); }>;
-    case UnaryOp::Ceil: return scalars<[](float x, float) { return std::ceil(x); }>;
-    case UnaryOp::Round: return scalars<[](float x, float) { return std::nearbyint(x); }>;  // ties to even
-    case UnaryOp::Relu: return scalars<[](float x, float) { return x < 0 ? 0.0f : x; }>;
-    case UnaryOp::Relu6: return scalars<[](float x, float) { return x < 0 ? 0.0f : 6 < x ? 6.0f : x; }>;
-    case UnaryOp::Step: return scalars<[](float x, float alpha) { return x != x ? x : 0 < x ? 1.0f : alpha; }>;
-    case UnaryOp::Exp: return vectors<vexp>;
-    case UnaryOp::Expm1: return scalars<[](float x, float) { return std::expm1(x); }>;
-    case UnaryOp::Log: return vectors<vlog>;
-    case UnaryOp::Log1p: return vectors<vlog1p>;
-    case UnaryOp::Sqrt: return scalars<[](float x, float) { return std::sqrt(x); }>;
-    case UnaryOp::Rsqrt: return scalars<[](float x, float) { return 1.0f / std::sqrt(x); }>;
-    case UnaryOp::Reciprocal: return scalars<[](float x, float) { return 1.0f / x; }>;
-    case UnaryOp::Sin: return scalars<[](float x, float) { return std::sin(x); }>;
-    case UnaryOp::Cos: return scalars<[](float x, float) { return std::cos(x); }>;
+    case UnaryOp::Sign:
+      return scalars<[](float x, float) { return static_cast<float>((0 < x) - (x < 0)); }>;
+    case UnaryOp::Floor:
+      return scalars<[](float x, float) { return std::floor(x); }>;
+    case UnaryOp::Ceil:
+      return scalars<[](float x, float) { return std::ceil(x); }>;
+    case UnaryOp::Round:
+      return scalars<[](float x, float) { return std::nearbyint(x); }>;  // ties to even
+    case UnaryOp::Relu:
+      return scalars<[](float x, float) { return x < 0 ? 0.0f : x; }>;
+    case UnaryOp::Relu6:
+      return scalars<[](float x, float) { return x < 0 ? 0.0f : 6 < x ? 6.0f : x; }>;
+    case UnaryOp::Step:
+      return scalars<[](float x, float alpha) { return x != x ? x : 0 < x ? 1.0f : alpha; }>;
+    case UnaryOp::Exp:
+      return vectors<vexp>;
+    case UnaryOp::Expm1:
+      return scalars<[](float x, float) { return std::expm1(x); }>;
+    case UnaryOp::Log:
+      return vectors<vlog>;
+    case UnaryOp::Log1p:
+      return vectors<vlog1p>;
+    case UnaryOp::Sqrt:
+      return scalars<[](float x, float) { return std::sqrt(x); }>;
+    case UnaryOp::Rsqrt:
+      return scalars<[](float x, float) { return 1.0f / std::sqrt(x); }>;
+    case UnaryOp::Reciprocal:
+      return scalars<[](float x, float) { return 1.0f / x; }>;
+    case UnaryOp::Sin:
+      return scalars<[](float x, float) { return std::sin(x); }>;
+    case UnaryOp::Cos:
+      return scalars<[](float x, float) { return std::cos(x); }>;
     // Near its poles the result magnifies the last bit of a single-precision reduction.
     case UnaryOp::Tan:
       return scalars<[](float x, float) { return static_cast<float>(std::tan(static_cast<double>(x))); }>;
-    case UnaryOp::Asin: return scalars<[](float x, float) { return std::asin(x); }>;
-    case UnaryOp::Acos: return scalars<[](float x, float) { return std::acos(x); }>;
-    case UnaryOp::Atan: return scalars<[](float x, float) { return std::atan(x); }>;
-    case UnaryOp::Sinh: return scalars<[](float x, float) { return std::sinh(x); }>;
-    case UnaryOp::Cosh: return scalars<[](float x, float) { return std::cosh(x); }>;
-    case UnaryOp::Asinh: return scalars<[](float x, float) { return std::asinh(x); }>;
-    case UnaryOp::Acosh: return scalars<[](float x, float) { return std::acosh(x); }>;
-    case UnaryOp::Atanh: return scalars<[](float x, float) { return std::atanh(x); }>;
-    case UnaryOp::Tanh: return vectors<vtanh>;
-    case UnaryOp::Erf: return vectors<verf>;
-    case UnaryOp::Sigmoid: return vectors<vsigmoid>;
-    case UnaryOp::Elu: return scalars<[](float x, float) { return x < 0 ? std::expm1(x) : x; }>;
+    case UnaryOp::Asin:
+      return scalars<[](float x, float) { return std::asin(x); }>;
+    case UnaryOp::Acos:
+      return scalars<[](float x, float) { return std::acos(x); }>;
+    case UnaryOp::Atan:
+      return scalars<[](float x, float) { return std::atan(x); }>;
+    case UnaryOp::Sinh:
+      return scalars<[](float x, float) { return std::sinh(x); }>;
+    case UnaryOp::Cosh:
+      return scalars<[](float x, float) { return std::cosh(x); }>;
+    case UnaryOp::Asinh:
+      return scalars<[](float x, float) { return std::asinh(x); }>;
+    case UnaryOp::Acosh:
+      return scalars<[](float x, float) { return std::acosh(x); }>;
+    case UnaryOp::Atanh:
+      return scalars<[](float x, float) { return std::atanh(x); }>;
+    case UnaryOp::Tanh:
+      return vectors<vtanh>;
+    case UnaryOp::Erf:
+      return vectors<verf>;
+    case UnaryOp::Sigmoid:
+      return vectors<vsigmoid>;
+    case UnaryOp::Elu:
+      return scalars<[](float x, float) { return x < 0 ? std::expm1(x) : x; }>;
     case UnaryOp::Selu:
       return scalars<[](float x, float) { return kSeluScale * (x < 0 ? kSeluAlpha * std::expm1(x) : x); }>;
-    case UnaryOp::Softplus: return vectors<vsoftplus>;
-    case UnaryOp::LeakyRelu: return scalars<[](float x, float alpha) { return x < 0 ? alpha * x : x; }>;
-    default: return nullptr;
+    case UnaryOp::Softplus:
+      return vectors<vsoftplus>;
+    case UnaryOp::LeakyRelu:
+      return scalars<[](float x, float alpha) { return x < 0 ? alpha * x : x; }>;
+    default:
+      return nullptr;
   }
 }
 
@@ -92,21 +126,29 @@ IntMap int_map(UnaryOp op) {
       return integers<[](std::int32_t x, float) {
         return static_cast<std::int32_t>(static_cast<std::uint32_t>(x) * static_cast<std::uint32_t>(x));
       }>;
-    case UnaryOp::Sign: return integers<[](std::int32_t x, float) { return (0 < x) - (x < 0); }>;
-    case UnaryOp::Relu: return integers<[](std::int32_t x, float) { return x < 0 ? 0 : x; }>;
-    case UnaryOp::Relu6: return integers<[](std::int32_t x, float) { return x < 0 ? 0 : 6 < x ? 6 : x; }>;
+    case UnaryOp::Sign:
+      return integers<[](std::int32_t x, float) { return (0 < x) - (x < 0); }>;
+    case UnaryOp::Relu:
+      return integers<[](std::int32_t x, float) { return x < 0 ? 0 : x; }>;
+    case UnaryOp::Relu6:
+      return integers<[](std::int32_t x, float) { return x < 0 ? 0 : 6 < x ? 6 : x; }>;
     case UnaryOp::Step:
       return integers<[](std::int32_t x, float alpha) { return 0 < x ? 1 : static_cast<std::int32_t>(alpha); }>;
-    default: return integers<[](std::int32_t x, float) { return x; }>;  // Floor, Ceil, Round
+    default:
+      return integers<[](std::int32_t x, float) { return x; }>;  // Floor, Ceil, Round
   }
 }
 
 bool test(UnaryOp op, float x) {
   switch (op) {
-    case UnaryOp::IsNan: return x != x;
-    case UnaryOp::IsInf: return x == __builtin_inff() || x == -__builtin_inff();
-    case UnaryOp::IsFinite: return x - x == 0;
-    default: return x == 0;  // LogicalNot
+    case UnaryOp::IsNan:
+      return x != x;
+    case UnaryOp::IsInf:
+      return x == __builtin_inff() || x == -__builtin_inff();
+    case UnaryOp::IsFinite:
+      return x - x == 0;
+    default:
+      return x == 0;  // LogicalNot
   }
 }
 
@@ -134,9 +176,12 @@ void test_range(const UnaryArgs& a, std::int64_t begin, std::int64_t end) {
 void unary_compute(const UnaryArgs& a, ThreadPool& pool) {
   const UnaryKind kind = unary_traits(a.op).kind;
   pool.parallel_for(a.n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (kind == UnaryKind::Test) test_range(a, begin, end);
-    else if (a.y_type == DType::I32) map_range<std::int32_t>(a, int_map(a.op), begin, end);
-    else map_range<float>(a, float_map(a.op), begin, end);
+    if (kind == UnaryKind::Test)
+      test_range(a, begin, end);
+    else if (a.y_type == DType::I32)
+      map_range<std::int32_t>(a, int_map(a.op), begin, end);
+    else
+      map_range<float>(a, float_map(a.op), begin, end);
   });
 }
 

@@ -37,7 +37,7 @@ void unary_launch(Device& device, const OpInfo& info, const UnaryArgs& args);
 inline Tensor unary(Device& device, UnaryOp op, const Tensor& x, float alpha = 0) {
   const auto& [name, kind] = unary_traits(op);
   check_type(kind != UnaryKind::Keep || x.dtype != DType::Bool, name, ": x must be float32 or int32, got bool");
-  const DType type = kind == UnaryKind::Test ? DType::Bool
+  const DType type = kind == UnaryKind::Test                        ? DType::Bool
                      : kind == UnaryKind::Keep || is_float(x.dtype) ? x.dtype
                                                                     : DType::F32;
   Tensor y = device.empty(type, x.shape);

@@ -47,14 +47,16 @@ void forward(const ResizeArgs& a, const ResizePlan& plan, ThreadPool& pool) {
   const std::int64_t in_row = a.in_width * a.channels, out_row = a.out_width * a.channels;
   pool.parallel_for(a.batch * a.out_height, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, out_row)),
                     [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t u = begin; u < end; ++u) {
-      const ResizeTap& tap = plan.rows[static_cast<std::size_t>(u % a.out_height)];
-      const T* image = static_cast<const T*>(a.x) + u / a.out_height * a.in_height * in_row;
-      T* y = static_cast<T*>(a.y) + u * out_row;
-      if (a.bilinear) bilinear_row(a, plan, image + tap.first * in_row, image + tap.second * in_row, tap.weight, y);
-      else nearest_row(a, plan, image + tap.first * in_row, y);
-    }
-  });
+                      for (std::int64_t u = begin; u < end; ++u) {
+                        const ResizeTap& tap = plan.rows[static_cast<std::size_t>(u % a.out_height)];
+                        const T* image = static_cast<const T*>(a.x) + u / a.out_height * a.in_height * in_row;
+                        T* y = static_cast<T*>(a.y) + u * out_row;
+                        if (a.bilinear)
+                          bilinear_row(a, plan, image + tap.first * in_row, image + tap.second * in_row, tap.weight, y);
+                        else
+                          nearest_row(a, plan, image + tap.first * in_row, y);
+                      }
+                    });
 }
 
 /// Adds weight * dy's row, spread over the columns, to a row of dx.
@@ -77,28 +79,33 @@ void backward(const ResizeArgs& a, const ResizePlan& plan, ThreadPool& pool) {
   const std::int64_t in_row = a.in_width * a.channels, out_row = a.out_width * a.channels;
   pool.parallel_for(a.batch * a.in_height, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, in_row)),
                     [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> sums(static_cast<std::size_t>(in_row));
-    for (std::int64_t u = begin; u < end; ++u) {
-      const std::int64_t row = u % a.in_height;
-      const T* dy = static_cast<const T*>(a.x) + u / a.in_height * a.out_height * out_row;
-      std::fill(sums.begin(), sums.end(), 0.0f);
-      for (std::int64_t r = 0; r < a.out_height; ++r) {
-        const ResizeTap& tap = plan.rows[static_cast<std::size_t>(r)];
-        if (tap.first == row) add_row(a, plan, dy + r * out_row, 1 - tap.weight, sums.data());
-        if (tap.second == row && tap.weight != 0) add_row(a, plan, dy + r * out_row, tap.weight, sums.data());
-      }
-      T* dx = static_cast<T*>(a.y) + u * in_row;
-      for (std::int64_t i = 0; i < in_row; ++i) dx[i] = static_cast<T>(sums[static_cast<std::size_t>(i)]);
-    }
-  });
+                      std::vector<float> sums(static_cast<std::size_t>(in_row));
+                      for (std::int64_t u = begin; u < end; ++u) {
+                        const std::int64_t row = u % a.in_height;
+                        const T* dy = static_cast<const T*>(a.x) + u / a.in_height * a.out_height * out_row;
+                        std::fill(sums.begin(), sums.end(), 0.0f);
+                        for (std::int64_t r = 0; r < a.out_height; ++r) {
+                          const ResizeTap& tap = plan.rows[static_cast<std::size_t>(r)];
+                          if (tap.first == row) add_row(a, plan, dy + r * out_row, 1 - tap.weight, sums.data());
+                          if (tap.second == row && tap.weight != 0)
+                            add_row(a, plan, dy + r * out_row, tap.weight, sums.data());
+                        }
+                        T* dx = static_cast<T*>(a.y) + u * in_row;
+                        for (std::int64_t i = 0; i < in_row; ++i)
+                          dx[i] = static_cast<T>(sums[static_cast<std::size_t>(i)]);
+                      }
+                    });
 }
 
 }  // namespace
 
 void resize_compute(const ResizeArgs& a, const ResizePlan& plan, ThreadPool& pool) {
-  if (a.type == DType::I32) forward<std::int32_t>(a, plan, pool);
-  else if (a.type == DType::F32) a.backward ? backward<float>(a, plan, pool) : forward<float>(a, plan, pool);
-  else a.backward ? backward<bf16>(a, plan, pool) : forward<bf16>(a, plan, pool);
+  if (a.type == DType::I32)
+    forward<std::int32_t>(a, plan, pool);
+  else if (a.type == DType::F32)
+    a.backward ? backward<float>(a, plan, pool) : forward<float>(a, plan, pool);
+  else
+    a.backward ? backward<bf16>(a, plan, pool) : forward<bf16>(a, plan, pool);
 }
 
 }  // namespace eq::EQ_ISA

@@ -41,7 +41,9 @@ inline ResizeTap resize_tap(std::int64_t at, std::int64_t in, std::int64_t out, 
   const double source = half_pixel ? ratio * (i + 0.5) - 0.5 : ratio * i;
   const double floor = source < 0 ? 0 : std::floor(source), ceil = std::ceil(source);
   const auto first = static_cast<std::int64_t>(floor);
-  const std::int64_t second = ceil < 0 ? 0 : ceil > static_cast<double>(in - 1) ? in - 1 : static_cast<std::int64_t>(ceil);
+  const std::int64_t second = ceil < 0                             ? 0
+                              : ceil > static_cast<double>(in - 1) ? in - 1
+                                                                   : static_cast<std::int64_t>(ceil);
   return {first > in - 1 ? in - 1 : first, second, static_cast<float>(source < 0 ? 0 : source - floor)};
 }
 
@@ -59,16 +61,21 @@ inline Tensor resize(Device& device, const char* op, const Tensor& x, ResizeArgs
   args.x = x.data();
   args.y = y.data();
   args.type = x.dtype;
-  resize_launch(device, {op, {from, args.backward ? in : out}, (args.bilinear ? 8 : 0) * static_cast<double>(out.numel()),
-                         static_cast<double>(x.bytes() + y.bytes())}, args);
+  resize_launch(device,
+                {op,
+                 {from, args.backward ? in : out},
+                 (args.bilinear ? 8 : 0) * static_cast<double>(out.numel()),
+                 static_cast<double>(x.bytes() + y.bytes())},
+                args);
   return y;
 }
 
 }  // namespace detail
 
 inline Tensor resize(Device& device, const Tensor& x, const ResizeArgs& args) {
-  const char* op = args.bilinear ? args.backward ? "ResizeBilinearGrad" : "ResizeBilinear"
-                                 : args.backward ? "ResizeNearestNeighborGrad" : "ResizeNearestNeighbor";
+  const char* op = args.bilinear   ? args.backward ? "ResizeBilinearGrad" : "ResizeBilinear"
+                   : args.backward ? "ResizeNearestNeighborGrad"
+                                   : "ResizeNearestNeighbor";
   return detail::resize(device, op, x, args);
 }
 

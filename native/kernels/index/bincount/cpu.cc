@@ -13,14 +13,18 @@ static void count(const BincountArgs& a) {
     const std::int64_t value = a.x[i];
     if (value >= a.bins) continue;
     T& bin = static_cast<T*>(a.y)[i / a.columns * a.bins + value];
-    if (a.binary) bin = 1;
-    else bin += a.weights ? static_cast<T>(a.weights[i]) : T{1};
+    if (a.binary)
+      bin = 1;
+    else
+      bin += a.weights ? static_cast<T>(a.weights[i]) : T{1};
   }
 }
 
 void bincount_compute(const BincountArgs& a, ThreadPool&) {
-  if (a.weights) count<float>(a);
-  else count<std::int32_t>(a);
+  if (a.weights)
+    count<float>(a);
+  else
+    count<std::int32_t>(a);
 }
 
 }  // namespace eq::EQ_ISA

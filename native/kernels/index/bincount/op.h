@@ -22,13 +22,16 @@ void bincount_launch(Device& device, const OpInfo& info, const BincountArgs& arg
 inline Tensor bincount(Device& device, const Tensor& x, const Tensor& weights, std::int64_t rows, std::int64_t bins,
                        bool binary) {
   check_type(x.dtype == DType::I32, "Bincount: x must be int32, got ", dtype_name(x.dtype));
-  check_range(rows > 0 ? x.numel() % rows == 0 : rows == 0 && x.numel() == 0, "Bincount: ", rows, " rows of ", x.numel(), " elements");
+  check_range(rows > 0 ? x.numel() % rows == 0 : rows == 0 && x.numel() == 0, "Bincount: ", rows, " rows of ",
+              x.numel(), " elements");
   check_range(!weights || weights.numel() == x.numel(), "Bincount: weights has ", weights ? weights.numel() : 0,
               " elements, x ", x.numel());
   const Tensor w = weights ? cast(device, weights, DType::F32) : Tensor{};
   Tensor y = fill(device, weights ? DType::F32 : DType::I32, {rows, bins}, 0);
-  bincount_launch(device, {"Bincount", {x.shape}, static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
-                  {x.data<std::int32_t>(), w ? w.data<float>() : nullptr, y.data(), binary, rows, rows ? x.numel() / rows : 0, bins});
+  bincount_launch(device,
+                  {"Bincount", {x.shape}, static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
+                  {x.data<std::int32_t>(), w ? w.data<float>() : nullptr, y.data(), binary, rows,
+                   rows ? x.numel() / rows : 0, bins});
   return y;
 }
 

@@ -22,8 +22,10 @@ void gather_compute(const GatherArgs& a, ThreadPool& pool) {
       const std::int64_t row = bo * a.dim + a.indices[b * a.count + n];
       const auto* from = x + static_cast<std::size_t>(row) * bytes;
       auto* to = y + static_cast<std::size_t>(u) * bytes;
-      if (bytes == 4) std::memcpy(to, from, 4);
-      else std::memcpy(to, from, bytes);
+      if (bytes == 4)
+        std::memcpy(to, from, 4);
+      else
+        std::memcpy(to, from, bytes);
     }
   });
 }

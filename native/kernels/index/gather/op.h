@@ -26,8 +26,13 @@ inline Tensor gather(Device& device, const Tensor& x, const Tensor& indices, std
               " indices for a batch of ", batch);
   const std::int64_t count = batch == 0 ? 0 : indices.numel() / batch;
   Tensor y = device.empty(x.dtype, {batch, outer, count, inner});
-  gather_launch(device, {"GatherV2", {x.shape, indices.shape}, 0, 2 * static_cast<double>(y.bytes()) + static_cast<double>(indices.bytes())},
-                {x.data(), indices.data<std::int32_t>(), y.data(), dtype_size(x.dtype), batch, outer, dim, inner, count});
+  gather_launch(
+      device,
+      {"GatherV2",
+       {x.shape, indices.shape},
+       0,
+       2 * static_cast<double>(y.bytes()) + static_cast<double>(indices.bytes())},
+      {x.data(), indices.data<std::int32_t>(), y.data(), dtype_size(x.dtype), batch, outer, dim, inner, count});
   return y;
 }
 

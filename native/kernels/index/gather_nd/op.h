@@ -23,8 +23,13 @@ inline Tensor gather_nd(Device& device, const Tensor& x, const Tensor& indices, 
                         std::int64_t slice, std::int64_t count) {
   const NdIndex index = nd_index("GatherNd", dims, slice, x.numel(), indices, count);
   Tensor y = device.empty(x.dtype, {count, slice});
-  gather_nd_launch(device, {"GatherNd", {x.shape, indices.shape}, 0, 2 * static_cast<double>(y.bytes()) + static_cast<double>(indices.bytes())},
-                   {x.data(), indices.data<std::int32_t>(), y.data(), static_cast<std::size_t>(slice) * dtype_size(x.dtype), count, index});
+  gather_nd_launch(device,
+                   {"GatherNd",
+                    {x.shape, indices.shape},
+                    0,
+                    2 * static_cast<double>(y.bytes()) + static_cast<double>(indices.bytes())},
+                   {x.data(), indices.data<std::int32_t>(), y.data(),
+                    static_cast<std::size_t>(slice) * dtype_size(x.dtype), count, index});
   return y;
 }
 

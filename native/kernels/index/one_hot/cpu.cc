@@ -14,10 +14,14 @@ static void set_hot(const OneHotArgs& a, T on) {
 }
 
 void one_hot_compute(const OneHotArgs& a, ThreadPool&) {
-  if (a.type == DType::F32) set_hot<float>(a, a.on);
-  else if (a.type == DType::BF16) set_hot<bf16>(a, bf16(a.on));
-  else if (a.type == DType::I32) set_hot<std::int32_t>(a, to_int32(static_cast<double>(a.on)));
-  else set_hot<std::uint8_t>(a, a.on != 0);
+  if (a.type == DType::F32)
+    set_hot<float>(a, a.on);
+  else if (a.type == DType::BF16)
+    set_hot<bf16>(a, bf16(a.on));
+  else if (a.type == DType::I32)
+    set_hot<std::int32_t>(a, to_int32(static_cast<double>(a.on)));
+  else
+    set_hot<std::uint8_t>(a, a.on != 0);
 }
 
 }  // namespace eq::EQ_ISA

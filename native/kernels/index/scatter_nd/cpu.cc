@@ -23,10 +23,14 @@ static void scatter(const ScatterNdArgs& a) {
 }
 
 void scatter_nd_compute(const ScatterNdArgs& a, ThreadPool&) {
-  if (a.type == DType::F32) scatter<float, float>(a);
-  else if (a.type == DType::BF16) scatter<bf16, float>(a);
-  else if (a.type == DType::I32) scatter<std::int32_t, std::uint32_t>(a);
-  else scatter<std::uint8_t, std::uint32_t>(a);
+  if (a.type == DType::F32)
+    scatter<float, float>(a);
+  else if (a.type == DType::BF16)
+    scatter<bf16, float>(a);
+  else if (a.type == DType::I32)
+    scatter<std::int32_t, std::uint32_t>(a);
+  else
+    scatter<std::uint8_t, std::uint32_t>(a);
 }
 
 }  // namespace eq::EQ_ISA

@@ -36,8 +36,13 @@ inline Tensor scatter_nd(Device& device, const Tensor& base, const Tensor& indic
   const DType type = base ? base.dtype : updates.dtype;
   const Tensor values = cast(device, updates, type);
   Tensor y = base ? strided_view(device, op, base, {base.numel()}, {1}, 0) : fill(device, type, shape, 0);
-  scatter_nd_launch(device, {op, {shape, indices.shape, updates.shape}, 0, 3 * static_cast<double>(updates.bytes()) + static_cast<double>(y.bytes())},
-                    {indices.data<std::int32_t>(), values.data(), y.data(), type, !base, updates.numel() == 1, count, slice, index});
+  scatter_nd_launch(
+      device,
+      {op,
+       {shape, indices.shape, updates.shape},
+       0,
+       3 * static_cast<double>(updates.bytes()) + static_cast<double>(y.bytes())},
+      {indices.data<std::int32_t>(), values.data(), y.data(), type, !base, updates.numel() == 1, count, slice, index});
   return y;
 }
 

@@ -26,8 +26,10 @@ void segment_sum_compute(const SegmentSumArgs& a, ThreadPool& pool) {
   // Small work in one piece: scanning the ids again costs more than it gains.
   const std::int64_t grain = a.rows * a.inner < (1 << 15) ? a.segments : 1;
   pool.parallel_for(a.segments, grain, [&a](std::int64_t begin, std::int64_t end) {
-    if (a.y_type == DType::F32) add_segments<float, float>(a, begin, end);
-    else add_segments<std::int32_t, std::uint32_t>(a, begin, end);
+    if (a.y_type == DType::F32)
+      add_segments<float, float>(a, begin, end);
+    else
+      add_segments<std::int32_t, std::uint32_t>(a, begin, end);
   });
 }
 

@@ -18,13 +18,18 @@ struct SegmentSumArgs {
 /// Implemented by each device; y is 0 already.
 void segment_sum_launch(Device& device, const OpInfo& info, const SegmentSumArgs& args);
 
-inline Tensor segment_sum(Device& device, const Tensor& x, const Tensor& ids, std::int64_t inner, std::int64_t segments) {
+inline Tensor segment_sum(Device& device, const Tensor& x, const Tensor& ids, std::int64_t inner,
+                          std::int64_t segments) {
   check_type(ids.dtype == DType::I32, "UnsortedSegmentSum: segmentIds must be int32, got ", dtype_name(ids.dtype));
   const std::int64_t rows = ids.numel();
   check_range(Shape({rows, inner}).numel() == x.numel(), "UnsortedSegmentSum: [", rows, ",", inner,
               "] does not have the ", x.numel(), " elements of x");
   Tensor y = fill(device, is_float(x.dtype) ? DType::F32 : DType::I32, {segments, inner}, 0);
-  segment_sum_launch(device, {"UnsortedSegmentSum", {x.shape, ids.shape}, static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
+  segment_sum_launch(device,
+                     {"UnsortedSegmentSum",
+                      {x.shape, ids.shape},
+                      static_cast<double>(x.numel()),
+                      static_cast<double>(x.bytes() + y.bytes())},
                      {x.data(), ids.data<std::int32_t>(), y.data(), x.dtype, y.dtype, rows, inner, segments});
   return y;
 }

@@ -63,9 +63,10 @@ void copy_rows(const CopyArgs& a, ThreadPool& pool) {
     });
     return;
   }
-  pool.parallel_for(loops.count() / n, std::max<std::int64_t>(1, kPiece / n), [&](std::int64_t begin, std::int64_t end) {
-    walk(loops, last, begin, end, [&](std::int64_t p, std::int64_t q) { copy_row(x + p, xs, y + q, ys, n); });
-  });
+  pool.parallel_for(
+      loops.count() / n, std::max<std::int64_t>(1, kPiece / n), [&](std::int64_t begin, std::int64_t end) {
+        walk(loops, last, begin, end, [&](std::int64_t p, std::int64_t q) { copy_row(x + p, xs, y + q, ys, n); });
+      });
 }
 
 /// A square that fits the first-level cache on both sides.
@@ -90,21 +91,22 @@ void transpose_tiles(const CopyArgs& a, int other, ThreadPool& pool) {
   std::int64_t outer = 1;
   for (int d = 0; d < rank; ++d) outer *= loops.size[d];
   const std::int64_t tiles = row_tiles * col_tiles;
-  pool.parallel_for(outer * tiles, std::max<std::int64_t>(1, (1 << 15) / (kTile * kTile)), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end;) {
-      const std::int64_t slice = t / tiles, stop = std::min(end, (slice + 1) * tiles);
-      walk(loops, rank, slice, slice + 1, [&](std::int64_t p, std::int64_t q) {
-        for (; t < stop; ++t) {
-          const std::int64_t r0 = t % tiles / col_tiles * kTile, c0 = t % tiles % col_tiles * kTile;
-          const std::int64_t nr = std::min(kTile, rows - r0), nc = std::min(kTile, cols - c0);
-          const T* x = static_cast<const T*>(a.x) + p + r0 * x_row + c0 * x_col;
-          T* y = static_cast<T*>(a.y) + q + r0 * y_row + c0 * y_col;
-          for (std::int64_t r = 0; r < nr; ++r)
-            for (std::int64_t c = 0; c < nc; ++c) y[r * y_row + c * y_col] = x[r * x_row + c * x_col];
-        }
-      });
-    }
-  });
+  pool.parallel_for(outer * tiles, std::max<std::int64_t>(1, (1 << 15) / (kTile * kTile)),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t t = begin; t < end;) {
+                        const std::int64_t slice = t / tiles, stop = std::min(end, (slice + 1) * tiles);
+                        walk(loops, rank, slice, slice + 1, [&](std::int64_t p, std::int64_t q) {
+                          for (; t < stop; ++t) {
+                            const std::int64_t r0 = t % tiles / col_tiles * kTile, c0 = t % tiles % col_tiles * kTile;
+                            const std::int64_t nr = std::min(kTile, rows - r0), nc = std::min(kTile, cols - c0);
+                            const T* x = static_cast<const T*>(a.x) + p + r0 * x_row + c0 * x_col;
+                            T* y = static_cast<T*>(a.y) + q + r0 * y_row + c0 * y_col;
+                            for (std::int64_t r = 0; r < nr; ++r)
+                              for (std::int64_t c = 0; c < nc; ++c) y[r * y_row + c * y_col] = x[r * x_row + c * x_col];
+                          }
+                        });
+                      }
+                    });
 }
 
 template <class T>
@@ -121,9 +123,12 @@ void copy(const CopyArgs& a, ThreadPool& pool) {
 }  // namespace
 
 void copy_compute(const CopyArgs& a, ThreadPool& pool) {
-  if (a.element_size == 4) copy<std::uint32_t>(a, pool);
-  else if (a.element_size == 2) copy<std::uint16_t>(a, pool);
-  else copy<std::uint8_t>(a, pool);
+  if (a.element_size == 4)
+    copy<std::uint32_t>(a, pool);
+  else if (a.element_size == 2)
+    copy<std::uint16_t>(a, pool);
+  else
+    copy<std::uint8_t>(a, pool);
 }
 
 }  // namespace eq::EQ_ISA

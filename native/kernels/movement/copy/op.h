@@ -133,18 +133,20 @@ inline Tensor pad(Device& device, const Tensor& x, const Shape& shape, const std
                   const std::vector<std::int64_t>& after, double value) {
   const int rank = shape.rank();
   check_range(shape.numel() == x.numel(), "PadV2: x has ", x.numel(), " elements, its shape is ", shape.str());
-  check_range(static_cast<int>(before.size()) == rank && static_cast<int>(after.size()) == rank,
-              "PadV2: paddings for ", before.size(), " and ", after.size(), " dimensions, x has ", rank);
+  check_range(static_cast<int>(before.size()) == rank && static_cast<int>(after.size()) == rank, "PadV2: paddings for ",
+              before.size(), " and ", after.size(), " dimensions, x has ", rank);
   std::int64_t dims[Shape::kMaxRank] = {};
   for (int d = 0; d < rank; ++d) {
     const auto at = static_cast<std::size_t>(d);
-    check_range(before[at] >= 0 && after[at] >= 0 && before[at] <= Shape::kMaxElements &&
-                    after[at] <= Shape::kMaxElements,
-                "PadV2: paddings of dimension ", d, " are ", before[at], " and ", after[at]);
+    check_range(
+        before[at] >= 0 && after[at] >= 0 && before[at] <= Shape::kMaxElements && after[at] <= Shape::kMaxElements,
+        "PadV2: paddings of dimension ", d, " are ", before[at], " and ", after[at]);
     dims[d] = before[at] + shape[d] + after[at];
   }
   Tensor y = device.empty(x.dtype, Shape(dims, rank));
-  if (y.numel() > x.numel()) range_launch(device, {"PadV2", {y.shape}, 0, static_cast<double>(y.bytes())}, {y.data(), y.dtype, y.numel(), value, 0});
+  if (y.numel() > x.numel())
+    range_launch(device, {"PadV2", {y.shape}, 0, static_cast<double>(y.bytes())},
+                 {y.data(), y.dtype, y.numel(), value, 0});
   Loops loops;
   loops.rank = rank;
   loops.operands = 2;

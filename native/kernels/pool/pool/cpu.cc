@@ -34,10 +34,12 @@ void pool_pixel(const PoolArgs& a, std::int64_t b, std::int64_t oy, std::int64_t
   const T lowest = std::is_same_v<T, float> ? static_cast<T>(-__builtin_inff()) : std::numeric_limits<T>::lowest();
   std::fill_n(acc, n, a.max ? lowest : T{});
   const std::int64_t y0 = oy * w.stride_y - w.pad_top, x0 = ox * w.stride_x - w.pad_left;
-  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height), cols = inside(x0, w.width, w.dilation_x, w.in_width);
+  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height),
+             cols = inside(x0, w.width, w.dilation_x, w.in_width);
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t c = cols.begin; c < cols.end; ++c) {
-      const std::int64_t at = ((b * w.in_height + y0 + r * w.dilation_y) * w.in_width + x0 + c * w.dilation_x) * w.channels + ch;
+      const std::int64_t at =
+          ((b * w.in_height + y0 + r * w.dilation_y) * w.in_width + x0 + c * w.dilation_x) * w.channels + ch;
       const T* x = load_block(a.x, a.type, at, n, buffer);
       if (a.max)
         for (std::int64_t k = 0; k < n; ++k) acc[k] = x[k] > acc[k] ? x[k] : acc[k];
@@ -69,14 +71,16 @@ void for_pixels(ThreadPool& pool, std::int64_t batch, std::int64_t height, std::
 }
 
 /// The place in the image of the first greatest element of a window, -1 where nothing is above -infinity.
-void max_positions(const PoolGradArgs& a, std::int64_t b, std::int64_t oy, std::int64_t ox, std::int64_t ch, std::int64_t n) {
+void max_positions(const PoolGradArgs& a, std::int64_t b, std::int64_t oy, std::int64_t ox, std::int64_t ch,
+                   std::int64_t n) {
   const PoolWindow& w = a.w;
   alignas(64) float best[kChannels], buffer[kChannels];
   std::fill_n(best, n, -__builtin_inff());
   std::int32_t* at = a.positions + ((b * w.out_height + oy) * w.out_width + ox) * w.channels + ch;
   std::fill_n(at, n, -1);
   const std::int64_t y0 = oy * w.stride_y - w.pad_top, x0 = ox * w.stride_x - w.pad_left;
-  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height), cols = inside(x0, w.width, w.dilation_x, w.in_width);
+  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height),
+             cols = inside(x0, w.width, w.dilation_x, w.in_width);
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t c = cols.begin; c < cols.end; ++c) {
       const std::int64_t pixel = (y0 + r * w.dilation_y) * w.in_width + x0 + c * w.dilation_x;
@@ -91,7 +95,8 @@ void max_positions(const PoolGradArgs& a, std::int64_t b, std::int64_t oy, std::
 }
 
 /// dx of one pixel, gathered from the windows that cover it.
-void grad_pixel(const PoolGradArgs& a, std::int64_t b, std::int64_t iy, std::int64_t ix, std::int64_t ch, std::int64_t n) {
+void grad_pixel(const PoolGradArgs& a, std::int64_t b, std::int64_t iy, std::int64_t ix, std::int64_t ch,
+                std::int64_t n) {
   const PoolWindow& w = a.w;
   alignas(64) float acc[kChannels] = {}, buffer[kChannels];
   const auto pixel = static_cast<std::int32_t>(iy * w.in_width + ix);
@@ -123,8 +128,10 @@ void pool_compute(const PoolArgs& a, ThreadPool& pool) {
   const PoolWindow& w = a.w;
   for_pixels(pool, w.batch, w.out_height, w.out_width, w.channels, w.height * w.width,
              [&a](std::int64_t b, std::int64_t y, std::int64_t x, std::int64_t ch, std::int64_t n) {
-               if (a.type == DType::I32) pool_pixel<std::int32_t>(a, b, y, x, ch, n);
-               else pool_pixel<float>(a, b, y, x, ch, n);
+               if (a.type == DType::I32)
+                 pool_pixel<std::int32_t>(a, b, y, x, ch, n);
+               else
+                 pool_pixel<float>(a, b, y, x, ch, n);
              });
 }
 
@@ -132,9 +139,13 @@ void pool_grad_compute(const PoolGradArgs& a, ThreadPool& pool) {
   const PoolWindow& w = a.w;
   if (a.max)
     for_pixels(pool, w.batch, w.out_height, w.out_width, w.channels, w.height * w.width,
-               [&a](std::int64_t b, std::int64_t y, std::int64_t x, std::int64_t ch, std::int64_t n) { max_positions(a, b, y, x, ch, n); });
+               [&a](std::int64_t b, std::int64_t y, std::int64_t x, std::int64_t ch, std::int64_t n) {
+                 max_positions(a, b, y, x, ch, n);
+               });
   for_pixels(pool, w.batch, w.in_height, w.in_width, w.channels, w.height * w.width,
-             [&a](std::int64_t b, std::int64_t y, std::int64_t x, std::int64_t ch, std::int64_t n) { grad_pixel(a, b, y, x, ch, n); });
+             [&a](std::int64_t b, std::int64_t y, std::int64_t x, std::int64_t ch, std::int64_t n) {
+               grad_pixel(a, b, y, x, ch, n);
+             });
 }
 
 }  // namespace eq::EQ_ISA

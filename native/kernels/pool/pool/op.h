@@ -55,7 +55,11 @@ inline Tensor pool(Device& device, bool max, const Tensor& x, const PoolWindow& 
   const Shape in = detail::pool_in(w), out = detail::pool_out(w);
   check_range(in.numel() == x.numel(), op, ": ", in.str(), " does not have the ", x.numel(), " elements of x");
   Tensor y = device.empty(x.dtype, out);
-  pool_launch(device, {op, {in, out}, static_cast<double>(out.numel() * w.height * w.width), static_cast<double>(x.bytes() + y.bytes())},
+  pool_launch(device,
+              {op,
+               {in, out},
+               static_cast<double>(out.numel() * w.height * w.width),
+               static_cast<double>(x.bytes() + y.bytes())},
               {x.data(), y.data(), x.dtype, max, w});
   return y;
 }
@@ -74,7 +78,11 @@ inline Tensor pool_grad(Device& device, bool max, const Tensor& x, const Tensor&
   }
   const Tensor positions = max ? device.empty(DType::I32, out) : Tensor{};
   Tensor dx = device.empty(dy.dtype, in);
-  pool_grad_launch(device, {op, {in, out}, static_cast<double>(out.numel() * w.height * w.width), static_cast<double>(dx.bytes() + dy.bytes())},
+  pool_grad_launch(device,
+                   {op,
+                    {in, out},
+                    static_cast<double>(out.numel() * w.height * w.width),
+                    static_cast<double>(dx.bytes() + dy.bytes())},
                    {max ? x.data() : nullptr, dy.data(), dx.data(), max ? positions.data<std::int32_t>() : nullptr,
                     max ? x.dtype : dy.dtype, dy.dtype, max, w});
   return dx;

@@ -68,18 +68,23 @@ template <class T, bool kLeast>
 static void arg_all(const ArgReduceArgs& a, ThreadPool& pool) {
   const std::int64_t width = std::min(a.inner, kArgColumns), tiles = a.inner == 0 ? 0 : (a.inner + width - 1) / width;
   const std::int64_t work = std::max<std::int64_t>(1, a.reduced * width);
-  pool.parallel_for(a.outer * tiles, std::max<std::int64_t>(1, (1 << 14) / work), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t u = begin; u < end; ++u) {
-      const std::int64_t col = u % tiles * width;
-      if (a.inner == 1) arg_row<T, kLeast>(a, u);
-      else arg_columns<T, kLeast>(a, u / tiles, col, std::min(width, a.inner - col));
-    }
-  });
+  pool.parallel_for(a.outer * tiles, std::max<std::int64_t>(1, (1 << 14) / work),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t u = begin; u < end; ++u) {
+                        const std::int64_t col = u % tiles * width;
+                        if (a.inner == 1)
+                          arg_row<T, kLeast>(a, u);
+                        else
+                          arg_columns<T, kLeast>(a, u / tiles, col, std::min(width, a.inner - col));
+                      }
+                    });
 }
 
 void arg_reduce_compute(const ArgReduceArgs& a, ThreadPool& pool) {
-  if (is_float(a.x_type)) a.least ? arg_all<float, true>(a, pool) : arg_all<float, false>(a, pool);
-  else a.least ? arg_all<std::int32_t, true>(a, pool) : arg_all<std::int32_t, false>(a, pool);
+  if (is_float(a.x_type))
+    a.least ? arg_all<float, true>(a, pool) : arg_all<float, false>(a, pool);
+  else
+    a.least ? arg_all<std::int32_t, true>(a, pool) : arg_all<std::int32_t, false>(a, pool);
 }
 
 }  // namespace eq::EQ_ISA

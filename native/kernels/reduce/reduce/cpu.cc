@@ -18,23 +18,31 @@ namespace {
 struct Sum {
   static constexpr double kIdentity = 0;
   template <class V>
-  static V combine(V a, V b) { return a + b; }
+  static V combine(V a, V b) {
+    return a + b;
+  }
 };
 struct Prod {
   static constexpr double kIdentity = 1;
   template <class V>
-  static V combine(V a, V b) { return a * b; }
+  static V combine(V a, V b) {
+    return a * b;
+  }
 };
 /// A NaN on either side stays: a > b is false for it, and a != a finds it.
 struct Max {
   static constexpr double kIdentity = -std::numeric_limits<double>::infinity();
   template <class V>
-  static V combine(V a, V b) { return a >= b ? a : a != a ? a : b; }
+  static V combine(V a, V b) {
+    return a >= b ? a : a != a ? a : b;
+  }
 };
 struct Min {
   static constexpr double kIdentity = std::numeric_limits<double>::infinity();
   template <class V>
-  static V combine(V a, V b) { return a <= b ? a : a != a ? a : b; }
+  static V combine(V a, V b) {
+    return a <= b ? a : a != a ? a : b;
+  }
 };
 
 template <class T>
@@ -83,9 +91,12 @@ void reduce_columns(const ReduceArgs& a, std::int64_t outer, std::int64_t begin,
 
 void write(const ReduceArgs& a, std::int64_t at, double value) {
   if (a.op == ReduceOp::Mean) value /= static_cast<double>(a.reduced);
-  if (a.y_type == DType::F32) static_cast<float*>(a.y)[at] = static_cast<float>(value);
-  else if (a.y_type == DType::I32) static_cast<std::int32_t*>(a.y)[at] = to_int32(value);
-  else static_cast<std::uint8_t*>(a.y)[at] = static_cast<std::uint8_t>(value > 0);
+  if (a.y_type == DType::F32)
+    static_cast<float*>(a.y)[at] = static_cast<float>(value);
+  else if (a.y_type == DType::I32)
+    static_cast<std::int32_t*>(a.y)[at] = to_int32(value);
+  else
+    static_cast<std::uint8_t*>(a.y)[at] = static_cast<std::uint8_t>(value > 0);
 }
 
 /// Every result has its reduced dimension cut into the same parts, whatever the threads; partial results are
@@ -100,20 +111,25 @@ void reduce_all(const ReduceArgs& a, ThreadPool& pool) {
   std::vector<double> partial(parts == 1 ? 0 : static_cast<std::size_t>(a.outer * parts * a.inner));
   const std::int64_t work = std::max<std::int64_t>(1, std::min(a.reduced, length) * width);
   // Units are ordered outer, part, tile, so that one thread reads consecutive memory.
-  pool.parallel_for(a.outer * parts * tiles, std::max<std::int64_t>(1, (1 << 15) / work), [&](std::int64_t begin, std::int64_t end) {
-    alignas(64) double acc[kColumns];
-    for (std::int64_t u = begin; u < end; ++u) {
-      const std::int64_t tile = u % tiles, part = u / tiles % parts, outer = u / tiles / parts;
-      const std::int64_t r0 = part * length, r1 = std::min(a.reduced, r0 + length);
-      const std::int64_t col = tile * width, n = std::min(width, a.inner - col);
-      if (rows) acc[0] = reduce_run<R, T>(a, outer * a.reduced + r0, r1 - r0);
-      else reduce_columns<R, T>(a, outer, r0, r1, col, n, acc);
-      for (std::int64_t c = 0; c < n; ++c) {
-        if (parts == 1) write(a, outer * a.inner + col + c, acc[c]);
-        else partial[static_cast<std::size_t>((outer * parts + part) * a.inner + col + c)] = acc[c];
-      }
-    }
-  });
+  pool.parallel_for(a.outer * parts * tiles, std::max<std::int64_t>(1, (1 << 15) / work),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      alignas(64) double acc[kColumns];
+                      for (std::int64_t u = begin; u < end; ++u) {
+                        const std::int64_t tile = u % tiles, part = u / tiles % parts, outer = u / tiles / parts;
+                        const std::int64_t r0 = part * length, r1 = std::min(a.reduced, r0 + length);
+                        const std::int64_t col = tile * width, n = std::min(width, a.inner - col);
+                        if (rows)
+                          acc[0] = reduce_run<R, T>(a, outer * a.reduced + r0, r1 - r0);
+                        else
+                          reduce_columns<R, T>(a, outer, r0, r1, col, n, acc);
+                        for (std::int64_t c = 0; c < n; ++c) {
+                          if (parts == 1)
+                            write(a, outer * a.inner + col + c, acc[c]);
+                          else
+                            partial[static_cast<std::size_t>((outer * parts + part) * a.inner + col + c)] = acc[c];
+                        }
+                      }
+                    });
   if (parts == 1) return;
   for (std::int64_t o = 0; o < a.outer; ++o) {
     for (std::int64_t i = 0; i < a.inner; ++i) {
@@ -144,8 +160,10 @@ void reduce_type(const ReduceArgs& a, ThreadPool& pool) {
 }  // namespace
 
 void reduce_compute(const ReduceArgs& a, ThreadPool& pool) {
-  if (is_float(a.x_type)) reduce_type<float>(a, pool);
-  else reduce_type<std::int32_t>(a, pool);
+  if (is_float(a.x_type))
+    reduce_type<float>(a, pool);
+  else
+    reduce_type<std::int32_t>(a, pool);
 }
 
 }  // namespace eq::EQ_ISA

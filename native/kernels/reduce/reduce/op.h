@@ -26,7 +26,8 @@ struct ReduceArgs {
 /// Implemented by each device.
 void reduce_launch(Device& device, const OpInfo& info, const ReduceArgs& args);
 
-/// y has shape [outer, inner]. An empty reduction gives 0 (Sum), NaN (Mean), 1 (Prod, All), 0 (Any), -inf / +inf (Max, Min).
+/// y has shape [outer, inner]. An empty reduction gives 0 (Sum), NaN (Mean), 1 (Prod, All), 0 (Any), -inf / +inf (Max,
+/// Min).
 inline Tensor reduce(Device& device, ReduceOp op, const Tensor& x, std::int64_t outer, std::int64_t reduced,
                      std::int64_t inner) {
   const char* name = reduce_name(op);
@@ -35,8 +36,10 @@ inline Tensor reduce(Device& device, ReduceOp op, const Tensor& x, std::int64_t 
   const bool logical = op == ReduceOp::All || op == ReduceOp::Any;
   check_type(!logical || x.dtype == DType::Bool, name, ": x must be bool, got ", dtype_name(x.dtype));
   DType type = DType::F32;
-  if (op == ReduceOp::Sum || op == ReduceOp::Prod) type = is_float(x.dtype) ? DType::F32 : DType::I32;
-  else if (op != ReduceOp::Mean && !is_float(x.dtype)) type = x.dtype;
+  if (op == ReduceOp::Sum || op == ReduceOp::Prod)
+    type = is_float(x.dtype) ? DType::F32 : DType::I32;
+  else if (op != ReduceOp::Mean && !is_float(x.dtype))
+    type = x.dtype;
   Tensor y = device.empty(type, {outer, inner});
   if (y.numel() == 0) return y;
   reduce_launch(device, {name, {x.shape}, static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},

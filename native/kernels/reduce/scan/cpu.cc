@@ -12,8 +12,10 @@ static constexpr std::int64_t kScanColumns = 64;
 
 template <class T>
 static T stored(double v) {
-  if constexpr (std::is_same_v<T, float>) return static_cast<float>(v);
-  else return to_int32(v);
+  if constexpr (std::is_same_v<T, float>)
+    return static_cast<float>(v);
+  else
+    return to_int32(v);
 }
 
 template <class T>
@@ -36,13 +38,16 @@ static void scan_columns(const ScanArgs& a, std::int64_t outer, std::int64_t col
 void scan_compute(const ScanArgs& a, ThreadPool& pool) {
   const std::int64_t tiles = (a.inner + kScanColumns - 1) / kScanColumns;
   const std::int64_t work = std::max<std::int64_t>(1, a.length * std::min(a.inner, kScanColumns));
-  pool.parallel_for(a.outer * tiles, std::max<std::int64_t>(1, (1 << 14) / work), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t u = begin; u < end; ++u) {
-      const std::int64_t col = u % tiles * kScanColumns, n = std::min(kScanColumns, a.inner - col);
-      if (is_float(a.x_type)) scan_columns<float>(a, u / tiles, col, n);
-      else scan_columns<std::int32_t>(a, u / tiles, col, n);
-    }
-  });
+  pool.parallel_for(a.outer * tiles, std::max<std::int64_t>(1, (1 << 14) / work),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t u = begin; u < end; ++u) {
+                        const std::int64_t col = u % tiles * kScanColumns, n = std::min(kScanColumns, a.inner - col);
+                        if (is_float(a.x_type))
+                          scan_columns<float>(a, u / tiles, col, n);
+                        else
+                          scan_columns<std::int32_t>(a, u / tiles, col, n);
+                      }
+                    });
 }
 
 }  // namespace eq::EQ_ISA

@@ -21,8 +21,9 @@ inline Tensor softmax(Device& device, const Tensor& x, std::int64_t columns) {
               " do not divide ", x.numel(), " elements");
   Tensor y = device.empty(DType::F32, x.shape);
   const std::int64_t rows = columns == 0 ? 0 : x.numel() / columns;
-  softmax_launch(device, {"Softmax", {x.shape}, 12 * static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
-                 {x.data(), y.data<float>(), x.dtype, rows, columns});
+  softmax_launch(
+      device, {"Softmax", {x.shape}, 12 * static_cast<double>(x.numel()), static_cast<double>(x.bytes() + y.bytes())},
+      {x.data(), y.data<float>(), x.dtype, rows, columns});
   return y;
 }
 

@@ -39,10 +39,14 @@ static void topk_rows(const TopKArgs& a, std::int64_t begin, std::int64_t end) {
 void topk_compute(const TopKArgs& a, ThreadPool& pool) {
   const std::int64_t grain = std::max<std::int64_t>(1, (1 << 12) / std::max<std::int64_t>(1, a.columns));
   pool.parallel_for(a.rows, grain, [&a](std::int64_t begin, std::int64_t end) {
-    if (a.type == DType::F32) topk_rows<float>(a, begin, end);
-    else if (a.type == DType::BF16) topk_rows<bf16>(a, begin, end);
-    else if (a.type == DType::I32) topk_rows<std::int32_t>(a, begin, end);
-    else topk_rows<std::uint8_t>(a, begin, end);
+    if (a.type == DType::F32)
+      topk_rows<float>(a, begin, end);
+    else if (a.type == DType::BF16)
+      topk_rows<bf16>(a, begin, end);
+    else if (a.type == DType::I32)
+      topk_rows<std::int32_t>(a, begin, end);
+    else
+      topk_rows<std::uint8_t>(a, begin, end);
   });
 }
 
