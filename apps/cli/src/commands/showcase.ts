@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { defineOptions, option, z } from '@equipoise/core';
+import { defineOptions, option, sha256Json, z } from '@equipoise/core';
 import { writeReport } from '@equipoise/report';
 import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 import { defineCommand } from '../command.js';
@@ -34,9 +34,11 @@ export const showcase = defineCommand({
     await openEngine({ engine, precision });
     const embedded = await loadEmbedded(weights, context);
     const itiGen = { prompt: 'a headshot of a person', attributes: ['skinTone', 'eyeglasses'] as const, references: 25, epochs, images, steps, guidance: 3, seed };
-    const first = await runItiGen(embedded, join(out, 'iti-gen'), itiGen, context);
     const miTune = { prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
-    const second = await runMiTune(embedded, join(out, 'mi-tune'), miTune, context);
+    // Other weights or settings work in a folder of their own; what is there for these is reused.
+    const work = join(out, sha256Json({ model: embedded.parts.hash, clip: embedded.clip.hash, itiGen, miTune, engine, precision }).slice(0, 12));
+    const first = await runItiGen(embedded, join(work, 'iti-gen'), itiGen, context);
+    const second = await runMiTune(embedded, join(work, 'mi-tune'), miTune, context);
     const report = await writeReport(out, await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }));
     const kl = Object.fromEntries(first.before.balance.map(({ attribute, kl: { value } }, i) => [attribute, { before: value, after: first.after.balance[i]?.kl.value ?? null }]));
     const binding = Object.fromEntries(second.results.map(({ name, binding: { value, low, high } }) => [name, { value, low, high }]));
