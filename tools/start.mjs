@@ -47,6 +47,7 @@ const steps = [
   {
     name: 'showcase',
     title: 'Both pipelines on the embedded model',
+    needs: path.join('packages', 'tiny-world', 'weights', 'model_index.json'),
     args: ['showcase', '--out', 'runs/showcase'],
     summary: ({ report, kl, binding, rightAmongAll, rightAmongChosen }) => [
       `Pictures, plots and tables: ${report}`,
@@ -71,34 +72,6 @@ const steps = [
 
 function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
-}
-
-/** Both pipelines on the embedded model; there as soon as its weights are. */
-const showcase = {
-  name: 'showcase',
-  title: 'Both methods on the embedded model',
-  args: ['showcase', '--out', path.join('runs', 'start', 'showcase')],
-  needs: path.join('packages', 'tiny-world', 'weights', 'model_index.json'),
-  summary: ({ report, kl, binding }) => [
-    `Report with pictures: ${report}`,
-    '',
-    '| attribute | KL to uniform before | after ITI-GEN |',
-    '|---|---|---|',
-    ...Object.entries(kl).map(
-      ([name, { before, after }]) => `| ${name} | ${number(before)} | ${number(after)} |`,
-    ),
-    '',
-    '| model | prompts drawn right | 95 % interval |',
-    '|---|---|---|',
-    ...Object.entries(binding).map(
-      ([name, { value, low, high }]) => `| ${name} | ${number(value)} | ${number(low)} to ${number(high)} |`,
-    ),
-  ],
-};
-steps.push(showcase);
-
-function number(value) {
-  return typeof value === 'number' ? value.toPrecision(3) : 'none';
 }
 
 function describeDevice({ model, ...details }) {
