@@ -28,7 +28,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 
   # The matrix kernels also exist for processors that multiply bf16 (see kernels/gemm/core/dispatch.h).
   set(EQ_MATRIX_KERNELS ${EQ_CPU_KERNELS})
-  list(FILTER EQ_MATRIX_KERNELS INCLUDE REGEX "/kernels/(gemm|conv)/")
+  list(FILTER EQ_MATRIX_KERNELS INCLUDE REGEX "/kernels/(gemm|conv|attention/forward)/")
   function(eq_matrix_isa name)
     add_library(eq_cpu_${name} OBJECT ${EQ_MATRIX_KERNELS})
     target_compile_definitions(eq_cpu_${name} PRIVATE
@@ -38,7 +38,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     target_link_libraries(eq_cpu_${name} PRIVATE eq_options)
   endfunction()
   eq_matrix_isa(avx512bf16)
-  list(APPEND EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_avx512bf16>)
+  eq_matrix_isa(amx -mamx-tile -mamx-bf16)
+  list(APPEND EQ_CPU_OBJECTS $<TARGET_OBJECTS:eq_cpu_avx512bf16> $<TARGET_OBJECTS:eq_cpu_amx>)
 endif()
 
 add_library(equipoise_cpu SHARED

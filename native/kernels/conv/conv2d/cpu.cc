@@ -66,16 +66,16 @@ struct ConvProblem {
     const TapAxis &y = plan.grid.y, &x = plan.grid.x;
     if (y.out_step == 1 && x.out_step == 1) {
       const std::int64_t first = row * plan.columns + tile.col;
-      return finish_into(args.epilogue, column_vectors, tile, args.y, args.y_dtype,
-                         [first, n = plan.columns](std::int64_t r) { return first + r * n; });
+      return finish_tile(args.epilogue, column_vectors, tile, args.y, args.y_dtype,
+                         RowOffsets::equidistant(first, plan.columns, tile.rows));
     }
-    std::int64_t offsets[kRows];
+    RowOffsets offsets;
     GridPixel at = grid_pixel(plan.grid, row);
     for (std::int64_t r = 0; r < tile.rows; ++r, advance(plan.grid, at)) {
       const std::int64_t line = at.b * plan.out_height + at.p * y.out_step + y.out_first;
-      offsets[r] = (line * plan.out_width + at.q * x.out_step + x.out_first) * plan.columns + tile.col;
+      offsets.at[r] = (line * plan.out_width + at.q * x.out_step + x.out_first) * plan.columns + tile.col;
     }
-    finish_into(args.epilogue, column_vectors, tile, args.y, args.y_dtype, [&](std::int64_t r) { return offsets[r]; });
+    finish_tile(args.epilogue, column_vectors, tile, args.y, args.y_dtype, offsets);
   }
 
  private:
@@ -127,7 +127,8 @@ constexpr bool kMultipliesBf16 = false;
 
 void conv_plan(ConvPlan& plan, const ConvArgs& a, int threads) {
   plan.half = kMultipliesBf16 && (a.x_dtype == DType::BF16 || a.filter_dtype == DType::BF16);
-  const TaskGrid grid = make_grid(1, plan.grid.rows(), plan.columns, threads);
+  const std::int64_t rows = plan.grid.rows(), cols = plan.columns;
+  const TaskGrid grid = plan.half ? make_grid<bf16>(1, rows, cols, threads) : make_grid<float>(1, rows, cols, threads);
   plan.row_blocks = grid.row_blocks;
   plan.row_size = grid.row_size;
   plan.col_blocks = grid.col_blocks;

@@ -47,12 +47,12 @@ EQ_INLINE void copy_patch_run(const TapGrid& g, const S* image, std::int64_t b, 
   zero_run(to + (high - run.from), run.until - high);
 }
 
-/// A panel: elements k .. k + kc of the patches of n <= kRows grid pixels from `row` on.
+/// A panel: elements k .. k + kc of the patches of n grid pixels from `row` on.
 template <class S, class T>
 static void pack_patches(const TapGrid& g, const S* image, std::int64_t row, std::int64_t n, std::int64_t k,
                          std::int64_t kc, std::int64_t padded, T* to) {
   constexpr std::int64_t kStride = Panel<T>::kStride;
-  GridPixel pixels[kRows];
+  GridPixel pixels[kMaxRows];
   pixels[0] = grid_pixel(g, row);
   for (std::int64_t i = 1; i < n; ++i) {
     pixels[i] = pixels[i - 1];

@@ -119,7 +119,7 @@ std::size_t conv_grad_filter_room(const ConvGradFilterArgs& a) {
 template <class T>
 static void grad_filter_as(const ConvGradFilterArgs& a, float* partial, ThreadPool& pool) {
   const GradFilterProblem<T> problem(a, partial);
-  Driver(problem, make_grid(problem.batches(), problem.rows(), problem.cols(), pool.size())).run(pool);
+  Driver(problem, make_grid<T>(problem.batches(), problem.rows(), problem.cols(), pool.size())).run(pool);
   problem.reduce(pool);
 }
 void conv_grad_filter_compute(const ConvGradFilterArgs& a, float* partial, ThreadPool& pool) {

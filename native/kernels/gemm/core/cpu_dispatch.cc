@@ -6,10 +6,34 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#if defined(__linux__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+#if defined(EQ_MULTI_ISA)
+namespace eq::amx {
+bool tiles_work();
+}
+#endif
 
 namespace eq {
 
 namespace {
+
+#if defined(EQ_MULTI_ISA)
+/// Tries the AMX microkernels in a child process, so that neither a wrong result nor a fault reaches this one.
+bool tiles_work_here() {
+#if defined(__linux__)
+  const pid_t child = fork();
+  if (child == 0) _exit(amx::tiles_work() ? 0 : 1);
+  int status = 0;
+  return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 MatrixIsa choose() {
   MatrixIsa best = static_cast<MatrixIsa>(active_isa());
@@ -17,8 +41,10 @@ MatrixIsa choose() {
   // active_isa() honours a lower EQUIPOISE_ISA.
   if (active_isa() != Isa::Avx512) return best;
   const char* env = std::getenv("EQUIPOISE_ISA");
-  const bool lowered = env && std::strcmp(env, "avx512") == 0;
-  if (cpu_features().avx512_bf16 && !lowered) best = MatrixIsa::Avx512Bf16;
+  const auto asked = [env](const char* name) { return env && std::strcmp(env, name) == 0; };
+  if (!cpu_features().avx512_bf16 || asked("avx512")) return best;
+  best = MatrixIsa::Avx512Bf16;
+  if (cpu_features().amx_bf16 && !asked("avx512bf16") && tiles_work_here()) best = MatrixIsa::Amx;
 #endif
   return best;
 }

@@ -29,7 +29,9 @@ struct TaskGrid {
 
 /// Tasks of at most 280 x 512 (A block and sums fit a second-level cache of 1 MB), at least four per thread where
 /// that leaves blocks worth a task.
-static inline TaskGrid make_grid(std::int64_t batches, std::int64_t m, std::int64_t n, int threads) {
+template <class T>
+static TaskGrid make_grid(std::int64_t batches, std::int64_t m, std::int64_t n, int threads) {
+  constexpr std::int64_t kRows = Panel<T>::kTiled ? 16 : Panel<T>::kRows;
   std::int64_t rows = div_up(m, 20 * kRows), cols = div_up(n, 512);
   const auto tasks = [&] { return batches * rows * cols; };
   const auto split = [&](std::int64_t& parts, std::int64_t size, std::int64_t least) {
@@ -43,13 +45,14 @@ static inline TaskGrid make_grid(std::int64_t batches, std::int64_t m, std::int6
     split(cols, n, 2 * kCols);
   }
   split(rows, m, 2 * kRows);
-  const std::int64_t row_size = div_up(m, rows), col_size = round_up(div_up(n, cols), kCols);
+  const std::int64_t row_size = round_up(div_up(m, rows), Panel<T>::kRowGranule), col_size = round_up(div_up(n, cols), kCols);
   return {div_up(m, row_size), row_size, div_up(n, col_size), col_size};
 }
 
 template <class P>
 class Driver {
   using T = typename P::Element;
+  static constexpr int kRows = Panel<T>::kRows;
   const P& problem_;
   const TaskGrid grid_;
   const ColumnPanels columns_;
@@ -85,7 +88,7 @@ class Driver {
     t.rows = problem_.rows() - t.row < grid_.row_size ? problem_.rows() - t.row : grid_.row_size;
     t.cols = problem_.cols() - t.col < grid_.col_size ? problem_.cols() - t.col : grid_.col_size;
     t.panels = div_up(t.rows, kRows);
-    t.panel_rows = static_cast<int>(div_up(t.rows, t.panels));
+    t.panel_rows = static_cast<int>(round_up(div_up(t.rows, t.panels), Panel<T>::kRowGranule));
     t.panels = div_up(t.rows, t.panel_rows);
     t.one_block = problem_.segments() == 1 && DepthBlocks<T>(problem_.depth(0)).count == 1;
     t.sums_stride = t.one_block ? kCols : round_up(t.cols, kCols);
@@ -101,6 +104,7 @@ class Driver {
 
   void run_task(std::int64_t index) const {
     const Task t = make_task(index);
+    [[maybe_unused]] const TileScope tiles;
     const int segments = problem_.segments();
     for (int s = 0; s < segments; ++s) {
       const DepthBlocks<T> depth(problem_.depth(s));
@@ -135,10 +139,10 @@ class Driver {
     for (std::int64_t p = 0; p < t.panels; ++p) {
       const int rows = rows_of(t, p);
       const std::int64_t row = t.row + p * t.panel_rows;
-      float* c = used == width ? problem_.direct(t.batch, row, col) : nullptr;
+      float* c = used == width && rows % Panel<T>::kRowGranule == 0 ? problem_.direct(t.batch, row, col) : nullptr;
       std::int64_t stride = problem_.row_stride();
       if (!c) {
-        c = t.one_block ? t.sums : t.sums + p * t.panel_rows * t.sums_stride + (col - t.col);
+        c = t.one_block ? t.sums : t.sums + p * kRows * t.sums_stride + (col - t.col);
         stride = t.sums_stride;
       }
       pick_micro<T>(rows, width == kCols, P::kMajor)(padded, t.a + p * kRows * Panel<T>::kStride, b, c, stride, fresh);

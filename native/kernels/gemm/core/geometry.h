@@ -4,7 +4,7 @@
 // B, [kc x kCols], stays in the first-level cache while every panel of A passes. T is the panels' element type:
 // float, or bf16 where the processor multiplies bf16 pairs.
 //
-//   A panel, row-major: element (i, k) at i * kStride + k.   A panel, k-major: [k / kPair][i][k % kPair], kRows wide.
+//   A panel, row-major: element (i, k) at i * kStride + k.   A panel, k-major: [k / kPair][i][k % kPair], kRows wide (not for tiles).
 //   B panel: [k / kPair][n][k % kPair], kCols wide; the last panel of a row of panels may be kLanes wide.
 //
 // kStride is a constant that is no multiple of a page: rows never share cache sets, and addresses are immediates.
@@ -14,17 +14,30 @@
 
 namespace eq::EQ_ISA {
 
-constexpr int kRows = EQ_SIMD_BYTES == 64 ? 14 : 6;
 constexpr int kColVectors = 2;
 constexpr int kCols = kColVectors * kLanes;
 
+#if defined(__AMX_BF16__) || defined(EQ_AMX_EMULATE)
+constexpr bool kTiles = true;
+#else
+constexpr bool kTiles = false;
+#endif
+
 template <class T>
 struct Panel {
+  /// Whether the AMX microkernel takes these panels.
+  static constexpr bool kTiled = kTiles && sizeof(T) == 2;
+  static constexpr int kRows = kTiled ? 32 : EQ_SIMD_BYTES == 64 ? 14 : 6;
+  /// Microkernels write whole multiples of this many rows.
+  static constexpr int kRowGranule = kTiled ? 16 : 1;
   static constexpr int kPair = 4 / static_cast<int>(sizeof(T));
-  static constexpr int kDepth = 256 * kPair;
-  static constexpr int kGranule = kPair;
+  static constexpr int kDepth = kTiled ? 384 : 256 * kPair;
+  static constexpr int kGranule = kTiled ? 32 : kPair;
   static constexpr int kStride = kDepth + 16 * kPair;
 };
+
+/// Rows of the longest panel.
+constexpr int kMaxRows = Panel<bf16>::kRows;
 
 constexpr std::int64_t div_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return div_up(a, b) * b; }

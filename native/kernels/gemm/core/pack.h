@@ -138,11 +138,34 @@ EQ_INLINE void pack_transposed(Column column, std::int64_t kc, std::int64_t padd
   }
 }
 
-/// k-major A panel: `rows` <= kRows consecutive values at row(k) for each k. Writes up to kLanes units beyond the
-/// panel's end: geometry.h leaves room for them.
+/// Sixteen steps of k of an A panel for tiles, whose source has its rows side by side: transposes to row-major.
+template <class S, class T, class Row>
+EQ_INLINE void pack_tile_columns(Row row, std::int64_t k, std::int64_t kc, std::int64_t rows, T* to) {
+  constexpr int kPair = Panel<T>::kPair;
+  for (std::int64_t i = 0; i < rows; i += kLanes) {
+    const std::int64_t left = rows - i;
+    vf block[kLanes];
+    for (int u = 0; u < kLanes; ++u) {
+      const std::int64_t d = k + u * kPair;
+      const S* first = d < kc ? row(d) + i : zeros<S>();
+      const S* second = d + kPair - 1 < kc ? row(d + kPair - 1) + i : zeros<S>();
+      block[u] = left >= kLanes ? units(first, second, to) : units(first, second, to, left);
+    }
+    transpose_units(block);
+    for (int r = 0; r < kLanes && r < left; ++r) store(reinterpret_cast<float*>(to + (i + r) * Panel<T>::kStride + k), block[r]);
+  }
+}
+
+/// A panel from a source whose rows lie side by side: `rows` <= kRows consecutive values at row(k) for each k. k-major,
+/// or transposed to row-major for tiles. Writes up to kLanes units beyond a k-major panel's end: geometry.h leaves
+/// room for them.
 template <class S, class T, class Row>
 EQ_INLINE void pack_k_major(Row row, std::int64_t kc, std::int64_t padded, std::int64_t rows, T* to) {
-  constexpr int kPair = Panel<T>::kPair;
+  constexpr int kPair = Panel<T>::kPair, kRows = Panel<T>::kRows;
+  if constexpr (Panel<T>::kTiled) {
+    for (std::int64_t k = 0; k < padded; k += kLanes * kPair) pack_tile_columns<S>(row, k, kc, rows, to);
+    return;
+  }
   static_assert(kPair * kLanes <= (Panel<T>::kStride - Panel<T>::kDepth) * kRows);
   for (std::int64_t k = 0; k < padded; k += kPair, to += kRows * kPair) {
     const S* first = k < kc ? row(k) : zeros<S>();

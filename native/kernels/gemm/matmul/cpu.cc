@@ -124,8 +124,8 @@ struct Product {
   }
   void finish(std::int64_t batch, std::int64_t row, const SumTile& tile) const {
     const std::int64_t first = (batch * args.m + row) * args.n + tile.col;
-    finish_into(args.epilogue, column_vectors, tile, args.c, args.c_dtype,
-                [=, n = args.n](std::int64_t r) { return first + r * n; });
+    finish_tile(args.epilogue, column_vectors, tile, args.c, args.c_dtype,
+                RowOffsets::equidistant(first, args.n, tile.rows));
   }
 
  private:
@@ -136,8 +136,9 @@ struct Product {
       for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t d = 0; d < padded; ++d) {
           const float v = d < kc ? static_cast<float>(x[(row + i) * m.stride + k + d]) * args.scale2 : 0.0f;
-          const std::int64_t at = KMajorA ? (d / Panel<T>::kPair * kRows + i) * Panel<T>::kPair + d % Panel<T>::kPair
-                                          : i * Panel<T>::kStride + d;
+          constexpr int kPair = Panel<T>::kPair;
+          const std::int64_t at = KMajorA && !Panel<T>::kTiled ? (d / kPair * Panel<T>::kRows + i) * kPair + d % kPair
+                                                               : i * Panel<T>::kStride + d;
           to[at] = T(v);
         }
     });
@@ -188,8 +189,7 @@ struct SplitProduct : Product<T, KMajorA> {
           vf sum{};
           for (std::int64_t p = 0; p < parts; ++p) sum += read_part_or_all(direct(p, row, col), n);
           store(sums, sum);
-          finish_into(a.epilogue, columns, {sums, kLanes, 1, col, n}, a.c, a.c_dtype,
-                      [&](std::int64_t) { return row * a.n + col; });
+          finish_tile(a.epilogue, columns, {sums, kLanes, 1, col, n}, a.c, a.c_dtype, {{row * a.n + col}});
         }
       }
     });
@@ -225,7 +225,8 @@ MatMulPlan matmul_plan(const MatMulArgs& a, int threads) {
   MatMulPlan p{};
   p.half = kMultipliesBf16 && (a.a_dtype == DType::BF16 || a.b_dtype == DType::BF16);
   p.parts = count_parts(a);
-  const TaskGrid grid = make_grid(p.parts > 1 ? p.parts : a.batches, a.m, a.n, threads);
+  const std::int64_t products = p.parts > 1 ? p.parts : a.batches;
+  const TaskGrid grid = p.half ? make_grid<bf16>(products, a.m, a.n, threads) : make_grid<float>(products, a.m, a.n, threads);
   p.row_blocks = grid.row_blocks;
   p.row_size = grid.row_size;
   p.col_blocks = grid.col_blocks;
