@@ -99,7 +99,7 @@ t.test('worker threads have devices of their own, and a shut-down device refuses
   const results = await Promise.all(
     [0, 1].map(() => new Promise((resolve, reject) => new Worker(source, { eval: true }).on('message', resolve).on('error', reject))),
   );
-  t.same(results, Array(2).fill({ value: 2, message: 'the device has been shut down' }));
+  t.same(results, Array(2).fill({ value: 2, message: 'memory: the device has been shut down' }));
 });
 
 t.test('handles are finalised by the garbage collector', async (t) => {
