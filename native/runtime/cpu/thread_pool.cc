@@ -16,6 +16,8 @@ inline void relax() {
 }
 // About 20 us: long enough to bridge the gap between two kernels, short enough not to burn an idle core.
 constexpr int kSpins = 1000;
+// Generations count above the gate's other bits.
+constexpr std::uint32_t kStep = 0x800;
 }  // namespace
 
 int ThreadPool::default_threads() {
@@ -31,12 +33,13 @@ int ThreadPool::default_threads() {
 }
 
 ThreadPool::ThreadPool(int threads) {
+  threads = std::min(threads, static_cast<int>(kInside));
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { worker(); });
 }
 
 ThreadPool::~ThreadPool() {
   stop_.store(true);
-  generation_.fetch_add(1);
+  generation_.fetch_add(kStep, std::memory_order_release);
   generation_.notify_all();
   for (auto& w : workers_) w.join();
 }
@@ -58,33 +61,49 @@ void ThreadPool::run(std::int64_t n, std::int64_t grain, Body body, void* contex
   job_.n = n;
   job_.chunk = chunk;
   job_.next.store(0, std::memory_order_relaxed);
-  active_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + kStep;
+  gate_.store(generation | kOpen, std::memory_order_release);
+  generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   work(job_);
-  for (int spins = 0;; ++spins) {
-    const int left = active_.load(std::memory_order_acquire);
-    if (left == 0) return;
+  // Every chunk is handed out; close the gate and wait for those who are still working on theirs.
+  std::uint32_t inside = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  for (int spins = 0; inside & kInside; ++spins) {
     if (spins < kSpins)
       relax();
     else
-      active_.wait(left, std::memory_order_acquire);
+      gate_.wait(inside, std::memory_order_acquire);
+    inside = gate_.load(std::memory_order_acquire);
   }
+}
+
+bool ThreadPool::enter(std::uint32_t generation) {
+  std::uint32_t gate = gate_.load(std::memory_order_acquire);
+  while ((gate & kOpen) && (gate & kGeneration) == generation)
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+  return false;
+}
+
+void ThreadPool::leave() {
+  const std::uint32_t before = gate_.fetch_sub(1, std::memory_order_acq_rel);
+  if ((before & kInside) == 1 && !(before & kOpen)) gate_.notify_one();
 }
 
 void ThreadPool::worker() {
   std::uint32_t seen = 0;
   for (;;) {
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins) {
+    std::uint32_t generation;
+    for (int spins = 0; (generation = generation_.load(std::memory_order_acquire)) == seen; ++spins) {
       if (spins < kSpins)
         relax();
       else
         generation_.wait(seen, std::memory_order_acquire);
     }
-    ++seen;
+    seen = generation;
     if (stop_.load()) return;
+    if (!enter(generation)) continue;
     work(job_);
-    if (active_.fetch_sub(1, std::memory_order_acq_rel) == 1) active_.notify_one();
+    leave();
   }
 }
 

@@ -51,9 +51,16 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   std::mutex region_;
+  // A worker takes part only if it comes in time: it enters through the gate while the job is open, and the caller
+  // waits only for those who entered. A worker that the system does not schedule therefore holds nobody up.
+  // The gate holds the job's generation, whether it is open, and how many workers are inside.
+  static constexpr std::uint32_t kInside = 0x3ff, kOpen = 0x400, kGeneration = ~(kInside | kOpen);
+  bool enter(std::uint32_t generation);
+  void leave();
+
   Job job_{};
-  std::atomic<std::uint32_t> generation_{0};
-  std::atomic<int> active_{0};
+  std::atomic<std::uint32_t> generation_{0};  ///< what idle workers sleep on; counts in steps of kInside + kOpen + 1
+  std::atomic<std::uint32_t> gate_{0};
   std::atomic<bool> stop_{false};
 };
 
