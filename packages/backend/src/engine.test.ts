@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+import os from 'node:os';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { adamW, currentDevice, type EquipoiseBackend, geglu, layerNorm, linear, useEngine } from './index.js';
@@ -7,8 +9,26 @@ const device = currentDevice() as EquipoiseBackend;
 
 const TICK_MS = 10;
 
-/** Queues about `seconds` of kernels at once and gives the worst lateness of a 10 ms timer until they are done. */
-async function worstLateness(seconds: number): Promise<{ worst: number; ticks: number; busy: number }> {
+/** Milliseconds that this thread was ready and waited for a processor so far; 0 where the system does not tell. */
+function waitedMs(): number {
+  try {
+    return Number(fs.readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
+  }
+}
+
+interface Lateness {
+  /** Worst lateness of the timer in milliseconds. */
+  readonly worst: number;
+  /** The same without the time that the thread waited for a processor. */
+  readonly worstOwn: number;
+  readonly ticks: number;
+  readonly busy: number;
+}
+
+/** Queues about `seconds` of kernels and watches a 10 ms timer until they are done. */
+async function watchTimer(seconds: number): Promise<Lateness> {
   const a = tf.ones<tf.Rank.R2>([768, 768]);
   const once = (): void => void tf.tidy(() => void tf.matMul(a, a));
   once();
@@ -20,11 +40,16 @@ async function worstLateness(seconds: number): Promise<{ worst: number; ticks: n
 
   let ticks = 0;
   let worst = 0;
+  let worstOwn = 0;
   let due = performance.now() + TICK_MS;
+  let waited = waitedMs();
   const timer = setInterval(() => {
     const now = performance.now();
+    const nowWaited = waitedMs();
     worst = Math.max(worst, now - due);
+    worstOwn = Math.max(worstOwn, now - due - (nowWaited - waited));
     due = now + TICK_MS;
+    waited = nowWaited;
     ticks++;
   }, TICK_MS);
   const start = performance.now();
@@ -36,18 +61,21 @@ async function worstLateness(seconds: number): Promise<{ worst: number; ticks: n
   await device.flush();
   clearInterval(timer);
   a.dispose();
-  return { worst, ticks, busy: performance.now() - start };
+  return { worst, worstOwn, ticks, busy: performance.now() - start };
 }
 
 t.test('a 10 ms timer is at most 50 ms late while kernels run for two seconds', async (t) => {
-  // Other load may keep any thread waiting; three attempts tell that from a queue that blocks JavaScript.
+  // Where more wants to run than there are processors, any thread may be kept waiting, and that is not the queue's
+  // doing: then the time in the system's run queue does not count. Otherwise it does.
+  const crowded = (os.loadavg()[0] as number) > os.availableParallelism();
   const attempts: number[] = [];
   for (let i = 0; i < 3; i++) {
-    const { worst, ticks, busy } = await worstLateness(2);
+    const { worst, worstOwn, ticks, busy } = await watchTimer(2);
     t.ok(busy > 500, `kernels ran for ${busy.toFixed(0)} ms`);
-    t.ok(ticks > busy / TICK_MS / 10, `${ticks} ticks`);
-    attempts.push(worst);
-    if (worst <= 50) break;
+    t.ok(ticks > busy / TICK_MS / 20, `${ticks} ticks`);
+    t.comment(`worst ${worst.toFixed(1)} ms, ${worstOwn.toFixed(1)} ms of it not in the run queue`);
+    attempts.push(crowded ? worstOwn : worst);
+    if ((attempts.at(-1) as number) <= 50) break;
   }
   t.ok(
     Math.min(...attempts) <= 50,
