@@ -1,6 +1,7 @@
 /** Writing folders that diffusers and transformers load. */
 import { join } from 'node:path';
 import { type JsonValue, writeJsonAtomic } from '@equipoise/core';
+import type { FloatType } from './convert.js';
 import type { ComponentEntry } from './folder.js';
 import { withPythonFloats } from './python-floats.js';
 import { type SaveOptions, saveWeights } from './sharded.js';
@@ -27,6 +28,22 @@ export async function saveModel(
   const names = await saveWeights(folder, base, sources, options);
   await writeJsonAtomic(join(folder, 'config.json'), withPythonFloats(config));
   return [...names, 'config.json'];
+}
+
+const PYTHON_TYPES: Readonly<Record<FloatType, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+
+/**
+ * A config for weights of a type. transformers loads weights in the type its config names, whatever the file holds, so
+ * that must be the type of this save and not of the one the model came from; diffusers' configs name none.
+ */
+export function withWeightsType(
+  config: Readonly<Record<string, JsonValue>>,
+  library: 'diffusers' | 'transformers',
+  dtype: FloatType,
+): Record<string, JsonValue> {
+  if (library === 'diffusers') return { ...config };
+  const type = PYTHON_TYPES[dtype];
+  return { ...config, ...('torch_dtype' in config && { torch_dtype: type }), dtype: type };
 }
 
 /** Saves a scheduler's config as `scheduler_config.json`. */

@@ -10,6 +10,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'A short self-demonstration of the engine: right results, and how fast',
     load: async () => (await import('./demo.js')).demo,
   },
+  generate: {
+    summary: 'Draws images from prompts with a Stable Diffusion pipeline and adapters',
+    load: async () => (await import('./generate.js')).generate,
+  },
+  inspect: {
+    summary: 'What a model, adapter or image file is, and what is wrong with it',
+    load: async () => (await import('./inspect.js')).inspect,
+  },
+  convert: {
+    summary: 'Copies a model or adapter with another number type, variant, shard size or spelling',
+    load: async () => (await import('./convert.js')).convert,
+  },
   'iti-gen train': {
     summary: 'Learns inclusive tokens from a few reference images per category',
     load: async () => (await import('./iti-gen/train.js')).itiGenTrain,

@@ -23,6 +23,7 @@ import {
   saveModel,
   savePipelineIndex,
   saveSchedulerConfig,
+  withWeightsType,
 } from '@equipoise/weights';
 import { type PipelineParts, TextToImagePipeline, unsupportedPipeline } from './pipeline.js';
 
@@ -176,12 +177,7 @@ async function prepareFolder(folder: string, overwrite: boolean): Promise<void> 
   await rm(join(folder, 'model_index.json'), { force: true });
 }
 
-const pythonTypes: Record<FloatType, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
-
-/**
- * A part's config for saving. transformers loads weights in the type its config names, whatever the file
- * holds: that must be the type of this save, not of the one the model came from.
- */
+/** A part's config for saving. */
 function savedConfig(
   parts: PipelineParts,
   name: string,
@@ -190,9 +186,7 @@ function savedConfig(
 ): Record<string, JsonValue> {
   const config = parts.configs[name];
   if (config === undefined) throw invalid(`configs: ${name}`, "the part's config.json", undefined);
-  if (library === 'diffusers') return { ...config };
-  const type = pythonTypes[dtype];
-  return { ...config, ...('torch_dtype' in config && { torch_dtype: type }), dtype: type };
+  return withWeightsType(config, library, dtype);
 }
 
 async function saveParts(folder: string, parts: PipelineParts, options: SavePipelineOptions): Promise<void> {
