@@ -3,7 +3,7 @@
  * change the computation in a way not built here is refused by name; a key nobody knows is kept, ignored and
  * reported.
  */
-import { EquipoiseError, invalid, nearest } from '@equipoise/core';
+import { invalid, nearest } from '@equipoise/core';
 
 /** Turns a JSON value into an option's value, or throws naming the option. */
 export type Reader<T> = (value: unknown, name: string) => T;
@@ -171,8 +171,4 @@ export function perBlock<T>(value: T | readonly T[], count: number, name: string
 /** Refuses a combination of options. */
 export function requireConfig(condition: boolean, name: string, expected: string, actual: unknown): void {
   if (!condition) throw invalid(name, expected, actual);
-}
-
-export function unsupported(name: string, message: string): EquipoiseError {
-  return new EquipoiseError('unsupported', `${name}: ${message}`);
 }
