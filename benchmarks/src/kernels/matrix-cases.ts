@@ -31,7 +31,15 @@ export type KernelCase = ProductCase | BatchCase | ConvCase;
 export type Group = 'linear' | 'conv3x3' | 'training' | 'other';
 
 const linear = (m: number, k: number, n: number): ProductCase => ({ kind: 'linear', m, n, k });
-const conv = (kind: ConvCase['kind'], batch: number, size: number, channels: number, outputs = channels, taps = 3, stride = 1): ConvCase => ({
+const conv = (
+  kind: ConvCase['kind'],
+  batch: number,
+  size: number,
+  channels: number,
+  outputs = channels,
+  taps = 3,
+  stride = 1,
+): ConvCase => ({
   kind,
   batch,
   height: size,

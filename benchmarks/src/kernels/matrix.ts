@@ -90,7 +90,8 @@ function ceiling(half: boolean, seconds: number): number {
       native.release(native.ops.ceilingMultiply(half, 2_000));
       native.synchronize();
       native.setProfiling(false);
-      for (const range of native.takeProfile()) best = Math.max(best, range.flops / (range.endMs - range.startMs) / 1e-3);
+      for (const range of native.takeProfile())
+        best = Math.max(best, range.flops / (range.endMs - range.startMs) / 1e-3);
     } while (performance.now() < end);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
@@ -105,7 +106,12 @@ interface Row {
   share: number;
 }
 
-async function measure(c: KernelCase, storage: Precision, peer: TorchPeer | undefined, threads: number): Promise<Omit<Row, 'group'>> {
+async function measure(
+  c: KernelCase,
+  storage: Precision,
+  peer: TorchPeer | undefined,
+  threads: number,
+): Promise<Omit<Row, 'group'>> {
   const call = prepare(c, storage);
   native.release(call());
   native.synchronize();
@@ -113,14 +119,20 @@ async function measure(c: KernelCase, storage: Precision, peer: TorchPeer | unde
   for (let round = 0; round < Number(options.rounds); round++) {
     best.ours = Math.min(best.ours, timeOurs(call, 0.03));
     if (peer) {
-      for (const n of new Set([1, threads])) best.peer = Math.min(best.peer, await peer.time(c, storage, n, 0.03));
+      for (const n of new Set([1, threads]))
+        best.peer = Math.min(best.peer, await peer.time(c, storage, n, 0.03));
     }
     best.ceiling = Math.max(best.ceiling, ceiling(storage === 'bf16', 0.01) || ceiling(false, 0.01));
   }
-  return { ours: flops(c) / best.ours / 1e9, peer: flops(c) / best.peer / 1e9, share: flops(c) / best.ours / best.ceiling };
+  return {
+    ours: flops(c) / best.ours / 1e9,
+    peer: flops(c) / best.peer / 1e9,
+    share: flops(c) / best.ours / best.ceiling,
+  };
 }
 
-const geomean = (values: number[]): number => Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
+const geomean = (values: number[]): number =>
+  Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
 
 async function main(): Promise<void> {
   const probe = native.ops.ceilingMultiply(false, 1);
@@ -134,13 +146,19 @@ async function main(): Promise<void> {
       if (!`${group} ${label(c)}`.includes(options.filter)) continue;
       const row = { group, ...(await measure(c, storage, peer, threads)) };
       rows.push(row);
-      const ratio = peer ? ` torch ${row.peer.toFixed(1).padStart(7)}  ratio ${(row.ours / row.peer).toFixed(2)}` : '';
-      console.log(`${storage.padEnd(4)} ${label(c).padEnd(46)} ours ${row.ours.toFixed(1).padStart(7)}${ratio}  ceiling ${(row.share * 100).toFixed(0)} %`);
+      const ratio = peer
+        ? ` torch ${row.peer.toFixed(1).padStart(7)}  ratio ${(row.ours / row.peer).toFixed(2)}`
+        : '';
+      console.log(
+        `${storage.padEnd(4)} ${label(c).padEnd(46)} ours ${row.ours.toFixed(1).padStart(7)}${ratio}  ceiling ${(row.share * 100).toFixed(0)} %`,
+      );
     }
     for (const group of new Set(rows.map((r) => r.group))) {
       const of = rows.filter((r) => r.group === group);
       const ratio = peer ? `ratio to torch ${geomean(of.map((r) => r.ours / r.peer)).toFixed(2)}, ` : '';
-      console.log(`${storage} ${group}: geometric mean ${ratio}ceiling ${(geomean(of.map((r) => r.share)) * 100).toFixed(0)} %`);
+      console.log(
+        `${storage} ${group}: geometric mean ${ratio}ceiling ${(geomean(of.map((r) => r.share)) * 100).toFixed(0)} %`,
+      );
     }
   }
   peer?.close();

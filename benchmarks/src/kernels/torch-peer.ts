@@ -14,7 +14,9 @@ export class TorchPeer {
   /** @param python an interpreter that can import torch */
   constructor(python: string, script = 'torch_kernels.py') {
     this.child = spawn(python, [path.join(folder, script)], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.lines = readline.createInterface({ input: this.child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
+    this.lines = readline
+      .createInterface({ input: this.child.stdout as NodeJS.ReadableStream })
+      [Symbol.asyncIterator]();
   }
 
   /** Fastest call in seconds, among those of about `seconds`. */

@@ -38,7 +38,11 @@ function products({ x, filter, window }: Case, visit: (xi: number, fi: number, y
           for (let s = 0; s < cols; s++) {
             const [h, w] = [p * sh + r * dh - top, q * sw + s * dw - left];
             if (h < 0 || h >= height || w < 0 || w >= width) continue;
-            const [xAt, fAt, yAt] = [((b * height + h) * width + w) * channels, (r * cols + s) * channels, (b * outHeight + p) * outWidth + q];
+            const [xAt, fAt, yAt] = [
+              ((b * height + h) * width + w) * channels,
+              (r * cols + s) * channels,
+              (b * outHeight + p) * outWidth + q,
+            ];
             for (let i = 0; i < channels; i++)
               for (let o = 0; o < outputs; o++) visit(xAt + i, (fAt + i) * outputs + o, yAt * outputs + o);
           }
@@ -61,27 +65,48 @@ const CASES: Array<[string, Case]> = [
   ['3x3 same', { x: [2, 9, 11, 16], filter: [3, 3, 16, 40], window: [1, 1, 1, 1, 1, 1, 9, 11] }],
   ['3x3 same, latent in', { x: [3, 8, 8, 4], filter: [3, 3, 4, 64], window: [1, 1, 1, 1, 1, 1, 8, 8] }],
   ['3x3 same, latent out', { x: [1, 16, 16, 64], filter: [3, 3, 64, 4], window: [1, 1, 1, 1, 1, 1, 16, 16] }],
-  ['3x3 same, many pixels', { x: [5, 16, 16, 33], filter: [3, 3, 33, 31], window: [1, 1, 1, 1, 1, 1, 16, 16] }],
-  ['3x3 stride 2 pads below and right', { x: [2, 8, 8, 20], filter: [3, 3, 20, 24], window: [2, 2, 1, 1, 0, 0, 4, 4] }],
+  [
+    '3x3 same, many pixels',
+    { x: [5, 16, 16, 33], filter: [3, 3, 33, 31], window: [1, 1, 1, 1, 1, 1, 16, 16] },
+  ],
+  [
+    '3x3 stride 2 pads below and right',
+    { x: [2, 8, 8, 20], filter: [3, 3, 20, 24], window: [2, 2, 1, 1, 0, 0, 4, 4] },
+  ],
   ['3x3 stride 2, odd', { x: [1, 9, 7, 5], filter: [3, 3, 5, 7], window: [2, 2, 1, 1, 1, 1, 5, 4] }],
   ['3x3 dilation 2', { x: [1, 10, 9, 6], filter: [3, 3, 6, 8], window: [1, 1, 2, 2, 2, 2, 10, 9] }],
   ['stride 3, dilation 2', { x: [1, 13, 12, 3], filter: [3, 2, 3, 9], window: [3, 3, 2, 2, 1, 2, 4, 5] }],
-  ['stride 2, dilation 2 meets half the pixels', { x: [1, 8, 8, 3], filter: [3, 3, 3, 5], window: [2, 2, 2, 2, 2, 2, 4, 4] }],
-  ['stride longer than the filter', { x: [1, 9, 9, 2], filter: [1, 1, 2, 3], window: [4, 3, 1, 1, 0, 0, 3, 3] }],
+  [
+    'stride 2, dilation 2 meets half the pixels',
+    { x: [1, 8, 8, 3], filter: [3, 3, 3, 5], window: [2, 2, 2, 2, 2, 2, 4, 4] },
+  ],
+  [
+    'stride longer than the filter',
+    { x: [1, 9, 9, 2], filter: [1, 1, 2, 3], window: [4, 3, 1, 1, 0, 0, 3, 3] },
+  ],
   ['patch embedding', { x: [2, 12, 12, 3], filter: [4, 4, 3, 50], window: [4, 4, 1, 1, 0, 0, 3, 3] }],
   ['all padding', { x: [1, 1, 1, 3], filter: [5, 5, 3, 4], window: [1, 1, 1, 1, 4, 4, 5, 5] }],
   ['uneven axes', { x: [1, 3, 20, 7], filter: [1, 5, 7, 33], window: [1, 2, 1, 1, 0, 2, 3, 10] }],
   ['empty batch', { x: [0, 4, 4, 3], filter: [3, 3, 3, 5], window: [1, 1, 1, 1, 1, 1, 4, 4] }],
 ];
 
-const STORAGES: Array<[Storage, Storage]> = [['f32', 'f32'], ['bf16', 'bf16'], ['bf16', 'f32'], ['f32', 'bf16']];
+const STORAGES: Array<[Storage, Storage]> = [
+  ['f32', 'f32'],
+  ['bf16', 'bf16'],
+  ['bf16', 'f32'],
+  ['f32', 'bf16'],
+];
 
 for (const [name, testCase] of CASES) {
   t.test(`${name}: forward and both gradients against float64`, (t) => {
     const { x: xShape, filter: fShape, window } = testCase;
     const yShape: Shape4 = [xShape[0], window[6], window[7], fShape[3]];
     const [x, f, dy] = [values(size(xShape), 1), values(size(fShape), 2), values(size(yShape), 3)];
-    const [y, dx, df] = [new Float64Array(size(yShape)), new Float64Array(size(xShape)), new Float64Array(size(fShape))];
+    const [y, dx, df] = [
+      new Float64Array(size(yShape)),
+      new Float64Array(size(xShape)),
+      new Float64Array(size(fShape)),
+    ];
     products(testCase, (xi, fi, yi) => {
       y[yi]! += (x[xi] as number) * (f[fi] as number);
       dx[xi]! += (dy[yi] as number) * (f[fi] as number);
@@ -96,7 +121,12 @@ for (const [name, testCase] of CASES) {
         // Twice: the second use of a frozen filter finds its packed form.
         for (let use = 0; use < (frozen ? 2 : 1); use++) {
           const out = native.ops.conv2d(hx, filter, window, null, FusedActivation.None, 0, null);
-          t.same(native.info(out), { storage: stored, shape: yShape, bytes: size(yShape) * (stored === 'f32' ? 4 : 2), frozen: false });
+          t.same(native.info(out), {
+            storage: stored,
+            shape: yShape,
+            bytes: size(yShape) * (stored === 'f32' ? 4 : 2),
+            frozen: false,
+          });
           const error = normError(native.readSync(out), y);
           t.ok(error <= limit, `y, ${a} x ${b}, frozen ${frozen}: error ${error}`);
           const gradient = native.ops.conv2dGradInput(hdy, filter, xShape, window);
@@ -104,7 +134,12 @@ for (const [name, testCase] of CASES) {
           t.ok(dxError <= limit, `dx, ${a} x ${b}, frozen ${frozen}: error ${dxError}`);
         }
       }
-      const gradient = native.ops.conv2dGradFilter(upload(x, xShape, a), upload(dy, yShape, b), fShape, window);
+      const gradient = native.ops.conv2dGradFilter(
+        upload(x, xShape, a),
+        upload(dy, yShape, b),
+        fShape,
+        window,
+      );
       t.equal(native.info(gradient).storage, 'f32');
       const error = normError(native.readSync(gradient), df);
       t.ok(error <= 1e-6, `df, ${a} x ${b}: error ${error}`);
@@ -120,11 +155,26 @@ t.test('bias and activation', (t) => {
   products(testCase, (xi, fi, yi) => {
     y[yi]! += (x[xi] as number) * (f[fi] as number);
   });
-  const args = [upload(x, testCase.x, 'f32'), upload(f, testCase.filter, 'f32'), testCase.window, upload(bias, [21], 'f32')] as const;
+  const args = [
+    upload(x, testCase.x, 'f32'),
+    upload(f, testCase.filter, 'f32'),
+    testCase.window,
+    upload(bias, [21], 'f32'),
+  ] as const;
   const run = (activation: FusedActivation): Float32Array =>
     native.readSync(native.ops.conv2d(...args, activation, 0.1, null)) as Float32Array;
-  t.ok(normError(run(FusedActivation.Silu), y.map((v) => v / (1 + Math.exp(-v)))) <= 1e-6);
-  t.ok(normError(run(FusedActivation.LeakyRelu), y.map((v) => (v < 0 ? 0.1 * v : v))) <= 1e-6);
+  t.ok(
+    normError(
+      run(FusedActivation.Silu),
+      y.map((v) => v / (1 + Math.exp(-v))),
+    ) <= 1e-6,
+  );
+  t.ok(
+    normError(
+      run(FusedActivation.LeakyRelu),
+      y.map((v) => (v < 0 ? 0.1 * v : v)),
+    ) <= 1e-6,
+  );
   t.end();
 });
 
@@ -136,12 +186,21 @@ t.test('the fused convolution and its gradients agree with the cpu backend', asy
       const filter = tf.tensor(values(3 * 3 * 6 * 10, 2), [3, 3, 6, 10]);
       const bias = tf.tensor(values(10, 3), [10]);
       const layer = (a: tf.Tensor, f: tf.Tensor, b: tf.Tensor) =>
-        conv2d(a, f, b, { stride: 2, dilation: 2, pad: [[1, 2], [3, 0]], activation: 'silu' });
+        conv2d(a, f, b, {
+          stride: 2,
+          dilation: 2,
+          pad: [
+            [1, 2],
+            [3, 0],
+          ],
+          activation: 'silu',
+        });
       const y = layer(x, filter, bias);
       const dy = tf.tensor(values(y.size, 4), y.shape);
-      return [y, ...grads((a, f, b) => layer(a as tf.Tensor, f as tf.Tensor, b as tf.Tensor))([x, filter, bias], dy)].map(
-        (v) => v.dataSync() as Float32Array,
-      );
+      return [
+        y,
+        ...grads((a, f, b) => layer(a as tf.Tensor, f as tf.Tensor, b as tf.Tensor))([x, filter, bias], dy),
+      ].map((v) => v.dataSync() as Float32Array);
     });
   const ours = compute();
   await useEngine('cpu');
@@ -158,11 +217,29 @@ t.test('wrong operands are refused', (t) => {
   const run = (x: Handle, filter: Handle, window: ConvWindow): unknown =>
     native.ops.conv2d(x, filter, window, null, FusedActivation.None, 0, null);
   const window: ConvWindow = [1, 1, 1, 1, 1, 1, 4, 4];
-  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 2, 5]), window), { name: 'RangeError', message: /x has 3 channels, the filter takes 2/ });
-  t.throws(() => run(f32([4, 4, 3]), f32([3, 3, 3, 5]), window), { name: 'TypeError', message: /x must have rank 4/ });
-  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 3, 5]), [0, 1, 1, 1, 1, 1, 4, 4]), { name: 'RangeError', message: /strideHeight must be in 1/ });
-  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 3, 5]), [1, 1, 1, 1, 1, 1, 2 ** 32, 4]), { name: 'RangeError', message: /outHeight must be/ });
-  t.throws(() => native.ops.conv2dGradInput(f32([1, 4, 4, 5]), f32([3, 3, 3, 5]), [2, 4, 4, 3], window), { name: 'RangeError', message: /dy must have shape \[2,4,4,5\]/ });
-  t.throws(() => native.ops.conv2dGradFilter(f32([1, 4, 4, 3]), f32([1, 4, 4, 5]), [3, 3, 3, 6], window), { name: 'RangeError', message: /dy must have shape/ });
+  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 2, 5]), window), {
+    name: 'RangeError',
+    message: /x has 3 channels, the filter takes 2/,
+  });
+  t.throws(() => run(f32([4, 4, 3]), f32([3, 3, 3, 5]), window), {
+    name: 'TypeError',
+    message: /x must have rank 4/,
+  });
+  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 3, 5]), [0, 1, 1, 1, 1, 1, 4, 4]), {
+    name: 'RangeError',
+    message: /strideHeight must be in 1/,
+  });
+  t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 3, 5]), [1, 1, 1, 1, 1, 1, 2 ** 32, 4]), {
+    name: 'RangeError',
+    message: /outHeight must be/,
+  });
+  t.throws(() => native.ops.conv2dGradInput(f32([1, 4, 4, 5]), f32([3, 3, 3, 5]), [2, 4, 4, 3], window), {
+    name: 'RangeError',
+    message: /dy must have shape \[2,4,4,5\]/,
+  });
+  t.throws(() => native.ops.conv2dGradFilter(f32([1, 4, 4, 3]), f32([1, 4, 4, 5]), [3, 3, 3, 6], window), {
+    name: 'RangeError',
+    message: /dy must have shape/,
+  });
   t.end();
 });

@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from '../fused/activation.js';
 import { type Conv2DGeometry, outputShape } from '../fused/conv2d.js';
 import { defineNative, type KernelCall } from './define.js';
-import { finishFused, type FusedPlan, planFused } from './fused-activation.js';
+import { type FusedPlan, finishFused, planFused } from './fused-activation.js';
 import { LAYER_ACTIVATIONS } from './mat-mul.js';
 
 type Shape4 = [number, number, number, number];
@@ -16,7 +16,8 @@ const CHANNELS_FIRST = [0, 2, 3, 1];
 
 const isChannelsFirst = (call: KernelCall): boolean => {
   const format = call.attr<string | undefined>('dataFormat') ?? 'NHWC';
-  if (format !== 'NHWC' && format !== 'NCHW') throw new RangeError(`${call.kernelName}: dataFormat: expected NHWC or NCHW, got ${format}`);
+  if (format !== 'NHWC' && format !== 'NCHW')
+    throw new RangeError(`${call.kernelName}: dataFormat: expected NHWC or NCHW, got ${format}`);
   return format === 'NCHW';
 };
 
@@ -27,7 +28,12 @@ function transpose(call: KernelCall, x: TensorInfo, perm: number[]): TensorInfo 
 }
 
 /** Runs `compute` on NHWC images; NCHW ones are transposed before and, where it is an image (`toImage`), the result after. */
-function inNhwc(call: KernelCall, inputs: TensorInfo[], toImage: boolean, compute: (images: TensorInfo[]) => TensorInfo): TensorInfo {
+function inNhwc(
+  call: KernelCall,
+  inputs: TensorInfo[],
+  toImage: boolean,
+  compute: (images: TensorInfo[]) => TensorInfo,
+): TensorInfo {
   if (!isChannelsFirst(call)) return compute(inputs);
   const images = inputs.map((info) => transpose(call, info, CHANNELS_FIRST));
   const result = compute(images);
@@ -41,7 +47,12 @@ function inNhwc(call: KernelCall, inputs: TensorInfo[], toImage: boolean, comput
 const toNhwc = ([n, c, h, w]: Shape4): Shape4 => [n, h, w, c];
 
 /** Geometry from TensorFlow.js's attributes, for an NHWC image. */
-function upstreamWindow(call: KernelCall, image: number[], filter: number[], dilations: number | number[] = 1): { window: ConvWindow; outShape: Shape4 } {
+function upstreamWindow(
+  call: KernelCall,
+  image: number[],
+  filter: number[],
+  dilations: number | number[] = 1,
+): { window: ConvWindow; outShape: Shape4 } {
   let pad = call.attr<Pad>('pad');
   // Explicit padding comes per axis of the data format.
   if (Array.isArray(pad) && isChannelsFirst(call)) pad = [pad[0], pad[2], pad[3], pad[1]] as typeof pad;
@@ -57,7 +68,16 @@ function upstreamWindow(call: KernelCall, image: number[], filter: number[], dil
   );
   const { padInfo, outHeight, outWidth } = info;
   return {
-    window: [info.strideHeight, info.strideWidth, info.dilationHeight, info.dilationWidth, padInfo.top, padInfo.left, outHeight, outWidth],
+    window: [
+      info.strideHeight,
+      info.strideWidth,
+      info.dilationHeight,
+      info.dilationWidth,
+      padInfo.top,
+      padInfo.left,
+      outHeight,
+      outWidth,
+    ],
     outShape: info.outShape as Shape4,
   };
 }
@@ -78,14 +98,21 @@ function forward(call: KernelCall, plan: (channels: number) => FusedPlan): Tenso
 }
 
 defineNative('Conv2D', (call) => forward(call, () => PLAIN));
-defineNative('FusedConv2D', (call) => forward(call, (channels) => planFused(call, channels, isChannelsFirst(call))));
+defineNative('FusedConv2D', (call) =>
+  forward(call, (channels) => planFused(call, channels, isChannelsFirst(call))),
+);
 
 /** conv2dTranspose may pass a larger dy than the convolution of its output gives: the excess takes no part. */
 function cropped(call: KernelCall, dy: TensorInfo, shape: Shape4): TensorInfo {
   if (dy.shape.every((size, i) => size <= (shape[i] as number))) return dy;
   const kernel = tf.getKernel('Slice', tf.getBackend());
-  if (kernel == null) throw new Error(`${call.kernelName}: a dy larger than the output needs the kernel Slice`);
-  return kernel.kernelFunc({ inputs: { x: dy }, attrs: { begin: [0, 0, 0, 0], size: shape }, backend: call.backend }) as TensorInfo;
+  if (kernel == null)
+    throw new Error(`${call.kernelName}: a dy larger than the output needs the kernel Slice`);
+  return kernel.kernelFunc({
+    inputs: { x: dy },
+    attrs: { begin: [0, 0, 0, 0], size: shape },
+    backend: call.backend,
+  }) as TensorInfo;
 }
 
 defineNative('Conv2DBackpropInput', (call) => {
@@ -106,19 +133,35 @@ defineNative('Conv2DBackpropFilter', (call) => {
   return inNhwc(call, [call.input('x'), call.input('dy')], false, (images) => {
     const [x, dy] = images as [TensorInfo, TensorInfo];
     const { window } = upstreamWindow(call, x.shape, shape);
-    return call.output(call.ops.conv2dGradFilter(call.handle(x), call.handle(dy), shape, window), shape, 'float32');
+    return call.output(
+      call.ops.conv2dGradFilter(call.handle(x), call.handle(dy), shape, window),
+      shape,
+      'float32',
+    );
   });
 });
 
 /** Window of the fused convolution, whose padding is explicit. */
-function fusedWindow(call: KernelCall, x: number[], filter: number[]): { window: ConvWindow; outShape: Shape4 } {
-  const geometry: Conv2DGeometry = { stride: call.attr('stride'), dilation: call.attr('dilation'), pad: call.attr('pad') };
+function fusedWindow(
+  call: KernelCall,
+  x: number[],
+  filter: number[],
+): { window: ConvWindow; outShape: Shape4 } {
+  const geometry: Conv2DGeometry = {
+    stride: call.attr('stride'),
+    dilation: call.attr('dilation'),
+    pad: call.attr('pad'),
+  };
   const { stride, dilation, pad } = geometry;
   const outShape = outputShape(x as Shape4, filter as Shape4, geometry);
-  return { window: [stride, stride, dilation, dilation, pad[0][0], pad[1][0], outShape[1], outShape[2]], outShape };
+  return {
+    window: [stride, stride, dilation, dilation, pad[0][0], pad[1][0], outShape[1], outShape[2]],
+    outShape,
+  };
 }
 
-const handles = (call: KernelCall, ...names: string[]): Handle[] => names.map((name) => call.handle(call.input(name)));
+const handles = (call: KernelCall, ...names: string[]): Handle[] =>
+  names.map((name) => call.handle(call.input(name)));
 
 defineNative('Conv2DFused', (call) => {
   const [x, filter] = handles(call, 'x', 'filter') as [Handle, Handle];

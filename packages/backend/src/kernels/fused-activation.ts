@@ -52,11 +52,14 @@ export function planFused(call: KernelCall, channels: number, channelsFirst = fa
   const name = call.attr<string | undefined>('activation') ?? 'linear';
   const activation = ACTIVATIONS[name];
   if (activation === undefined) {
-    throw new RangeError(`${call.kernelName}: activation: expected ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`);
+    throw new RangeError(
+      `${call.kernelName}: activation: expected ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`,
+    );
   }
   const bias = call.optional('bias');
   const slopes = call.optional('preluActivationWeights');
-  if (name === 'prelu' && !slopes) throw new TypeError(`${call.kernelName}: activation prelu needs preluActivationWeights`);
+  if (name === 'prelu' && !slopes)
+    throw new TypeError(`${call.kernelName}: activation prelu needs preluActivationWeights`);
   const leak = call.attr<number | undefined>('leakyreluAlpha') ?? 0.2;
   const fits = (info: TensorInfo): boolean => perChannel(info, channels, channelsFirst);
   const fusedBias = !bias || fits(bias);
@@ -84,7 +87,9 @@ export function finishFused(call: KernelCall, product: TensorInfo, plan: FusedPl
     result = next;
   };
   if (plan.bias) follow('Add', { a: result, b: plan.bias });
-  if (plan.activation === 'prelu') follow('Prelu', { x: result, alpha: call.input('preluActivationWeights') });
-  else if (plan.activation) follow(KERNELS[plan.activation] as string, { x: result }, { alpha: plan.epilogue.leak });
+  if (plan.activation === 'prelu')
+    follow('Prelu', { x: result, alpha: call.input('preluActivationWeights') });
+  else if (plan.activation)
+    follow(KERNELS[plan.activation] as string, { x: result }, { alpha: plan.epilogue.leak });
   return result;
 }

@@ -27,7 +27,11 @@ interface Case {
 }
 
 /** The product in float64. */
-function reference(a: Float32Array, b: Float32Array, { m, n, k, transposeA, transposeB }: Case): Float64Array {
+function reference(
+  a: Float32Array,
+  b: Float32Array,
+  { m, n, k, transposeA, transposeB }: Case,
+): Float64Array {
   const c = new Float64Array(m * n);
   for (let i = 0; i < m; i++) {
     for (let d = 0; d < k; d++) {
@@ -51,11 +55,30 @@ function normError(actual: ArrayLike<number>, expected: ArrayLike<number>): numb
 }
 
 const SIZES: Array<[number, number, number]> = [
-  [1, 1, 1], [1, 7, 3], [3, 1, 5], [5, 3, 1], [13, 31, 17], [14, 32, 64], [15, 33, 257], [29, 65, 511], [64, 48, 256],
-  [1, 320, 320], [2, 17, 1030], [253, 33, 40], [300, 600, 70], [17, 1000, 33], [128, 5, 2100], [63, 64, 5000],
+  [1, 1, 1],
+  [1, 7, 3],
+  [3, 1, 5],
+  [5, 3, 1],
+  [13, 31, 17],
+  [14, 32, 64],
+  [15, 33, 257],
+  [29, 65, 511],
+  [64, 48, 256],
+  [1, 320, 320],
+  [2, 17, 1030],
+  [253, 33, 40],
+  [300, 600, 70],
+  [17, 1000, 33],
+  [128, 5, 2100],
+  [63, 64, 5000],
 ];
 
-for (const [aStorage, bStorage] of [['f32', 'f32'], ['bf16', 'bf16'], ['f32', 'bf16'], ['bf16', 'f32']] as Array<[Storage, Storage]>) {
+for (const [aStorage, bStorage] of [
+  ['f32', 'f32'],
+  ['bf16', 'bf16'],
+  ['f32', 'bf16'],
+  ['bf16', 'f32'],
+] as Array<[Storage, Storage]>) {
   t.test(`${aStorage} x ${bStorage}: all transposes against float64`, (t) => {
     for (const [m, n, k] of SIZES) {
       const a = values(m * k, m + k);
@@ -68,12 +91,15 @@ for (const [aStorage, bStorage] of [['f32', 'f32'], ['bf16', 'bf16'], ['f32', 'b
             const y = upload(b, transposeB ? [n, k] : [k, n], bStorage, frozen);
             const c = native.ops.matMul(x, y, transposeA, transposeB, true);
             const error = normError(native.readSync(c), expected);
-            if (!(error <= 1e-6)) t.fail(`${m}x${n}x${k} ${transposeA} ${transposeB} frozen ${frozen}: error ${error}`);
+            if (!(error <= 1e-6))
+              t.fail(`${m}x${n}x${k} ${transposeA} ${transposeB} frozen ${frozen}: error ${error}`);
             const narrow = native.ops.matMul(x, y, transposeA, transposeB, false);
             const bf16 = aStorage === 'bf16' || bStorage === 'bf16';
-            if (native.info(narrow).storage !== (bf16 ? 'bf16' : 'f32')) t.fail(`stored as ${native.info(narrow).storage}`);
+            if (native.info(narrow).storage !== (bf16 ? 'bf16' : 'f32'))
+              t.fail(`stored as ${native.info(narrow).storage}`);
             const narrowError = normError(native.readSync(narrow), expected);
-            if (!(narrowError <= (bf16 ? 4e-3 : 1e-6))) t.fail(`stored ${m}x${n}x${k} ${transposeA} ${transposeB}: error ${narrowError}`);
+            if (!(narrowError <= (bf16 ? 4e-3 : 1e-6)))
+              t.fail(`stored ${m}x${n}x${k} ${transposeA} ${transposeB}: error ${narrowError}`);
             for (const h of [x, y, c, narrow]) native.release(h);
           }
         }
@@ -86,8 +112,46 @@ for (const [aStorage, bStorage] of [['f32', 'f32'], ['bf16', 'bf16'], ['f32', 'b
 
 t.test('batch axes broadcast, and empty axes give empty or zero results', (t) => {
   const shapes: Array<[number[], number[]]> = [
-    [[3, 5, 7], [3, 7, 4]], [[3, 5, 7], [7, 4]], [[5, 7], [2, 7, 4]], [[2, 1, 5, 7], [3, 7, 4]], [[4, 70, 33], [1, 33, 90]],
-    [[0, 5, 7], [7, 4]], [[5, 0], [0, 4]], [[0, 3], [3, 2]], [[3, 2], [2, 0]], [[2, 3, 0], [2, 0, 5]],
+    [
+      [3, 5, 7],
+      [3, 7, 4],
+    ],
+    [
+      [3, 5, 7],
+      [7, 4],
+    ],
+    [
+      [5, 7],
+      [2, 7, 4],
+    ],
+    [
+      [2, 1, 5, 7],
+      [3, 7, 4],
+    ],
+    [
+      [4, 70, 33],
+      [1, 33, 90],
+    ],
+    [
+      [0, 5, 7],
+      [7, 4],
+    ],
+    [
+      [5, 0],
+      [0, 4],
+    ],
+    [
+      [0, 3],
+      [3, 2],
+    ],
+    [
+      [3, 2],
+      [2, 0],
+    ],
+    [
+      [2, 3, 0],
+      [2, 0, 5],
+    ],
   ];
   for (const [sa, sb] of shapes) {
     const a = tf.tensor(values(tf.util.sizeFromShape(sa), 1), sa);
@@ -130,7 +194,10 @@ const sigmoid = (v: number): number => 1 / (1 + Math.exp(-v));
 /** Abramowitz and Stegun 7.1.5: the Maclaurin series, enough for |x| < 4. */
 const erf = (x: number): number => {
   let [term, sum] = [x, x];
-  for (let i = 1; i < 120; i++) sum += (term *= (-x * x) / i) / (2 * i + 1);
+  for (let i = 1; i < 120; i++) {
+    term *= (-x * x) / i;
+    sum += term / (2 * i + 1);
+  }
   return (sum * 2) / Math.sqrt(Math.PI);
 };
 const ACTIVATIONS: Array<[FusedActivation, (v: number, slope: number) => number]> = [
@@ -147,8 +214,14 @@ const ACTIVATIONS: Array<[FusedActivation, (v: number, slope: number) => number]
 ];
 
 t.test('epilogue: scale, bias, addend, every activation', (t) => {
-  for (const [m, n, k] of [[19, 37, 12], [64, 64, 3], [40, 20, 2048]] as Array<[number, number, number]>) {
-    const [a, b, bias, slope, addend] = [m * k, k * n, n, n, m * n].map((size, i) => values(size, i + 5)) as Float32Array[];
+  for (const [m, n, k] of [
+    [19, 37, 12],
+    [64, 64, 3],
+    [40, 20, 2048],
+  ] as Array<[number, number, number]>) {
+    const [a, b, bias, slope, addend] = [m * k, k * n, n, n, m * n].map((size, i) =>
+      values(size, i + 5),
+    ) as Float32Array[];
     const product = reference(a as Float32Array, b as Float32Array, { m, n, k });
     const scale = 1 / Math.sqrt(k);
     for (const [activation, f] of ACTIVATIONS) {
@@ -156,10 +229,26 @@ t.test('epilogue: scale, bias, addend, every activation', (t) => {
         f(scale * v + (bias?.[i % n] as number) + 0.5 * (addend?.[i] as number), slope?.[i % n] as number),
       );
       const [ha, hb, hbias, hslope, hadd] = [
-        upload(a as Float32Array, [m, k], 'f32'), upload(b as Float32Array, [k, n], 'f32'), upload(bias as Float32Array, [n], 'bf16'),
-        upload(slope as Float32Array, [1, n], 'f32'), upload(addend as Float32Array, [m, n], 'f32'),
+        upload(a as Float32Array, [m, k], 'f32'),
+        upload(b as Float32Array, [k, n], 'f32'),
+        upload(bias as Float32Array, [n], 'bf16'),
+        upload(slope as Float32Array, [1, n], 'f32'),
+        upload(addend as Float32Array, [m, n], 'f32'),
       ] as [Handle, Handle, Handle, Handle, Handle];
-      const c = native.ops.fusedMatMul(ha, hb, false, false, hbias, activation, 0.3, hslope, hadd, 0.5, scale, false);
+      const c = native.ops.fusedMatMul(
+        ha,
+        hb,
+        false,
+        false,
+        hbias,
+        activation,
+        0.3,
+        hslope,
+        hadd,
+        0.5,
+        scale,
+        false,
+      );
       const error = normError(native.readSync(c), expected);
       t.ok(error <= 2e-6, `${m}x${n}x${k} ${FusedActivation[activation]}: error ${error}`);
     }
@@ -169,16 +258,29 @@ t.test('epilogue: scale, bias, addend, every activation', (t) => {
 
 t.test('linear with a low-rank term and a scale per column', (t) => {
   const [m, n, k, r] = [50, 70, 300, 8];
-  const [x, w, x2, w2, scale, bias] = [m * k, n * k, m * r, n * r, n, n].map((size, i) => values(size, i + 50)) as [
-    Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array,
-  ];
+  const [x, w, x2, w2, scale, bias] = [m * k, n * k, m * r, n * r, n, n].map((size, i) =>
+    values(size, i + 50),
+  ) as [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
   const base = reference(x, w, { m, n, k, transposeB: true });
   const low = reference(x2, w2, { m, n, k: r, transposeB: true });
-  const expected = base.map((v, i) => (scale[i % n] as number) * (v + 2.5 * (low[i] as number)) + (bias[i % n] as number));
+  const expected = base.map(
+    (v, i) => (scale[i % n] as number) * (v + 2.5 * (low[i] as number)) + (bias[i % n] as number),
+  );
   for (const storage of ['f32', 'bf16'] as const) {
-    const args = [upload(x, [5, 10, k], storage), upload(w, [n, k], storage, true), upload(bias, [n], 'f32')] as const;
+    const args = [
+      upload(x, [5, 10, k], storage),
+      upload(w, [n, k], storage, true),
+      upload(bias, [n], 'f32'),
+    ] as const;
     const extra = [upload(x2, [m, r], storage), upload(w2, [n, r], 'f32')] as const;
-    const y = native.ops.linear(...args, FusedActivation.None, ...extra, 2.5, upload(scale, [n], 'f32'), false);
+    const y = native.ops.linear(
+      ...args,
+      FusedActivation.None,
+      ...extra,
+      2.5,
+      upload(scale, [n], 'f32'),
+      false,
+    );
     t.same(native.info(y).shape, [5, 10, n]);
     const error = normError(native.readSync(y), expected);
     t.ok(error <= (storage === 'bf16' ? 6e-3 : 1e-6), `${storage}: error ${error}`);
@@ -187,15 +289,41 @@ t.test('linear with a low-rank term and a scale per column', (t) => {
 });
 
 t.test('wrong operands are refused with the op and the shapes', (t) => {
-  const f32 = (shape: number[]): Handle => upload(new Float32Array(tf.util.sizeFromShape(shape)), shape, 'f32');
+  const f32 = (shape: number[]): Handle =>
+    upload(new Float32Array(tf.util.sizeFromShape(shape)), shape, 'f32');
   const product = (a: Handle, b: Handle): unknown => native.ops.matMul(a, b, false, false, false);
-  t.throws(() => product(f32([2, 3]), f32([4, 5])), { name: 'RangeError', message: /MatMul: inner sizes 3 and 4 of \[2,3\]/ });
+  t.throws(() => product(f32([2, 3]), f32([4, 5])), {
+    name: 'RangeError',
+    message: /MatMul: inner sizes 3 and 4 of \[2,3\]/,
+  });
   t.throws(() => product(f32([3]), f32([3, 5])), { name: 'TypeError', message: /rank 2 or more, got \[3\]/ });
-  t.throws(() => product(f32([2, 2, 3]), f32([3, 3, 5])), { name: 'RangeError', message: /batch axes .* do not broadcast/ });
+  t.throws(() => product(f32([2, 2, 3]), f32([3, 3, 5])), {
+    name: 'RangeError',
+    message: /batch axes .* do not broadcast/,
+  });
   const mixed = native.upload(new Int32Array(6), 'i32', [2, 3], 'i32', false);
-  t.throws(() => product(mixed, f32([3, 2])), { name: 'TypeError', message: /both be float32 or both int32, got i32 and f32/ });
+  t.throws(() => product(mixed, f32([3, 2])), {
+    name: 'TypeError',
+    message: /both be float32 or both int32, got i32 and f32/,
+  });
   const fused = (bias: Handle): unknown =>
-    native.ops.fusedMatMul(f32([2, 3]), f32([3, 4]), false, false, bias, FusedActivation.None, 0, null, null, 0, 1, false);
-  t.throws(() => fused(f32([3])), { name: 'RangeError', message: /bias must have 4 elements or one, got shape \[3\]/ });
+    native.ops.fusedMatMul(
+      f32([2, 3]),
+      f32([3, 4]),
+      false,
+      false,
+      bias,
+      FusedActivation.None,
+      0,
+      null,
+      null,
+      0,
+      1,
+      false,
+    );
+  t.throws(() => fused(f32([3])), {
+    name: 'RangeError',
+    message: /bias must have 4 elements or one, got shape \[3\]/,
+  });
   t.end();
 });

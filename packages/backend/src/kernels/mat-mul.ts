@@ -7,10 +7,18 @@ import { defineNative, type KernelCall } from './define.js';
 import { finishFused, planFused } from './fused-activation.js';
 
 /** Output shape of a product whose batch axes broadcast. */
-function productShape(kernel: string, a: TensorInfo, b: TensorInfo, transposeA: boolean, transposeB: boolean): number[] {
+function productShape(
+  kernel: string,
+  a: TensorInfo,
+  b: TensorInfo,
+  transposeA: boolean,
+  transposeB: boolean,
+): number[] {
   const inner = [a.shape.at(transposeA ? -2 : -1), b.shape.at(transposeB ? -1 : -2)];
   if (inner[0] !== inner[1]) {
-    throw new RangeError(`${kernel}: inner sizes ${inner[0]} and ${inner[1]} of [${a.shape}] and [${b.shape}] differ`);
+    throw new RangeError(
+      `${kernel}: inner sizes ${inner[0]} and ${inner[1]} of [${a.shape}] and [${b.shape}] differ`,
+    );
   }
   const batch = tf.broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   return [...batch, a.shape.at(transposeA ? -1 : -2) as number, b.shape.at(transposeB ? -2 : -1) as number];
@@ -24,7 +32,11 @@ const transposes = (call: KernelCall): [boolean, boolean] => [
 defineNative('BatchMatMul', (call) => {
   const [a, b] = [call.input('a'), call.input('b')];
   const shape = productShape('BatchMatMul', a, b, ...transposes(call));
-  return call.output(call.ops.matMul(call.handle(a), call.handle(b), ...transposes(call), false), shape, a.dtype);
+  return call.output(
+    call.ops.matMul(call.handle(a), call.handle(b), ...transposes(call), false),
+    shape,
+    a.dtype,
+  );
 });
 
 defineNative('_FusedMatMul', (call) => {
