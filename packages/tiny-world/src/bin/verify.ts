@@ -16,7 +16,7 @@ import {
 import { gridPng } from '../data/pictures.js';
 import { generate } from '../model/generate.js';
 import { loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from '../model/load.js';
-import { TRAINING_RECORD, type TrainingRecord } from '../train/export.js';
+import { CURVES, TRAINING_RECORD, type TrainingRecord } from '../train/export.js';
 import { modelCard } from '../verify/card.js';
 import { type Measurements, type MeasureOptions, measure } from '../verify/measure.js';
 import { differences, type Requirement, requirements } from '../verify/requirements.js';
@@ -105,6 +105,7 @@ async function writeCard(
     training,
     weightBytes: await weightBytes(weights),
     parameters,
+    curves: (await readdir(join(weights, CURVES))).sort().map((name) => `${CURVES}/${name}`),
     grids,
     pictures: PICTURES,
   };

@@ -1,7 +1,7 @@
 /** The finished weights as a folder that diffusers and transformers load, in float16. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EquipoiseError, type JsonValue, writeFileAtomic, writeJsonAtomic } from '@equipoise/core';
+import { EquipoiseError, exists, type JsonValue, writeFileAtomic, writeJsonAtomic } from '@equipoise/core';
 import { savePipeline } from '@equipoise/diffusion';
 import {
   castSource,
@@ -26,34 +26,27 @@ export const TRAINING_RECORD = 'training.json';
 
 /** Folder of the loss curves in the model folder, and the stages they are drawn for. */
 export const CURVES = 'curves';
-const CURVE_STAGES = ['clip', 'vision', 'vae', 'judges/scene', 'judges/headshot', 'unet'] as const;
-
-/** Files in {@link CURVES}. */
-export function curveFiles(): string[] {
-  return CURVE_STAGES.map((stage) => `${CURVES}/${stage.replace('/', '-')}.svg`);
-}
+const CURVE_STAGES = ['clip', 'vision', 'vae', 'judges/scene', 'judges/headshot', 'unet', 'refine'] as const;
 
 /** The contents of {@link TRAINING_RECORD}. */
 export interface TrainingRecord {
   readonly recipe: Recipe;
-  readonly unet: { readonly step: number; readonly steps: number };
+  /** Updates done and wanted, by stage of the denoiser's training. */
+  readonly denoiser: Readonly<Record<'unet' | 'refine', { readonly step: number; readonly steps: number }>>;
 }
 
 /** Writes the diffusers folder with `clip/` and `judges/` beside its components. The denoiser may
  * be unfinished if `partial` says so; `training.json` records how far it got. */
 export async function exportModel(context: StageContext, folder: string, partial = false): Promise<void> {
-  const { metadata } = await context.loadResult('unet', 'unet');
-  const progress = { step: Number(metadata.step), steps: Number(metadata.steps) };
-  if (progress.step < progress.steps && !partial) {
-    throw new EquipoiseError(
-      'missing',
-      `stage unet: expected ${progress.steps} steps, got ${progress.step}`,
-      {
-        hints: ['Finish the stage, or export what there is with --partial.'],
-      },
-    );
+  const denoiser = { unet: await progressOf(context, 'unet'), refine: await progressOf(context, 'refine') };
+  const missing = Object.entries(denoiser).find(([, { step, steps }]) => step < steps);
+  if (missing !== undefined && !partial) {
+    const [stage, { step, steps }] = missing;
+    throw new EquipoiseError('missing', `stage ${stage}: expected ${steps} steps, got ${step}`, {
+      hints: ['Finish the stage, or export what there is with --partial.'],
+    });
   }
-  const pipeline = await runPipeline(context, 'trained');
+  const pipeline = await runPipeline(context, denoiser.refine.step > 0 ? 'refine' : 'unet');
   await savePipeline(pipeline, folder, { dtype: 'F16', overwrite: true });
   disposePipeline(pipeline);
   const clip = join(folder, 'clip');
@@ -64,7 +57,7 @@ export async function exportModel(context: StageContext, folder: string, partial
   await writeJsonAtomic(join(clip, 'preprocessor_config.json'), preprocessorConfig() as Config);
   await writeJsonAtomic(join(folder, TRAINING_RECORD), {
     recipe: context.recipe as unknown as JsonValue,
-    unet: progress,
+    denoiser,
   });
   await saveCurves(context, join(folder, CURVES));
   const judges = join(folder, 'judges');
@@ -72,6 +65,16 @@ export async function exportModel(context: StageContext, folder: string, partial
   for (const { name } of JUDGE_TASKS) {
     await writeSafetensors(join(judges, `${name}.safetensors`), await half(context, 'judges', name));
   }
+}
+
+/** How far a stage of the denoiser's training has got. */
+async function progressOf(
+  context: StageContext,
+  stage: 'unet' | 'refine',
+): Promise<{ step: number; steps: number }> {
+  const { steps } = context.recipe[stage];
+  if (!(await exists(context.resultPath(stage, stage)))) return { step: 0, steps };
+  return { step: Number((await context.loadResult(stage, stage)).metadata.step), steps };
 }
 
 async function half(context: StageContext, stage: Stage, name: string): Promise<TensorSource[]> {
@@ -85,6 +88,8 @@ async function half(context: StageContext, stage: Stage, name: string): Promise<
 async function saveCurves(context: StageContext, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
   for (const stage of CURVE_STAGES) {
+    // Nothing to draw for a denoiser exported before its last stage.
+    if (!(await exists(context.run.path(stage, CHECKPOINT)))) continue;
     const file = await readTensorFile(context.run.path(stage, CHECKPOINT));
     const losses = file.tensors.get('losses')?.values ?? new Float32Array();
     await writeFileAtomic(join(folder, `${stage.replace('/', '-')}.svg`), lossChart(stage, losses));

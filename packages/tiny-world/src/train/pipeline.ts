@@ -8,12 +8,12 @@ import type { StageContext } from './stage-context.js';
 type Config = Readonly<Record<string, JsonValue>>;
 
 /**
- * Vocabulary, text tower and autoencoder of the run with its denoiser: as far as it is trained, or with
- * fresh weights. The caller disposes of the parts with {@link disposePipeline}.
+ * Vocabulary, text tower and autoencoder of the run with a denoiser: the one that a stage has
+ * left, finished or not, or one with fresh weights. The caller disposes of the parts with {@link disposePipeline}.
  */
 export async function runPipeline(
   context: StageContext,
-  denoiser: 'trained' | 'fresh',
+  denoiser: 'fresh' | 'unet' | 'refine',
 ): Promise<TextToImagePipeline> {
   const frozen = { storage: 'f32' } as const;
   const tokenizer = await context.tokenizer();
@@ -33,7 +33,7 @@ export async function runPipeline(
         ? UNet2DConditionModel.random(configs.unet, context.recipe.seed, frozen)
         : await UNet2DConditionModel.load(
             configs.unet,
-            (await context.loadResult('unet', 'unet')).state,
+            (await context.loadResult(denoiser, denoiser)).state,
             frozen,
           ),
     scheduler: schedulerConfig(),

@@ -1,7 +1,7 @@
 /** The recipe: every number that the shipped weights were trained with, in one table. */
 import type { OptimizerSettings } from './loop.js';
 
-export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet', 'vision'] as const;
+export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet', 'refine', 'vision'] as const;
 export type Stage = (typeof STAGES)[number];
 
 export interface StageRecipe {
@@ -35,6 +35,8 @@ export interface Recipe {
     /** Clamp on the signal-to-noise ratio in the loss weight (Hang et al., 2023). */
     readonly snrClamp: number;
   };
+  /** The denoiser again, from where `unet` ended, with a fresh optimizer and a lower rate. */
+  readonly refine: StageRecipe;
 }
 
 function optimizer(peak: number, warmup: number, beta2: number, weightDecay: number): OptimizerSettings {
@@ -86,6 +88,13 @@ export const RECIPE: Recipe = {
     captionDropout: 0.1,
     snrClamp: 5,
   },
+  refine: {
+    steps: 1_200,
+    batch: 32,
+    checkpointEvery: 300,
+    optimizer: optimizer(1e-3, 30, 0.99, 0.01),
+    average: { decay: 0.998, every: 5 },
+  },
 };
 
 /** The recipe with `effort` times the steps and pictures, rounded up; for trials and tests. */
@@ -104,5 +113,6 @@ export function scaledRecipe(recipe: Recipe, effort: number): Recipe {
     vae: stage(recipe.vae),
     judges: stage(recipe.judges),
     unet: stage(recipe.unet),
+    refine: stage(recipe.refine),
   };
 }

@@ -1,6 +1,6 @@
 /** The model card: what the weights are, how they came to be, what they measure, and what they are not for. */
 
-import { curveFiles, type TrainingRecord } from '../train/export.js';
+import type { TrainingRecord } from '../train/export.js';
 import type { Recipe, StageRecipe } from '../train/recipe.js';
 import { COLORS, SHAPES, SKIN_TONES, STYLES, TEXTURES } from '../world/attributes.js';
 import { BIAS } from '../world/bias.js';
@@ -14,6 +14,8 @@ export interface CardFacts {
   /** Bytes of all weight files. */
   readonly weightBytes: number;
   readonly parameters: Readonly<Record<string, number>>;
+  /** Relative paths of the loss curves. */
+  readonly curves: readonly string[];
   readonly grids: readonly SampleGrid[];
   /** Relative folder of the grids' pictures. */
   readonly pictures: string;
@@ -66,7 +68,7 @@ function biasRows(): Row[] {
 }
 
 function recipeRows(recipe: Recipe): Row[] {
-  return (['clip', 'vision', 'vae', 'judges', 'unet'] as const).map((name) => {
+  return (['clip', 'vision', 'vae', 'judges', 'unet', 'refine'] as const).map((name) => {
     const { steps, batch, optimizer, average }: StageRecipe = recipe[name];
     const { rate, beta1, beta2, weightDecay } = optimizer;
     return [
@@ -82,9 +84,18 @@ function recipeRows(recipe: Recipe): Row[] {
   });
 }
 
+/** A sentence on how far the denoiser got, where it was not to the end. */
+function progressText(denoiser: TrainingRecord['denoiser']): string {
+  const open = Object.entries(denoiser).filter(([, { step, steps }]) => step < steps);
+  const parts = open.map(
+    ([stage, { step, steps }]) => `stage \`${stage}\` stands at update ${step} of ${steps}`,
+  );
+  return open.length === 0 ? '' : `**These weights are not fully trained:** ${parts.join('; ')}.\n\n`;
+}
+
 /** The card as Markdown. */
 export function modelCard(measured: Measurements, checks: readonly Requirement[], facts: CardFacts): string {
-  const { recipe, unet } = facts.training;
+  const { recipe, denoiser } = facts.training;
   const { settings } = measured;
   const total = Object.values(facts.parameters).reduce((sum, count) => sum + count, 0);
   return `# Tiny-world
@@ -120,13 +131,11 @@ cosine decay; the shipped weights are moving averages.
 
 ${table(['stage', 'steps', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
 
-${unet.step < unet.steps ? `**Not fully trained:** these weights stopped at step ${unet.step} of the denoiser's ${unet.steps}.\n\n` : ''}Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
+${progressText(denoiser)}Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
 
 ## Loss curves
 
-${curveFiles()
-  .map((path) => `![loss](${path})`)
-  .join('\n')}
+${facts.curves.map((path) => `![loss](${path})`).join('\n')}
 
 ## Measured
 
