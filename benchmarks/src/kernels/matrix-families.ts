@@ -23,6 +23,7 @@ export const matrixFamilies = [
       { m: 256, k: 1280, n: 1280 },
       { m: 256, k: 1280, n: 10240 },
       { m: 432, k: 768, n: 3072 },
+      { m: 16384, k: 128, n: 128 },
     ],
     checks: [
       { m: 1, k: 1, n: 1 },
@@ -66,35 +67,37 @@ export const matrixFamilies = [
     name: 'conv2d',
     kernels: ['Conv2DFused', 'Conv2DFusedGradInput', 'Conv2DFusedGradFilter'],
     sizes: [
-      { size: 64, in: 320, out: 320, taps: 3, stride: 1 },
-      { size: 32, in: 640, out: 640, taps: 3, stride: 1 },
-      { size: 16, in: 1280, out: 1280, taps: 3, stride: 1 },
-      { size: 64, in: 320, out: 320, taps: 3, stride: 2 },
-      { size: 32, in: 960, out: 640, taps: 1, stride: 1 },
+      { batch: 1, size: 64, in: 320, out: 320, taps: 3, stride: 1 },
+      { batch: 1, size: 32, in: 640, out: 640, taps: 3, stride: 1 },
+      { batch: 1, size: 16, in: 1280, out: 1280, taps: 3, stride: 1 },
+      { batch: 1, size: 64, in: 320, out: 320, taps: 3, stride: 2 },
+      { batch: 1, size: 32, in: 960, out: 640, taps: 1, stride: 1 },
+      { batch: 64, size: 16, in: 64, out: 64, taps: 3, stride: 1 },
+      { batch: 16, size: 64, in: 32, out: 32, taps: 3, stride: 1 },
     ],
     checks: [
-      { size: 7, in: 5, out: 3, taps: 3, stride: 1 },
-      { size: 8, in: 16, out: 24, taps: 3, stride: 2 },
-      { size: 5, in: 9, out: 17, taps: 1, stride: 1 },
+      { batch: 2, size: 7, in: 5, out: 3, taps: 3, stride: 1 },
+      { batch: 1, size: 8, in: 16, out: 24, taps: 3, stride: 2 },
+      { batch: 3, size: 5, in: 9, out: 17, taps: 1, stride: 1 },
     ],
     precisions: BOTH,
-    label: ({ size, in: i, out, taps, stride }) =>
-      `${taps}x${taps} ${size}^2 ${i}->${out}${stride === 1 ? '' : ` /${stride}`}`,
-    inputs: ({ size, in: i, out, taps }) => [
-      { shape: [1, size, size, i], role: 'activation' },
+    label: ({ batch, size, in: i, out, taps, stride }) =>
+      `${taps}x${taps} ${batch}x${size}^2 ${i}->${out}${stride === 1 ? '' : ` /${stride}`}`,
+    inputs: ({ batch, size, in: i, out, taps }) => [
+      { shape: [batch, size, size, i], role: 'activation' },
       { shape: [taps, taps, i, out], role: 'weight', scale: fan(taps * taps * i) },
       { shape: [out], role: 'vector' },
     ],
     compute: ([x, w, b], { stride }) =>
       conv2d(x as tf.Tensor4D, w as tf.Tensor4D, b as tf.Tensor1D, { pad: 'same', stride }),
-    flops: ({ size, in: i, out, taps, stride }) =>
-      (2 * size * size * i * out * taps * taps) / (stride * stride),
-    bytes: ({ size, in: i, out, taps, stride }, width) =>
-      width * (size * size * (i + out / (stride * stride)) + taps * taps * i * out),
-    peers: ({ size, in: i, out, taps, stride }) => ({
+    flops: ({ batch, size, in: i, out, taps, stride }) =>
+      (2 * batch * size * size * i * out * taps * taps) / (stride * stride),
+    bytes: ({ batch, size, in: i, out, taps, stride }, width) =>
+      width * (batch * size * size * (i + out / (stride * stride)) + taps * taps * i * out),
+    peers: ({ batch, size, in: i, out, taps, stride }) => ({
       torch: {
         script: KERNELS,
-        case: { kind: 'conv', batch: 1, height: size, width: size, channels: i, outputs: out, taps, stride },
+        case: { kind: 'conv', batch, height: size, width: size, channels: i, outputs: out, taps, stride },
       },
     }),
     differentiable: [0, 1, 2],
