@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { adamW, type Engine, useEngine } from '@equipoise/backend';
+import { adamW, type Engine, setPrecision, useEngine } from '@equipoise/backend';
 import { parseJson } from '@equipoise/core';
 import { CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
-import { fixturesOf, requireClose, requireNoLeak } from '@equipoise/testing';
+import { difference, fixturesOf, requireClose, requireNoLeak } from '@equipoise/testing';
 import { float32Source, openAdapter, openFolder, openSafetensors, readFloat32, writeSafetensors } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
@@ -29,11 +29,11 @@ async function tensor<T extends tf.Tensor>(name: string): Promise<T> {
   return tf.tensor(await values(name), [...reference.get(name).shape]) as T;
 }
 
-async function openUnet(): Promise<UNet2DConditionModel> {
+async function openUnet(storage: 'f32' | 'bf16' = 'f32'): Promise<UNet2DConditionModel> {
   const folder = await openFolder(weightsFixtures.path('pipeline'), { variant: 'fp16' });
   const component = await folder.component('unet');
   await using state = await component.openWeights();
-  return await UNet2DConditionModel.load(component.config, state, { storage: 'f32' });
+  return await UNet2DConditionModel.load(component.config, state, { storage });
 }
 
 /** At its full weight the LoRA fixture makes the little model chaotic: rounding then shows in the third digit. */
@@ -48,8 +48,8 @@ class Bench {
     readonly weights: tf.Tensor4D,
   ) {}
 
-  static async open(): Promise<Bench> {
-    return new Bench(await openUnet(), await tensor('sample'), await tensor('context'), await tensor('weights'));
+  static async open(storage: 'f32' | 'bf16' = 'f32'): Promise<Bench> {
+    return new Bench(await openUnet(storage), await tensor('sample'), await tensor('context'), await tensor('weights'));
   }
 
   forward(): tf.Tensor4D {
@@ -182,6 +182,28 @@ t.test('merging some of several adapters changes no output, in any order', async
   const folded = await bench.output();
   part(dora).changed();
   t.same(await bench.output(), folded);
+});
+
+t.test('bf16: outputs near those of f32, merged or not, and an exact way back', async (t) => {
+  await useEngine('equipoise-cpu');
+  setPrecision('bf16');
+  t.teardown(() => setPrecision('f32'));
+  const bench = await Bench.open('bf16');
+  t.teardown(() => bench.dispose());
+  // What bf16 costs the model without an adapter.
+  const cost = difference(await bench.output(), await values('plain.output')).relativeNorm;
+  for (const name of ['dora', 'lora', 'pointwise'] as const) {
+    const group = await bench.load(name, { weight: name === 'lora' ? LORA_WEIGHT : 1 });
+    const before = await bench.output();
+    requireClose(name, before, await values(`${name}.output`), { relativeNorm: 4 * cost });
+    for (const storage of ['bf16', 'f32'] as const) {
+      group.merge(storage);
+      requireClose(`${name} merged in ${storage}`, await bench.output(), await values(`${name}.output`), { relativeNorm: 4 * cost });
+      group.unmerge();
+      t.same(await bench.output(), before);
+    }
+    group.remove();
+  }
 });
 
 t.test("the text encoder's part of an adapter", async (t) => {
