@@ -4,7 +4,16 @@
  */
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { EquipoiseError, invalid, type JobContext, PhiloxSequence, prose, sha256File, streamId, throwIfCancelled } from '@equipoise/core';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  PhiloxSequence,
+  prose,
+  sha256File,
+  streamId,
+  throwIfCancelled,
+} from '@equipoise/core';
 import { parse as parseYaml } from 'yaml';
 
 export interface ReferenceImage {
@@ -54,13 +63,25 @@ async function imagesIn(folder: string, what: string): Promise<string[]> {
 export async function findAttributes(root: string, names: readonly string[]): Promise<AttributeFiles[]> {
   const folders = (await list(root, 'data')).filter((e) => e.isDirectory()).map((e) => e.name);
   const repeated = names.find((name, i) => names.indexOf(name) !== i);
-  if (repeated !== undefined) throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
+  if (repeated !== undefined)
+    throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
   const found: AttributeFiles[] = [];
   for (const name of names.length > 0 ? names : folders) {
-    if (!folders.includes(name)) throw invalid('attributes', `one of ${folders.join(', ') || 'no folder there'}`, name, { code: 'missing' });
+    if (!folders.includes(name))
+      throw invalid('attributes', `one of ${folders.join(', ') || 'no folder there'}`, name, {
+        code: 'missing',
+      });
     const folder = path.join(root, name);
     const categories = (await list(folder, `attribute ${name}`)).filter((e) => e.isDirectory());
-    found.push({ name, categories: await Promise.all(categories.map(async (c) => ({ name: c.name, files: await imagesIn(path.join(folder, c.name), `attribute ${name}`) }))) });
+    found.push({
+      name,
+      categories: await Promise.all(
+        categories.map(async (c) => ({
+          name: c.name,
+          files: await imagesIn(path.join(folder, c.name), `attribute ${name}`),
+        })),
+      ),
+    });
   }
   return found;
 }
@@ -77,14 +98,25 @@ export async function readAttributeManifest(file: string): Promise<AttributeFile
     throw new EquipoiseError('corrupt', `${file}: ${(cause as Error).message.split('\n')[0]}`, { cause });
   }
   const attributes = field(document, 'attributes', file);
-  return Promise.all(attributes.map(async (attribute, i) => {
-    const where = `${file}: attributes[${i}]`;
-    const categories = field(attribute, 'categories', where);
-    return { name: text(attribute, where), categories: await Promise.all(categories.map((c, k) => manifestCategory(c, `${where}.categories[${k}]`, path.dirname(file)))) };
-  }));
+  return Promise.all(
+    attributes.map(async (attribute, i) => {
+      const where = `${file}: attributes[${i}]`;
+      const categories = field(attribute, 'categories', where);
+      return {
+        name: text(attribute, where),
+        categories: await Promise.all(
+          categories.map((c, k) => manifestCategory(c, `${where}.categories[${k}]`, path.dirname(file))),
+        ),
+      };
+    }),
+  );
 }
 
-async function manifestCategory(category: unknown, where: string, base: string): Promise<{ name: string; files: string[] }> {
+async function manifestCategory(
+  category: unknown,
+  where: string,
+  base: string,
+): Promise<{ name: string; files: string[] }> {
   const files: string[] = [];
   for (const entry of field(category, 'images', where)) {
     if (typeof entry !== 'string') throw invalid(`${where}.images`, 'file or folder names', entry);
@@ -98,7 +130,8 @@ async function manifestCategory(category: unknown, where: string, base: string):
 }
 
 function field(value: unknown, key: string, where: string): unknown[] {
-  const entry = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  const entry =
+    typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
   if (!Array.isArray(entry)) throw invalid(`${where}: ${key}`, 'a list', entry);
   return entry;
 }
@@ -115,20 +148,34 @@ function text(value: unknown, where: string): string {
  * @throws EquipoiseError for an attribute with fewer than two categories, a category without images, the same image
  * twice within an attribute, or attributes and categories with equal names
  */
-export async function chooseReferences(found: readonly AttributeFiles[], perCategory: number, seed: number, context: JobContext = {}): Promise<Attribute[]> {
+export async function chooseReferences(
+  found: readonly AttributeFiles[],
+  perCategory: number,
+  seed: number,
+  context: JobContext = {},
+): Promise<Attribute[]> {
   checkNames(found);
   const attributes: Attribute[] = [];
   for (const { name, categories } of found) {
     const seen = new Map<string, string>();
     const chosen: Category[] = [];
     for (const category of categories) {
-      if (category.files.length === 0) throw invalid(`attribute ${name}`, `images in category "${category.name}"`, prose('none'), { code: 'missing' });
+      if (category.files.length === 0)
+        throw invalid(`attribute ${name}`, `images in category "${category.name}"`, prose('none'), {
+          code: 'missing',
+        });
       const images: ReferenceImage[] = [];
       for (const file of pick(category.files, perCategory, seed, name, category.name)) {
         throwIfCancelled(context.signal, 'reference images');
         const hash = await sha256File(file);
         const twin = seen.get(hash);
-        if (twin !== undefined) throw invalid(`attribute ${name}`, 'every image once', prose(`${file}, the same image as ${twin}`), { hints: ['Remove one of them: a duplicate would count twice, or in two categories.'] });
+        if (twin !== undefined)
+          throw invalid(
+            `attribute ${name}`,
+            'every image once',
+            prose(`${file}, the same image as ${twin}`),
+            { hints: ['Remove one of them: a duplicate would count twice, or in two categories.'] },
+          );
         seen.set(hash, file);
         images.push({ file, hash });
       }
@@ -143,18 +190,33 @@ function checkNames(found: readonly AttributeFiles[]): void {
   if (found.length === 0) throw invalid('attributes', 'at least one attribute', prose('none'));
   const names = found.map(({ name }) => name);
   const repeated = names.find((name, i) => names.indexOf(name) !== i);
-  if (repeated !== undefined) throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
+  if (repeated !== undefined)
+    throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
   for (const { name, categories } of found) {
-    if (categories.length < 2) throw invalid(`attribute ${name}`, 'at least two categories', prose(categories.length === 0 ? 'none' : `only "${categories[0]?.name}"`));
+    if (categories.length < 2)
+      throw invalid(
+        `attribute ${name}`,
+        'at least two categories',
+        prose(categories.length === 0 ? 'none' : `only "${categories[0]?.name}"`),
+      );
     const labels = categories.map((c) => c.name);
     const twice = labels.find((label, i) => labels.indexOf(label) !== i);
-    if (twice !== undefined) throw invalid(`attribute ${name}`, 'each category once', prose(`"${twice}" twice`));
+    if (twice !== undefined)
+      throw invalid(`attribute ${name}`, 'each category once', prose(`"${twice}" twice`));
   }
 }
 
 /** A sample without replacement that depends on the seed and the names alone. */
-function pick(files: readonly string[], count: number, seed: number, attribute: string, category: string): string[] {
-  return new PhiloxSequence(seed, streamId('references', attribute, category)).shuffle([...files]).slice(0, count);
+function pick(
+  files: readonly string[],
+  count: number,
+  seed: number,
+  attribute: string,
+  category: string,
+): string[] {
+  return new PhiloxSequence(seed, streamId('references', attribute, category))
+    .shuffle([...files])
+    .slice(0, count);
 }
 
 /** How unequal the categories of an attribute are, as a sentence, or undefined when the largest is within 3x. */
@@ -168,10 +230,19 @@ export function imbalanceWarning({ name, categories }: Attribute): string | unde
 
 /** All combinations of categories as index vectors; the first attribute varies slowest. */
 export function combinations(sizes: readonly number[]): number[][] {
-  return sizes.reduce<number[][]>((all, size) => all.flatMap((head) => Array.from({ length: size }, (_, k) => [...head, k])), [[]]);
+  return sizes.reduce<number[][]>(
+    (all, size) => all.flatMap((head) => Array.from({ length: size }, (_, k) => [...head, k])),
+    [[]],
+  );
 }
 
 /** `<attribute>_<category>_<attribute>_<category>...`, safe as a folder name. */
-export function combinationName(attributes: readonly { name: string; categories: readonly { name: string }[] }[], indices: readonly number[]): string {
-  return attributes.map(({ name, categories }, a) => `${name}_${categories[indices[a] as number]?.name}`).join('_').replace(/[^A-Za-z0-9._-]+/g, '-');
+export function combinationName(
+  attributes: readonly { name: string; categories: readonly { name: string }[] }[],
+  indices: readonly number[],
+): string {
+  return attributes
+    .map(({ name, categories }, a) => `${name}_${categories[indices[a] as number]?.name}`)
+    .join('_')
+    .replace(/[^A-Za-z0-9._-]+/g, '-');
 }

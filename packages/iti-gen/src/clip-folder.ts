@@ -2,7 +2,13 @@
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { EquipoiseError, invalid, parseJson, prose } from '@equipoise/core';
-import { CLIPModel, type ClipPreprocessOptions, ClipTokenizer, type Model, parsePreprocessorConfig } from '@equipoise/models';
+import {
+  CLIPModel,
+  type ClipPreprocessOptions,
+  ClipTokenizer,
+  type Model,
+  parsePreprocessorConfig,
+} from '@equipoise/models';
 import { hashFolder, openFolder } from '@equipoise/weights';
 
 export interface LoadedClip {
@@ -27,16 +33,37 @@ export async function loadClip(folder: string, tokenizerFolder?: string): Promis
     await state.close();
   }
   const own = await exists(path.join(folder, 'vocab.json'), path.join(folder, 'tokenizer.json'));
-  if (!own && tokenizerFolder === undefined) throw new EquipoiseError('missing', `${folder}: expected tokenizer files (vocab.json and merges.txt, or tokenizer.json), got none`);
+  if (!own && tokenizerFolder === undefined)
+    throw new EquipoiseError(
+      'missing',
+      `${folder}: expected tokenizer files (vocab.json and merges.txt, or tokenizer.json), got none`,
+    );
   const tokenizer = await ClipTokenizer.fromFolder(own ? folder : (tokenizerFolder as string));
   if (tokenizer.vocabularySize > clip.config.text.vocab_size) {
-    throw invalid(`${folder}: tokenizer`, `at most ${clip.config.text.vocab_size} tokens, as the text tower has`, tokenizer.vocabularySize, { code: 'conflict' });
+    throw invalid(
+      `${folder}: tokenizer`,
+      `at most ${clip.config.text.vocab_size} tokens, as the text tower has`,
+      tokenizer.vocabularySize,
+      { code: 'conflict' },
+    );
   }
-  return { clip, tokenizer, preprocess: await readPreprocessing(folder, clip), hash: await hashFolder(folder) };
+  return {
+    clip,
+    tokenizer,
+    preprocess: await readPreprocessing(folder, clip),
+    hash: await hashFolder(folder),
+  };
 }
 
 async function exists(...files: string[]): Promise<boolean> {
-  const found = await Promise.all(files.map((file) => fs.stat(file).then(() => true, () => false)));
+  const found = await Promise.all(
+    files.map((file) =>
+      fs.stat(file).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
   return found.includes(true);
 }
 
@@ -45,7 +72,8 @@ async function readPreprocessing(folder: string, clip: CLIPModel): Promise<ClipP
   const size = clip.config.vision.image_size;
   if (!(await exists(file))) return { shortestEdge: size, crop: size };
   const options = parsePreprocessorConfig(parseJson(await fs.readFile(file, 'utf8'), file), file);
-  if (options.crop !== size) throw invalid(`${file}: crop_size`, `the vision tower's ${size}`, options.crop, { code: 'conflict' });
+  if (options.crop !== size)
+    throw invalid(`${file}: crop_size`, `the vision tower's ${size}`, options.crop, { code: 'conflict' });
   return options;
 }
 
@@ -57,7 +85,9 @@ async function readPreprocessing(folder: string, clip: CLIPModel): Promise<ClipP
  */
 export async function requireSameTextTower(clip: CLIPModel, textEncoder: Model): Promise<void> {
   const ours = new Map([...clip.namedParameters()].filter(([name]) => name.startsWith('text_model.')));
-  const theirs = new Map([...textEncoder.namedParameters()].filter(([name]) => name.startsWith('text_model.')));
+  const theirs = new Map(
+    [...textEncoder.namedParameters()].filter(([name]) => name.startsWith('text_model.')),
+  );
   for (const [name, parameter] of ours) {
     const other = theirs.get(name);
     if (other === undefined || other.shape.join() !== parameter.shape.join()) {
@@ -69,9 +99,20 @@ export async function requireSameTextTower(clip: CLIPModel, textEncoder: Model):
   // Vectors suffice to tell trained towers apart, and cost nothing to read.
   for (const [name, parameter] of ours) {
     if (parameter.shape.length !== 1) continue;
-    const [a, b] = await Promise.all([parameter.value.data(), (theirs.get(name) as typeof parameter).value.data()]);
-    const worst = Float32Array.from(a, (value, i) => Math.abs(value - (b[i] as number))).reduce((max, value) => Math.max(max, value), 0);
-    if (worst > 1e-2) throw differs(name, "the pipeline's text encoder to hold the same numbers", `a difference of ${worst.toPrecision(3)}`);
+    const [a, b] = await Promise.all([
+      parameter.value.data(),
+      (theirs.get(name) as typeof parameter).value.data(),
+    ]);
+    const worst = Float32Array.from(a, (value, i) => Math.abs(value - (b[i] as number))).reduce(
+      (max, value) => Math.max(max, value),
+      0,
+    );
+    if (worst > 1e-2)
+      throw differs(
+        name,
+        "the pipeline's text encoder to hold the same numbers",
+        `a difference of ${worst.toPrecision(3)}`,
+      );
   }
 }
 

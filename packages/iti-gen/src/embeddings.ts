@@ -25,7 +25,9 @@ export interface InclusivePrompts {
 export function listCombinations({ attributes }: InclusiveTokens): Combination[] {
   return combinations(attributes.map(({ categories }) => categories.length)).map((indices) => ({
     indices,
-    labels: Object.fromEntries(attributes.map(({ name, categories }, a) => [name, categories[indices[a] as number] as string])),
+    labels: Object.fromEntries(
+      attributes.map(({ name, categories }, a) => [name, categories[indices[a] as number] as string]),
+    ),
   }));
 }
 
@@ -35,9 +37,20 @@ export function listCombinations({ attributes }: InclusiveTokens): Combination[]
  *
  * @throws EquipoiseError when the tokens belong to another CLIP or the prompt is too long
  */
-export async function inclusivePrompts(tokens: InclusiveTokens, clip: CLIPModel, clipHash: string, tokenizer: PromptTokenizer, prompt = tokens.prompt): Promise<InclusivePrompts> {
+export async function inclusivePrompts(
+  tokens: InclusiveTokens,
+  clip: CLIPModel,
+  clipHash: string,
+  tokenizer: PromptTokenizer,
+  prompt = tokens.prompt,
+): Promise<InclusivePrompts> {
   if (tokens.clip !== clipHash) {
-    throw invalid('tokens: clip', `the CLIP model they were learned with (${tokens.clip.slice(0, 12)})`, prose(`another one (${clipHash.slice(0, 12)})`), { code: 'conflict' });
+    throw invalid(
+      'tokens: clip',
+      `the CLIP model they were learned with (${tokens.clip.slice(0, 12)})`,
+      prose(`another one (${clipHash.slice(0, 12)})`),
+      { code: 'conflict' },
+    );
   }
   const template = PromptTemplate.create(prompt, tokens.length, tokens.compat, clip.textModel, tokenizer);
   try {
@@ -53,6 +66,11 @@ export async function inclusivePrompts(tokens: InclusiveTokens, clip: CLIPModel,
 
 /** Writes `prompt_embeds` [N, L, C] with the combinations in the metadata; diffusers takes rows of it as they are. */
 export async function savePromptEmbeddings(file: string, prompts: InclusivePrompts): Promise<void> {
-  const description = JSON.stringify({ prompt: prompts.prompt, combinations: prompts.combinations.map(({ labels }) => labels) });
-  await writeSafetensors(file, [float32Source('prompt_embeds', prompts.shape, prompts.embeddings)], { metadata: { format: 'pt', equipoise_prompts: description } });
+  const description = JSON.stringify({
+    prompt: prompts.prompt,
+    combinations: prompts.combinations.map(({ labels }) => labels),
+  });
+  await writeSafetensors(file, [float32Source('prompt_embeds', prompts.shape, prompts.embeddings)], {
+    metadata: { format: 'pt', equipoise_prompts: description },
+  });
 }

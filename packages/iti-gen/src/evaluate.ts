@@ -1,7 +1,21 @@
 /** How inclusive a set of images is: who judges, how even the categories are, how good the pictures. */
 import { invalid, type JobContext, ProgressCounter } from '@equipoise/core';
-import { countLabels, type Estimate, featureStatistics, frechetDistance, klToUniformWithInterval, type Rows, rowCosines } from '@equipoise/metrics';
-import { type CLIPModel, type ClipPreprocessOptions, clipPreprocess, type RgbImage, unitLength } from '@equipoise/models';
+import {
+  countLabels,
+  type Estimate,
+  featureStatistics,
+  frechetDistance,
+  klToUniformWithInterval,
+  type Rows,
+  rowCosines,
+} from '@equipoise/metrics';
+import {
+  type CLIPModel,
+  type ClipPreprocessOptions,
+  clipPreprocess,
+  type RgbImage,
+  unitLength,
+} from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { PromptTokenizer } from './prompt.js';
 
@@ -14,7 +28,13 @@ export interface AttributeClassifier {
 }
 
 /** Zero-shot classes: the category whose text is nearest to the image (the published evaluation). */
-export function zeroShotClassifier(clip: CLIPModel, tokenizer: PromptTokenizer & { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } }, preprocess: ClipPreprocessOptions, attribute: string, classes: Readonly<Record<string, string>>): AttributeClassifier {
+export function zeroShotClassifier(
+  clip: CLIPModel,
+  tokenizer: PromptTokenizer & { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } },
+  preprocess: ClipPreprocessOptions,
+  attribute: string,
+  classes: Readonly<Record<string, string>>,
+): AttributeClassifier {
   const categories = Object.keys(classes);
   if (categories.length < 2) throw invalid(`classes of ${attribute}`, 'at least two', categories.length);
   return {
@@ -39,7 +59,13 @@ function dot(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number,
 }
 
 /** Unit-length CLIP features of images. */
-export async function clipImageFeatures(clip: CLIPModel, preprocess: ClipPreprocessOptions, images: readonly RgbImage[], context: JobContext = {}, batch = 32): Promise<Rows> {
+export async function clipImageFeatures(
+  clip: CLIPModel,
+  preprocess: ClipPreprocessOptions,
+  images: readonly RgbImage[],
+  context: JobContext = {},
+  batch = 32,
+): Promise<Rows> {
   const width = clip.config.projection_dim;
   const data = new Float32Array(images.length * width);
   const progress = new ProgressCounter('CLIP features', context, { total: images.length, unit: 'image' });
@@ -54,9 +80,15 @@ export async function clipImageFeatures(clip: CLIPModel, preprocess: ClipPreproc
 }
 
 /** Unit-length CLIP features of texts. */
-export async function clipTextFeatures(clip: CLIPModel, tokenizer: { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } }, texts: readonly string[]): Promise<Rows> {
+export async function clipTextFeatures(
+  clip: CLIPModel,
+  tokenizer: { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } },
+  texts: readonly string[],
+): Promise<Rows> {
   const { ids, length } = tokenizer.encodeBatch(texts);
-  const result = tf.tidy(() => unitLength(clip.textFeatures(texts.map((_, i) => ids.subarray(i * length, (i + 1) * length)))));
+  const result = tf.tidy(() =>
+    unitLength(clip.textFeatures(texts.map((_, i) => ids.subarray(i * length, (i + 1) * length)))),
+  );
   const data = Float32Array.from(await result.data<'float32'>());
   result.dispose();
   return { count: texts.length, width: clip.config.projection_dim, data };
@@ -72,23 +104,45 @@ export interface AttributeBalance {
 }
 
 /** Category index of each image per classifier. */
-export async function classifyAll(images: readonly RgbImage[], classifiers: readonly AttributeClassifier[]): Promise<number[][]> {
+export async function classifyAll(
+  images: readonly RgbImage[],
+  classifiers: readonly AttributeClassifier[],
+): Promise<number[][]> {
   const labels: number[][] = [];
   for (const classifier of classifiers) labels.push(await classifier.classify(images));
   return labels;
 }
 
 /** The balance of each attribute, and of all of them combined when there are several. */
-export function balance(classifiers: readonly Pick<AttributeClassifier, 'attribute' | 'categories'>[], labels: readonly (readonly number[])[], seed = 0): AttributeBalance[] {
-  const single = classifiers.map(({ attribute, categories }, a) => balanceOf(attribute, categories, labels[a] as readonly number[], seed));
+export function balance(
+  classifiers: readonly Pick<AttributeClassifier, 'attribute' | 'categories'>[],
+  labels: readonly (readonly number[])[],
+  seed = 0,
+): AttributeBalance[] {
+  const single = classifiers.map(({ attribute, categories }, a) =>
+    balanceOf(attribute, categories, labels[a] as readonly number[], seed),
+  );
   if (classifiers.length < 2) return single;
   const sizes = classifiers.map(({ categories }) => categories.length);
-  const combined = (labels[0] as readonly number[]).map((_, i) => sizes.reduce((index, size, a) => index * size + ((labels[a] as readonly number[])[i] as number), 0));
-  const names = classifiers.reduce<string[]>((all, { categories }) => all.flatMap((head) => categories.map((c) => (head === '' ? c : `${head} ${c}`))), ['']);
-  return [...single, balanceOf(classifiers.map(({ attribute }) => attribute).join(' x '), names, combined, seed)];
+  const combined = (labels[0] as readonly number[]).map((_, i) =>
+    sizes.reduce((index, size, a) => index * size + ((labels[a] as readonly number[])[i] as number), 0),
+  );
+  const names = classifiers.reduce<string[]>(
+    (all, { categories }) => all.flatMap((head) => categories.map((c) => (head === '' ? c : `${head} ${c}`))),
+    [''],
+  );
+  return [
+    ...single,
+    balanceOf(classifiers.map(({ attribute }) => attribute).join(' x '), names, combined, seed),
+  ];
 }
 
-function balanceOf(attribute: string, categories: readonly string[], labels: readonly number[], seed: number): AttributeBalance {
+function balanceOf(
+  attribute: string,
+  categories: readonly string[],
+  labels: readonly number[],
+  seed: number,
+): AttributeBalance {
   const counts = [...countLabels(labels, categories.length)];
   return { attribute, categories, counts, kl: klToUniformWithInterval(labels, categories.length, { seed }) };
 }
@@ -101,7 +155,11 @@ export function frechet(a: Rows, b: Rows): number {
 /** Mean cosine between images and one text. */
 export function promptSimilarity(images: Rows, text: Rows): number {
   const { count, width } = images;
-  const repeated: Rows = { count, width, data: Float32Array.from({ length: count * width }, (_, i) => text.data[i % width] as number) };
+  const repeated: Rows = {
+    count,
+    width,
+    data: Float32Array.from({ length: count * width }, (_, i) => text.data[i % width] as number),
+  };
   const cosines = rowCosines(images, repeated);
   return cosines.reduce((sum, value) => sum + value, 0) / cosines.length;
 }

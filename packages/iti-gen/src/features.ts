@@ -5,7 +5,13 @@
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { type JobContext, ProgressCounter, sha256Json, writeFileAtomic } from '@equipoise/core';
-import { type CLIPModel, type ClipPreprocessOptions, clipPreprocess, decodeImage, unitLength } from '@equipoise/models';
+import {
+  type CLIPModel,
+  type ClipPreprocessOptions,
+  clipPreprocess,
+  decodeImage,
+  unitLength,
+} from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Attribute, ReferenceImage } from './attributes.js';
 
@@ -21,7 +27,11 @@ export interface FeatureSource {
 }
 
 /** Unit-length CLIP features of images [images, D], row-major, in the order given. */
-export async function imageFeatures(images: readonly ReferenceImage[], source: FeatureSource, context: JobContext = {}): Promise<{ features: Float32Array; depth: number }> {
+export async function imageFeatures(
+  images: readonly ReferenceImage[],
+  source: FeatureSource,
+  context: JobContext = {},
+): Promise<{ features: Float32Array; depth: number }> {
   const depth = source.clip.config.projection_dim;
   const features = new Float32Array(images.length * depth);
   const progress = new ProgressCounter('image features', context, { total: images.length, unit: 'image' });
@@ -36,7 +46,9 @@ export async function imageFeatures(images: readonly ReferenceImage[], source: F
   for (let start = 0; start < missing.length; start += batch) {
     const indices = missing.slice(start, start + batch);
     const decoded = await Promise.all(indices.map((i) => decodeImage((images[i] as ReferenceImage).file)));
-    const result = tf.tidy(() => unitLength(source.clip.imageFeatures(clipPreprocess(decoded, source.preprocess))));
+    const result = tf.tidy(() =>
+      unitLength(source.clip.imageFeatures(clipPreprocess(decoded, source.preprocess))),
+    );
     const values = (await result.data()) as Float32Array;
     result.dispose();
     for (const [k, i] of indices.entries()) {
@@ -51,11 +63,20 @@ export async function imageFeatures(images: readonly ReferenceImage[], source: F
 
 function cacheFile(source: FeatureSource, image: ReferenceImage): string | undefined {
   if (source.cacheFolder === undefined) return undefined;
-  const key = sha256Json({ image: image.hash, clip: source.clipHash, preprocess: source.preprocess, format: 1 });
+  const key = sha256Json({
+    image: image.hash,
+    clip: source.clipHash,
+    preprocess: source.preprocess,
+    format: 1,
+  });
   return path.join(source.cacheFolder, key.slice(0, 2), `${key}.f32`);
 }
 
-async function readCached(source: FeatureSource, image: ReferenceImage, depth: number): Promise<Float32Array | undefined> {
+async function readCached(
+  source: FeatureSource,
+  image: ReferenceImage,
+  depth: number,
+): Promise<Float32Array | undefined> {
   const file = cacheFile(source, image);
   if (file === undefined) return undefined;
   const bytes = await fs.readFile(file).catch(() => undefined);
@@ -78,21 +99,33 @@ export interface AttributeFeatures {
   readonly depth: number;
 }
 
-export async function attributeFeatures(attribute: Attribute, source: FeatureSource, context: JobContext = {}): Promise<AttributeFeatures> {
+export async function attributeFeatures(
+  attribute: Attribute,
+  source: FeatureSource,
+  context: JobContext = {},
+): Promise<AttributeFeatures> {
   const images = attribute.categories.flatMap((category) => category.images);
   const labels = Int32Array.from(attribute.categories.flatMap((category, k) => category.images.map(() => k)));
   return { ...(await imageFeatures(images, source, context)), labels };
 }
 
 /** Per-category means of the chosen rows, and how many rows each has; a category without rows has a zero mean. */
-export function categoryMeans({ features, labels, depth }: AttributeFeatures, rows: readonly number[], categories: number): { means: Float32Array; counts: number[] } {
+export function categoryMeans(
+  { features, labels, depth }: AttributeFeatures,
+  rows: readonly number[],
+  categories: number,
+): { means: Float32Array; counts: number[] } {
   const sums = new Float64Array(categories * depth);
   const counts = new Array<number>(categories).fill(0);
   for (const row of rows) {
     const k = labels[row] as number;
     counts[k] = (counts[k] as number) + 1;
-    for (let d = 0; d < depth; d++) sums[k * depth + d] = (sums[k * depth + d] as number) + (features[row * depth + d] as number);
+    for (let d = 0; d < depth; d++)
+      sums[k * depth + d] = (sums[k * depth + d] as number) + (features[row * depth + d] as number);
   }
-  const means = Float32Array.from(sums, (sum, i) => sum / Math.max(1, counts[Math.floor(i / depth)] as number));
+  const means = Float32Array.from(
+    sums,
+    (sum, i) => sum / Math.max(1, counts[Math.floor(i / depth)] as number),
+  );
   return { means, counts };
 }

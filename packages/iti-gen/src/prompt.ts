@@ -43,14 +43,24 @@ export class PromptTemplate {
   /**
    * @throws EquipoiseError when prompt, tokens and the position read out exceed the text tower's positions
    */
-  static create(prompt: string, tokens: number, compat: Compat, tower: ClipTextTransformer, tokenizer: PromptTokenizer): PromptTemplate {
+  static create(
+    prompt: string,
+    tokens: number,
+    compat: Compat,
+    tower: ClipTextTransformer,
+    tokenizer: PromptTokenizer,
+  ): PromptTemplate {
     const length = Math.min(tokenizer.modelMaxLength, tower.config.max_position_embeddings);
     const content = tokenizer.encode(prompt);
     const start = content.length + 1;
     // One more position is read out after the tokens.
     const room = length - 2 - tokens;
     if (content.length > room) {
-      throw invalid('prompt', `at most ${Math.max(0, room)} tokens beside ${tokens} inclusive tokens (the text tower has ${length} positions)`, prose(`${content.length} tokens in "${prompt}"`));
+      throw invalid(
+        'prompt',
+        `at most ${Math.max(0, room)} tokens beside ${tokens} inclusive tokens (the text tower has ${length} positions)`,
+        prose(`${content.length} tokens in "${prompt}"`),
+      );
     }
     if (content.length === 0) throw invalid('prompt', 'at least one token', prompt);
     const pad = compat === 'reference' ? 0 : tokenizer.padId;
@@ -62,8 +72,12 @@ export class PromptTemplate {
     const [before, slots, after] = tf.tidy(() => {
       const base = tower.embed([ids]);
       const width = base.shape[2];
-      const part = (from: number, count: number): tf.Tensor3D => tf.slice(base, [0, from, 0], [1, count, width]);
-      const slot = compat === 'paper' ? tf.expandDims<tf.Tensor3D>(positions(tower, start, tokens), 0) : tf.zeros<tf.Rank.R3>([1, tokens, width]);
+      const part = (from: number, count: number): tf.Tensor3D =>
+        tf.slice(base, [0, from, 0], [1, count, width]);
+      const slot =
+        compat === 'paper'
+          ? tf.expandDims<tf.Tensor3D>(positions(tower, start, tokens), 0)
+          : tf.zeros<tf.Rank.R3>([1, tokens, width]);
       return [part(0, start), slot, part(start + tokens, length - start - tokens)];
     });
     for (const tensor of [before, slots, after]) tf.keep(tensor);
@@ -86,7 +100,10 @@ export class PromptTemplate {
     return tf.tidy(() => {
       const [n, , width] = tokens.shape;
       const read = tf.tile(tf.slice(this.after, [0, 0, 0], [1, 1, width]), [n, 1, 1]);
-      const states = this.tower.forwardFrom(prefix, tf.concat([tf.add(tokens, this.slots), read], 1) as tf.Tensor3D);
+      const states = this.tower.forwardFrom(
+        prefix,
+        tf.concat([tf.add(tokens, this.slots), read], 1) as tf.Tensor3D,
+      );
       return tf.reshape(tf.slice(states, [0, this.tokens, 0], [n, 1, width]), [n, width]) as tf.Tensor2D;
     });
   }
@@ -95,7 +112,10 @@ export class PromptTemplate {
   readoutInFull(tokens: tf.Tensor3D): tf.Tensor2D {
     return tf.tidy(() => {
       const n = tokens.shape[0];
-      return this.tower.forwardEmbeddings(this.embeddings(tokens), new Array<number>(n).fill(this.start + this.tokens)).pooled;
+      return this.tower.forwardEmbeddings(
+        this.embeddings(tokens),
+        new Array<number>(n).fill(this.start + this.tokens),
+      ).pooled;
     });
   }
 
@@ -103,7 +123,10 @@ export class PromptTemplate {
   embeddings(tokens: tf.Tensor3D): tf.Tensor3D {
     return tf.tidy(() => {
       const n = tokens.shape[0];
-      return tf.concat([tf.tile(this.before, [n, 1, 1]), tf.add(tokens, this.slots), tf.tile(this.after, [n, 1, 1])], 1) as tf.Tensor3D;
+      return tf.concat(
+        [tf.tile(this.before, [n, 1, 1]), tf.add(tokens, this.slots), tf.tile(this.after, [n, 1, 1])],
+        1,
+      ) as tf.Tensor3D;
     });
   }
 
@@ -122,7 +145,8 @@ export class PromptTemplate {
 
 function positions(tower: ClipTextTransformer, start: number, count: number): tf.Tensor2D {
   for (const [name, parameter] of tower.namedParameters()) {
-    if (name === 'embeddings.position_embedding.weight') return tf.slice(parameter.value, [start, 0], [count, tower.config.hidden_size]) as tf.Tensor2D;
+    if (name === 'embeddings.position_embedding.weight')
+      return tf.slice(parameter.value, [start, 0], [count, tower.config.hidden_size]) as tf.Tensor2D;
   }
   throw new EquipoiseError('internal', 'the text tower has no position embeddings');
 }

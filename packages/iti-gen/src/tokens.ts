@@ -32,8 +32,13 @@ const METADATA = 'equipoise_iti_gen';
 /** Writes tokens as safetensors: one tensor [K, q, C] per attribute, everything else in the metadata. */
 export async function saveTokens(file: string, tokens: InclusiveTokens): Promise<void> {
   const { attributes, ...rest } = tokens;
-  const description = JSON.stringify({ ...rest, attributes: attributes.map(({ name, categories }) => ({ name, categories })) });
-  const tensors = attributes.map(({ name, categories, values }) => float32Source(name, [categories.length, tokens.length, tokens.width], values));
+  const description = JSON.stringify({
+    ...rest,
+    attributes: attributes.map(({ name, categories }) => ({ name, categories })),
+  });
+  const tensors = attributes.map(({ name, categories, values }) =>
+    float32Source(name, [categories.length, tokens.length, tokens.width], values),
+  );
   await writeSafetensors(file, tensors, { metadata: { format: 'pt', [METADATA]: description } });
 }
 
@@ -42,14 +47,21 @@ export async function loadTokens(file: string): Promise<InclusiveTokens> {
   const opened = await openSafetensors(file);
   try {
     const text = opened.metadata.get(METADATA);
-    if (text === undefined) throw invalid(file, `inclusive tokens (metadata ${METADATA})`, prose('a safetensors file without it'), { code: 'corrupt' });
-    const header = parseJson(text, `${file}: ${METADATA}`) as Omit<InclusiveTokens, 'attributes'> & { attributes: Omit<AttributeTokens, 'values'>[] };
-    if (!COMPAT.includes(header.compat) || !Array.isArray(header.attributes)) throw new EquipoiseError('corrupt', `${file}: ${METADATA} is not what this program writes`);
+    if (text === undefined)
+      throw invalid(file, `inclusive tokens (metadata ${METADATA})`, prose('a safetensors file without it'), {
+        code: 'corrupt',
+      });
+    const header = parseJson(text, `${file}: ${METADATA}`) as Omit<InclusiveTokens, 'attributes'> & {
+      attributes: Omit<AttributeTokens, 'values'>[];
+    };
+    if (!COMPAT.includes(header.compat) || !Array.isArray(header.attributes))
+      throw new EquipoiseError('corrupt', `${file}: ${METADATA} is not what this program writes`);
     const attributes: AttributeTokens[] = [];
     for (const { name, categories } of header.attributes) {
       const source = opened.get(name);
       const expected = [categories.length, header.length, header.width];
-      if (source.shape.join() !== expected.join()) throw invalid(`${file}: ${name}`, `shape [${expected}]`, source.shape, { code: 'corrupt' });
+      if (source.shape.join() !== expected.join())
+        throw invalid(`${file}: ${name}`, `shape [${expected}]`, source.shape, { code: 'corrupt' });
       attributes.push({ name, categories, values: await readFloat32(source) });
     }
     return { ...header, attributes };
@@ -68,13 +80,15 @@ export function composeTokens(parts: readonly InclusiveTokens[]): InclusiveToken
   if (first === undefined) throw invalid('tokens', 'at least one file', prose('none'));
   for (const other of others) {
     for (const key of ['clip', 'compat', 'length', 'width'] as const) {
-      if (other[key] !== first[key]) throw invalid(`tokens: ${key}`, `the same for all (${first[key]})`, other[key], { code: 'conflict' });
+      if (other[key] !== first[key])
+        throw invalid(`tokens: ${key}`, `the same for all (${first[key]})`, other[key], { code: 'conflict' });
     }
   }
   const attributes = parts.flatMap((part) => part.attributes);
   const names = attributes.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw invalid('tokens', 'each attribute once', prose(`"${twice}" twice`), { code: 'conflict' });
+  if (twice !== undefined)
+    throw invalid('tokens', 'each attribute once', prose(`"${twice}" twice`), { code: 'conflict' });
   return { ...first, attributes };
 }
 
@@ -82,12 +96,26 @@ export function composeTokens(parts: readonly InclusiveTokens[]): InclusiveToken
 export function sumTokens(perAttribute: readonly tf.Tensor3D[]): tf.Tensor3D {
   const all = combinations(perAttribute.map((tokens) => tokens.shape[0]));
   return tf.tidy(() => {
-    const parts = perAttribute.map((tokens, a) => tf.gather(tokens, tf.tensor1d(all.map((indices) => indices[a] as number), 'int32')));
+    const parts = perAttribute.map((tokens, a) =>
+      tf.gather(
+        tokens,
+        tf.tensor1d(
+          all.map((indices) => indices[a] as number),
+          'int32',
+        ),
+      ),
+    );
     return parts.reduce((sum, part) => tf.add(sum, part));
   });
 }
 
 /** The summed tokens of every combination, from a file's tokens. */
 export function combinedTokens(tokens: InclusiveTokens): tf.Tensor3D {
-  return tf.tidy(() => sumTokens(tokens.attributes.map(({ categories, values }) => tf.tensor3d(values, [categories.length, tokens.length, tokens.width]))));
+  return tf.tidy(() =>
+    sumTokens(
+      tokens.attributes.map(({ categories, values }) =>
+        tf.tensor3d(values, [categories.length, tokens.length, tokens.width]),
+      ),
+    ),
+  );
 }

@@ -1,8 +1,24 @@
 /** Learning as a resumable run: references, features, checkpoints, logs and files in one folder. */
 import fs from 'node:fs/promises';
-import { invalid, type JobContext, Journal, prose, type Run, type RunSpec, Run as RunFolder, sha256Json, throwIfCancelled } from '@equipoise/core';
+import {
+  invalid,
+  type JobContext,
+  Journal,
+  prose,
+  type Run,
+  Run as RunFolder,
+  type RunSpec,
+  sha256Json,
+  throwIfCancelled,
+} from '@equipoise/core';
 import { TensorBoardWriter } from '@equipoise/report';
-import { float32Source, openSafetensors, readFloat32, type TensorSource, writeSafetensors } from '@equipoise/weights';
+import {
+  float32Source,
+  openSafetensors,
+  readFloat32,
+  type TensorSource,
+  writeSafetensors,
+} from '@equipoise/weights';
 import { type Attribute, type AttributeFiles, chooseReferences, imbalanceWarning } from './attributes.js';
 import type { LoadedClip } from './clip-folder.js';
 import { attributeFeatures } from './features.js';
@@ -38,7 +54,7 @@ const TOKENS = 'tokens.safetensors';
 
 /** Runs or resumes a training; everything it makes is in the run folder, and a finished run is read back. */
 export async function trainJob(job: TrainJob, context: JobContext = {}): Promise<TrainResult> {
-  const { options, clip } = job;
+  const { options } = job;
   const attributes = await chooseReferences(job.attributes, options.references, options.seed, context);
   for (const attribute of attributes) {
     const warning = imbalanceWarning(attribute);
@@ -64,13 +80,33 @@ export async function trainJob(job: TrainJob, context: JobContext = {}): Promise
 }
 
 function runSpec({ options, clip }: TrainJob, attributes: readonly Attribute[]): RunSpec {
-  const references = attributes.map(({ name, categories }) => ({ name, categories: categories.map((c) => ({ name: c.name, images: c.images.map((i) => i.hash) })) }));
-  return { command: 'iti-gen train', options: { ...options }, free: ['saveEvery', 'epochs'], seeds: { run: options.seed }, inputs: { clip: clip.hash, references: sha256Json(references) } };
+  const references = attributes.map(({ name, categories }) => ({
+    name,
+    categories: categories.map((c) => ({ name: c.name, images: c.images.map((i) => i.hash) })),
+  }));
+  return {
+    command: 'iti-gen train',
+    options: { ...options },
+    free: ['saveEvery', 'epochs'],
+    seeds: { run: options.seed },
+    inputs: { clip: clip.hash, references: sha256Json(references) },
+  };
 }
 
-async function learn(job: TrainJob, attributes: readonly Attribute[], run: Run, journal: Journal<StepLog[]>, context: JobContext): Promise<InclusiveTokens> {
+async function learn(
+  job: TrainJob,
+  attributes: readonly Attribute[],
+  run: Run,
+  journal: Journal<StepLog[]>,
+  context: JobContext,
+): Promise<InclusiveTokens> {
   const { options, clip } = job;
-  const source = { clip: clip.clip, clipHash: clip.hash, preprocess: clip.preprocess, cacheFolder: job.featureCache ?? run.path('features') };
+  const source = {
+    clip: clip.clip,
+    clipHash: clip.hash,
+    preprocess: clip.preprocess,
+    cacheFolder: job.featureCache ?? run.path('features'),
+  };
   const features = await run.time('image features', async () => {
     const all = [];
     for (const attribute of attributes) all.push(await attributeFeatures(attribute, source, context));
@@ -88,7 +124,11 @@ async function learn(job: TrainJob, attributes: readonly Attribute[], run: Run, 
       await journal.append(String(epoch), logs);
       board.scalars(epoch, scalarsOf(logs));
       await writeCheckpoint(run.path(CHECKPOINT), await trainer.state());
-      if (trainer.epoch % options.saveEvery === 0) await saveTokens(run.path(`tokens-epoch-${trainer.epoch}.safetensors`), await trainer.tokens(clip.hash));
+      if (trainer.epoch % options.saveEvery === 0)
+        await saveTokens(
+          run.path(`tokens-epoch-${trainer.epoch}.safetensors`),
+          await trainer.tokens(clip.hash),
+        );
     }
     return await trainer.tokens(clip.hash);
   } finally {
@@ -101,7 +141,8 @@ function scalarsOf(logs: readonly StepLog[]): Record<string, number> {
   const scalars: Record<string, number> = {};
   for (const name of new Set(logs.map(({ attribute }) => attribute))) {
     const own = logs.filter(({ attribute }) => attribute === name);
-    const mean = (value: (log: StepLog) => number): number => own.reduce((sum, log) => sum + value(log), 0) / own.length;
+    const mean = (value: (log: StepLog) => number): number =>
+      own.reduce((sum, log) => sum + value(log), 0) / own.length;
     scalars[`${name}/loss`] = mean((log) => log.loss);
     scalars[`${name}/direction`] = mean((log) => log.direction);
     scalars[`${name}/consistency`] = mean((log) => log.consistency);
@@ -114,20 +155,33 @@ function scalarsOf(logs: readonly StepLog[]): Record<string, number> {
 
 async function writeCheckpoint(file: string, state: TrainState): Promise<void> {
   const tensors: TensorSource[] = state.attributes.flatMap((attribute, a) =>
-    (['tokens', 'm', 'v'] as const).map((part) => float32Source(`${a}.${part}`, [attribute[part].length], attribute[part])),
+    (['tokens', 'm', 'v'] as const).map((part) =>
+      float32Source(`${a}.${part}`, [attribute[part].length], attribute[part]),
+    ),
   );
   await writeSafetensors(file, tensors, { metadata: { epoch: String(state.epoch) } });
 }
 
 async function readCheckpoint(file: string): Promise<TrainState | undefined> {
-  if (!(await fs.stat(file).then(() => true, () => false))) return undefined;
+  if (
+    !(await fs.stat(file).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return undefined;
   const opened = await openSafetensors(file);
   try {
     const epoch = Number(opened.metadata.get('epoch'));
-    if (!Number.isInteger(epoch) || epoch < 0) throw invalid(`${file}: epoch`, 'a number of epochs', prose(String(opened.metadata.get('epoch'))), { code: 'corrupt' });
+    if (!Number.isInteger(epoch) || epoch < 0)
+      throw invalid(`${file}: epoch`, 'a number of epochs', prose(String(opened.metadata.get('epoch'))), {
+        code: 'corrupt',
+      });
     const attributes: TrainState['attributes'][number][] = [];
     for (let a = 0; opened.tensors.has(`${a}.tokens`); a++) {
-      const [tokens, m, v] = await Promise.all(['tokens', 'm', 'v'].map((part) => readFloat32(opened.get(`${a}.${part}`))));
+      const [tokens, m, v] = await Promise.all(
+        ['tokens', 'm', 'v'].map((part) => readFloat32(opened.get(`${a}.${part}`))),
+      );
       attributes.push({ tokens: tokens as Float32Array, m: m as Float32Array, v: v as Float32Array });
     }
     return { epoch, attributes };

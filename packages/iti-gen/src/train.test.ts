@@ -10,32 +10,71 @@ import type { Attribute } from './attributes.js';
 import type { AttributeFeatures } from './features.js';
 import { type Compat, InclusiveTrainer, PromptTemplate, type StepLog, type TrainOptions } from './index.js';
 
-const modelFile = await openSafetensors(fixturesOf(import.meta.resolve('@equipoise/models')).path('clip.safetensors'));
+const modelFile = await openSafetensors(
+  fixturesOf(import.meta.resolve('@equipoise/models')).path('clip.safetensors'),
+);
 const fixture = await openSafetensors(fixturesOf(import.meta.url).path('updates.safetensors'));
 t.teardown(() => Promise.all([modelFile.close(), fixture.close()]));
-const settings = parseJson(fixture.metadata.get('settings') as string, 'settings') as Record<string, number> & { prompt: number[]; categories: number[] };
+const settings = parseJson(fixture.metadata.get('settings') as string, 'settings') as Record<
+  string,
+  number
+> & { prompt: number[]; categories: number[] };
 const numbers = (name: string): Promise<Float32Array> => readFloat32(fixture.get(name));
 
 async function loadClip(): Promise<CLIPModel> {
-  const weights = [...modelFile.tensors.values()].filter(({ name }) => name.startsWith('w:')).map((source) => renamed(source, source.name.slice(2)));
-  return CLIPModel.load(parseJson(modelFile.metadata.get('config') as string, 'config'), new StateDict(weights, 'clip fixture'));
+  const weights = [...modelFile.tensors.values()]
+    .filter(({ name }) => name.startsWith('w:'))
+    .map((source) => renamed(source, source.name.slice(2)));
+  return CLIPModel.load(
+    parseJson(modelFile.metadata.get('config') as string, 'config'),
+    new StateDict(weights, 'clip fixture'),
+  );
 }
 
-const attributes: Attribute[] = settings.categories.map((k, a) => ({ name: `a${a}`, categories: Array.from({ length: k }, (_, i) => ({ name: `c${i}`, images: [] })) }));
+const attributes: Attribute[] = settings.categories.map((k, a) => ({
+  name: `a${a}`,
+  categories: Array.from({ length: k }, (_, i) => ({ name: `c${i}`, images: [] })),
+}));
 
 async function loadFeatures(): Promise<AttributeFeatures[]> {
-  return Promise.all(settings.categories.map(async (_, a) => {
-    const [k = 0, per = 0, depth = 0] = fixture.get(`features.${a}`).shape;
-    return { features: await numbers(`features.${a}`), labels: Int32Array.from({ length: k * per }, (_, i) => Math.floor(i / per)), depth };
-  }));
+  return Promise.all(
+    settings.categories.map(async (_, a) => {
+      const [k = 0, per = 0, depth = 0] = fixture.get(`features.${a}`).shape;
+      return {
+        features: await numbers(`features.${a}`),
+        labels: Int32Array.from({ length: k * per }, (_, i) => Math.floor(i / per)),
+        depth,
+      };
+    }),
+  );
 }
 
-function trainer(clip: CLIPModel, features: AttributeFeatures[], compat: Compat, options: Partial<TrainOptions> = {}): InclusiveTrainer {
-  const tokenizer = { encode: () => settings.prompt, bosId: settings.bos as number, eosId: settings.eos as number, padId: settings.pad as number, modelMaxLength: clip.config.text.max_position_embeddings };
+function trainer(
+  clip: CLIPModel,
+  features: AttributeFeatures[],
+  compat: Compat,
+  options: Partial<TrainOptions> = {},
+): InclusiveTrainer {
+  const tokenizer = {
+    encode: () => settings.prompt,
+    bosId: settings.bos as number,
+    eosId: settings.eos as number,
+    padId: settings.pad as number,
+    modelMaxLength: clip.config.text.max_position_embeddings,
+  };
   // One step per epoch: a batch is the whole data set, so the order of images does not matter.
   return new InclusiveTrainer(attributes, features, clip, tokenizer, {
-    prompt: 'fixture', tokenLength: settings.tokens as number, consistency: settings.consistency as number, learningRate: settings.rate as number,
-    decayAfter: settings.decay_after as number, decay: settings.decay as number, epochs: settings.updates as number, stepsPerEpoch: 1, seed: 0, compat, ...options,
+    prompt: 'fixture',
+    tokenLength: settings.tokens as number,
+    consistency: settings.consistency as number,
+    learningRate: settings.rate as number,
+    decayAfter: settings.decay_after as number,
+    decay: settings.decay as number,
+    epochs: settings.updates as number,
+    stepsPerEpoch: 1,
+    seed: 0,
+    compat,
+    ...options,
   });
 }
 
@@ -50,10 +89,13 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
         const learner = trainer(clip, features, compat);
         const logs: StepLog[] = [];
         while (learner.epoch < (settings.updates as number)) logs.push(...(await learner.epochStep()));
-        const losses = Float32Array.from(logs.flatMap(({ direction, consistency }) => [direction, consistency]));
+        const losses = Float32Array.from(
+          logs.flatMap(({ direction, consistency }) => [direction, consistency]),
+        );
         requireClose('losses', losses, await numbers(`${compat}.losses`), { absolute: 1e-5 });
         const { attributes: learned } = await learner.tokens('x');
-        for (const [a, { values }] of learned.entries()) requireClose(`tokens.${a}`, values, await numbers(`${compat}.tokens.${a}`), { absolute: 1e-4 });
+        for (const [a, { values }] of learned.entries())
+          requireClose(`tokens.${a}`, values, await numbers(`${compat}.tokens.${a}`), { absolute: 1e-4 });
         t.equal(logs[0]?.fallback, true, 'equal tokens have no direction');
         t.equal(logs.at(-1)?.fallback, false);
         t.equal(logs.at(-1)?.pairCosine.length, 3);
@@ -65,7 +107,12 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
       const learner = trainer(clip, features, 'paper');
       await learner.epochStep();
       const [short, full] = [learner.textFeatures(), learner.textFeaturesInFull()];
-      requireClose('text features', (await short.data()) as Float32Array, (await full.data()) as Float32Array, { absolute: 1e-5 });
+      requireClose(
+        'text features',
+        (await short.data()) as Float32Array,
+        (await full.data()) as Float32Array,
+        { absolute: 1e-5 },
+      );
       tf.dispose([short, full]);
       learner.dispose();
       t.pass();
@@ -92,12 +139,22 @@ t.test('what does not fit is refused by name', async (t) => {
   await useEngine('equipoise-cpu');
   const clip = await loadClip();
   const features = await loadFeatures();
-  t.throws(() => trainer(clip, features, 'paper', { stepsPerEpoch: 100 }), { message: /attribute a0: expected at least 100 reference images/ });
-  t.throws(() => trainer(clip, features, 'paper', { tokenLength: 1000 }), { message: /prompt: expected at most 0 tokens beside 1000 inclusive tokens/ });
+  t.throws(() => trainer(clip, features, 'paper', { stepsPerEpoch: 100 }), {
+    message: /attribute a0: expected at least 100 reference images/,
+  });
+  t.throws(() => trainer(clip, features, 'paper', { tokenLength: 1000 }), {
+    message: /prompt: expected at most 0 tokens beside 1000 inclusive tokens/,
+  });
   const learner = trainer(clip, features, 'paper');
   const state = await learner.state();
   t.throws(() => learner.restore({ ...state, attributes: state.attributes.slice(1) }), { code: 'conflict' });
-  learner.restore({ ...state, attributes: state.attributes.map((a) => ({ ...a, tokens: a.tokens.map(() => Number.NaN) })) });
-  await t.rejects(learner.epochStep(), { code: 'numeric', message: /loss of attribute a0 is NaN at epoch 1, step 1/ });
+  learner.restore({
+    ...state,
+    attributes: state.attributes.map((a) => ({ ...a, tokens: a.tokens.map(() => Number.NaN) })),
+  });
+  await t.rejects(learner.epochStep(), {
+    code: 'numeric',
+    message: /loss of attribute a0 is NaN at epoch 1, step 1/,
+  });
   t.ok(PromptTemplate);
 });

@@ -6,7 +6,15 @@
  * its own tokens along the direction-alignment and consistency loss. Nothing else is trained.
  */
 import { type AdamWParameter, adamW, directionAlignmentLoss } from '@equipoise/backend';
-import { EquipoiseError, invalid, type JobContext, PhiloxSequence, ProgressCounter, prose, streamId } from '@equipoise/core';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  PhiloxSequence,
+  ProgressCounter,
+  prose,
+  streamId,
+} from '@equipoise/core';
 import type { CLIPModel, TextPrefix } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Attribute } from './attributes.js';
@@ -32,7 +40,17 @@ export interface TrainOptions {
 }
 
 /** The published code's defaults. */
-export const TRAIN_DEFAULTS = { tokenLength: 3, consistency: 0.8, learningRate: 0.01, decayAfter: 10, decay: 0.5, epochs: 30, stepsPerEpoch: 5, seed: 0, compat: 'paper' } as const satisfies Omit<TrainOptions, 'prompt'>;
+export const TRAIN_DEFAULTS = {
+  tokenLength: 3,
+  consistency: 0.8,
+  learningRate: 0.01,
+  decayAfter: 10,
+  decay: 0.5,
+  epochs: 30,
+  stepsPerEpoch: 5,
+  seed: 0,
+  compat: 'paper',
+} as const satisfies Omit<TrainOptions, 'prompt'>;
 
 /** What is measured at one update of one attribute. */
 export interface StepLog {
@@ -52,7 +70,11 @@ export interface StepLog {
 export interface TrainState {
   /** Epochs completed. */
   readonly epoch: number;
-  readonly attributes: readonly { readonly tokens: Float32Array; readonly m: Float32Array; readonly v: Float32Array }[];
+  readonly attributes: readonly {
+    readonly tokens: Float32Array;
+    readonly m: Float32Array;
+    readonly v: Float32Array;
+  }[];
 }
 
 /** One attribute's variables. */
@@ -82,7 +104,9 @@ export class InclusiveTrainer {
     this.#template = PromptTemplate.create(prompt, tokenLength, compat, clip.textModel, tokenizer);
     this.#prefix = this.#template.prefix();
     this.#original = tf.tidy(() => {
-      const { pooled } = clip.textModel.forwardEmbeddings(clip.textModel.embed([this.#template.plainIds]), [this.#template.start]);
+      const { pooled } = clip.textModel.forwardEmbeddings(clip.textModel.embed([this.#template.plainIds]), [
+        this.#template.start,
+      ]);
       return tf.squeeze<tf.Tensor1D>(clip.textProjection.forward(pooled), [0]);
     });
     const width = clip.config.text.hidden_size;
@@ -101,7 +125,13 @@ export class InclusiveTrainer {
   #batchSize(a: number, name: string): number {
     const images = this.features[a]?.labels.length ?? 0;
     const size = Math.floor(images / this.options.stepsPerEpoch);
-    if (size < 1) throw invalid(`attribute ${name}`, `at least ${this.options.stepsPerEpoch} reference images, one per step of an epoch`, images, { hints: ['Lower --steps, or give more references.'] });
+    if (size < 1)
+      throw invalid(
+        `attribute ${name}`,
+        `at least ${this.options.stepsPerEpoch} reference images, one per step of an epoch`,
+        images,
+        { hints: ['Lower --steps, or give more references.'] },
+      );
     return size;
   }
 
@@ -113,8 +143,15 @@ export class InclusiveTrainer {
    */
   async epochStep(context: JobContext = {}): Promise<StepLog[]> {
     const { stepsPerEpoch, learningRate, decay, decayAfter, seed } = this.options;
-    const progress = new ProgressCounter(`iti-gen epoch ${this.#epoch + 1}/${this.options.epochs}`, context, { total: stepsPerEpoch, unit: 'step' });
-    const order = this.attributes.map(({ name }, a) => new PhiloxSequence(seed, streamId('shuffle', name, this.#epoch)).shuffle(Array.from({ length: this.features[a]?.labels.length ?? 0 }, (_, i) => i)));
+    const progress = new ProgressCounter(`iti-gen epoch ${this.#epoch + 1}/${this.options.epochs}`, context, {
+      total: stepsPerEpoch,
+      unit: 'step',
+    });
+    const order = this.attributes.map(({ name }, a) =>
+      new PhiloxSequence(seed, streamId('shuffle', name, this.#epoch)).shuffle(
+        Array.from({ length: this.features[a]?.labels.length ?? 0 }, (_, i) => i),
+      ),
+    );
     const rate = this.#epoch < decayAfter ? learningRate : learningRate * decay;
     const logs: StepLog[] = [];
     for (let step = 0; step < stepsPerEpoch; step++) {
@@ -153,14 +190,36 @@ export class InclusiveTrainer {
     const gradient = grads[learned.parameter.name] as tf.Tensor;
     const update = this.#epoch * this.options.stepsPerEpoch + step + 1;
     const norm = adamW([{ ...learned, gradient }], { step: update, learningRate, weightDecay: 0 });
-    const [loss, parts, pairCosine] = await Promise.all([value, results.parts as tf.Tensor, results.pairCosine as tf.Tensor].map((t) => t.data()));
-    tf.dispose([value, gradient, norm, imageMeans, results.parts as tf.Tensor, results.pairCosine as tf.Tensor]);
+    const [loss, parts, pairCosine] = await Promise.all(
+      [value, results.parts as tf.Tensor, results.pairCosine as tf.Tensor].map((t) => t.data()),
+    );
+    tf.dispose([
+      value,
+      gradient,
+      norm,
+      imageMeans,
+      results.parts as tf.Tensor,
+      results.pairCosine as tf.Tensor,
+    ]);
     if (!Number.isFinite(loss?.[0])) {
-      throw new EquipoiseError('numeric', `iti-gen: the loss of attribute ${name} is ${loss?.[0]} at epoch ${this.#epoch + 1}, step ${step + 1}`, {
-        hints: ['Go on from the last checkpoint with a lower --learning-rate.'],
-      });
+      throw new EquipoiseError(
+        'numeric',
+        `iti-gen: the loss of attribute ${name} is ${loss?.[0]} at epoch ${this.#epoch + 1}, step ${step + 1}`,
+        {
+          hints: ['Go on from the last checkpoint with a lower --learning-rate.'],
+        },
+      );
     }
-    return { epoch: this.#epoch, step, attribute: name, loss: loss?.[0] as number, direction: parts?.[0] as number, consistency: parts?.[1] as number, fallback: parts?.[2] === 1, pairCosine: [...(pairCosine ?? [])] };
+    return {
+      epoch: this.#epoch,
+      step,
+      attribute: name,
+      loss: loss?.[0] as number,
+      direction: parts?.[0] as number,
+      consistency: parts?.[1] as number,
+      fallback: parts?.[2] === 1,
+      pairCosine: [...(pairCosine ?? [])],
+    };
   }
 
   /** Text features of every combination of categories [N, D], not normalised. Differentiable in the tokens. */
@@ -183,7 +242,11 @@ export class InclusiveTrainer {
   async tokens(clipHash: string): Promise<InclusiveTokens> {
     const attributes: AttributeTokens[] = [];
     for (const [a, { name, categories }] of this.attributes.entries()) {
-      attributes.push({ name, categories: categories.map((c) => c.name), values: await floats((this.#learned[a] as Learned).parameter) });
+      attributes.push({
+        name,
+        categories: categories.map((c) => c.name),
+        values: await floats((this.#learned[a] as Learned).parameter),
+      });
     }
     const { prompt, compat, tokenLength: length } = this.options;
     return { prompt, compat, length, width: this.clip.config.text.hidden_size, clip: clipHash, attributes };
@@ -191,17 +254,31 @@ export class InclusiveTrainer {
 
   async state(): Promise<TrainState> {
     const attributes = [];
-    for (const { parameter, m, v } of this.#learned) attributes.push({ tokens: await floats(parameter), m: await floats(m), v: await floats(v) });
+    for (const { parameter, m, v } of this.#learned)
+      attributes.push({ tokens: await floats(parameter), m: await floats(m), v: await floats(v) });
     return { epoch: this.#epoch, attributes };
   }
 
   /** @throws EquipoiseError when the state has other attributes or sizes */
   restore(state: TrainState): void {
-    if (state.attributes.length !== this.#learned.length) throw invalid('state', `${this.#learned.length} attributes`, state.attributes.length, { code: 'conflict' });
+    if (state.attributes.length !== this.#learned.length)
+      throw invalid('state', `${this.#learned.length} attributes`, state.attributes.length, {
+        code: 'conflict',
+      });
     for (const [a, { tokens, m, v }] of state.attributes.entries()) {
       const learned = this.#learned[a] as Learned;
-      for (const [variable, values] of [[learned.parameter, tokens], [learned.m, m], [learned.v, v]] as const) {
-        if (values.length !== variable.size) throw invalid(`state of ${this.attributes[a]?.name}`, `${variable.size} numbers`, prose(String(values.length)), { code: 'conflict' });
+      for (const [variable, values] of [
+        [learned.parameter, tokens],
+        [learned.m, m],
+        [learned.v, v],
+      ] as const) {
+        if (values.length !== variable.size)
+          throw invalid(
+            `state of ${this.attributes[a]?.name}`,
+            `${variable.size} numbers`,
+            prose(String(values.length)),
+            { code: 'conflict' },
+          );
         tf.tidy(() => variable.assign(tf.tensor(values, variable.shape as [number, number, number])));
       }
     }

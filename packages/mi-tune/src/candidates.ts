@@ -7,7 +7,7 @@
 import type { JobContext } from '@equipoise/core';
 import { createSampler, denoise, latentNoise, type Sampler } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
-import { miWeight, type MiWeightOptions, TRUNCATION } from './mi-weight.js';
+import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
 
 export interface SamplingOptions extends MiWeightOptions {
@@ -39,7 +39,13 @@ export function scoringSampler(sampler: Sampler, truncation = TRUNCATION): Sampl
  *
  * @param finish false stops after the last step that counts: the latents are then not yet pictures
  */
-export async function sampleCandidates(parts: DiffusionParts, requests: readonly CandidateRequest[], options: SamplingOptions, finish: boolean, context: JobContext = {}): Promise<CandidateBatch> {
+export async function sampleCandidates(
+  parts: DiffusionParts,
+  requests: readonly CandidateRequest[],
+  options: SamplingOptions,
+  finish: boolean,
+  context: JobContext = {},
+): Promise<CandidateBatch> {
   const schedule = partsSchedule(parts);
   const full = createSampler(parts.scheduler, { steps: options.steps }, schedule);
   const sampler = finish ? full : scoringSampler(full, options.truncation);
@@ -66,7 +72,10 @@ export async function sampleCandidates(parts: DiffusionParts, requests: readonly
 }
 
 /** The text states of each request, from the states of '' and the distinct prompts. */
-function contexts(states: tf.Tensor3D, requests: readonly CandidateRequest[]): { cond: tf.Tensor3D; uncond: tf.Tensor3D } {
+function contexts(
+  states: tf.Tensor3D,
+  requests: readonly CandidateRequest[],
+): { cond: tf.Tensor3D; uncond: tf.Tensor3D } {
   const distinct = [...new Set(requests.map(({ prompt }) => prompt))];
   const rows = requests.map(({ prompt }) => distinct.indexOf(prompt) + 1);
   return {
@@ -76,7 +85,15 @@ function contexts(states: tf.Tensor3D, requests: readonly CandidateRequest[]): {
 }
 
 /** Means over the steps that count, for each image. */
-function scores(sums: readonly Float32Array[], timesteps: readonly number[], count: number, truncation = TRUNCATION): Float64Array {
+function scores(
+  sums: readonly Float32Array[],
+  timesteps: readonly number[],
+  count: number,
+  truncation = TRUNCATION,
+): Float64Array {
   const kept = sums.filter((_, i) => (timesteps[i] as number) > truncation);
-  return Float64Array.from({ length: count }, (_, n) => kept.reduce((total, step) => total + (step[n] as number), 0) / kept.length);
+  return Float64Array.from(
+    { length: count },
+    (_, n) => kept.reduce((total, step) => total + (step[n] as number), 0) / kept.length,
+  );
 }

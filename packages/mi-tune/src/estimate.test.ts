@@ -3,7 +3,14 @@ import { randomNormal, useEngine } from '@equipoise/backend';
 import { forwardFactors } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { encodePrompts, estimateMi, informationMap, miWeight, partsSchedule, studentQuantile } from './index.js';
+import {
+  encodePrompts,
+  estimateMi,
+  informationMap,
+  miWeight,
+  partsSchedule,
+  studentQuantile,
+} from './index.js';
 import { smallParts } from './testing.js';
 
 await useEngine('equipoise-cpu');
@@ -23,12 +30,29 @@ async function quadrature(noises: number): Promise<number> {
     for (let k = 0; k < noises; k++) {
       const sum = tf.tidy(() => {
         const clean = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-        const noise = randomNormal<tf.Rank.R4>([chunk.length, h, w, c], { seed: 99, stream: k, offset: start * h * w * c });
+        const noise = randomNormal<tf.Rank.R4>([chunk.length, h, w, c], {
+          seed: 99,
+          stream: k,
+          offset: start * h * w * c,
+        });
         const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [chunk.length, 1, 1, 1]);
         const factors = chunk.map((step) => forwardFactors(schedule, step));
-        const noisy = tf.add(tf.mul(clean, column(factors.map((f) => f.signal))), tf.mul(noise, column(factors.map((f) => f.noise)))) as tf.Tensor4D;
-        const predict = (row: number): tf.Tensor4D => parts.unet.forward(noisy, chunk, tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [chunk.length, 1, 1]));
-        return tf.sum(tf.mul(tf.sum(tf.square(tf.sub(predict(1), predict(0))), [1, 2, 3]), tf.tensor1d(chunk.map((step) => miWeight(schedule, step)))));
+        const noisy = tf.add(
+          tf.mul(clean, column(factors.map((f) => f.signal))),
+          tf.mul(noise, column(factors.map((f) => f.noise))),
+        ) as tf.Tensor4D;
+        const predict = (row: number): tf.Tensor4D =>
+          parts.unet.forward(
+            noisy,
+            chunk,
+            tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [chunk.length, 1, 1]),
+          );
+        return tf.sum(
+          tf.mul(
+            tf.sum(tf.square(tf.sub(predict(1), predict(0))), [1, 2, 3]),
+            tf.tensor1d(chunk.map((step) => miWeight(schedule, step))),
+          ),
+        );
       });
       total += (await sum.data())[0] as number;
       sum.dispose();
@@ -43,7 +67,12 @@ t.test('the 95 % interval holds the dense quadrature in at least 93 of 100 trial
   const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
   let [inside, mean] = [0, 0];
   for (let seed = 0; seed < 100; seed++) {
-    const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], { seed, replicates: 8, strata: 6, batch: 96 })) as unknown as [[{ mi: number; interval: [number, number] }]];
+    const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], {
+      seed,
+      replicates: 8,
+      strata: 6,
+      batch: 96,
+    })) as unknown as [[{ mi: number; interval: [number, number] }]];
     mean += estimate.mi / 100;
     if (estimate.interval[0] <= truth && truth <= estimate.interval[1]) inside++;
   }
@@ -55,30 +84,59 @@ t.test('images x prompts, reproducible, with a curve', async (t) => {
   const options = { seed: 3, replicates: 2, strata: 4 };
   const matrix = await estimateMi(parts, latents, prompts, options);
   t.equal(matrix.length, 2);
-  t.ok(matrix.every((row) => row.length === 2 && row.every(({ mi, standardError, effectiveSamples }) => mi > 0 && standardError > 0 && effectiveSamples > 0)));
+  t.ok(
+    matrix.every(
+      (row) =>
+        row.length === 2 &&
+        row.every(
+          ({ mi, standardError, effectiveSamples }) => mi > 0 && standardError > 0 && effectiveSamples > 0,
+        ),
+    ),
+  );
   const [first] = matrix as [(typeof matrix)[number]];
-  t.ok(first[0]?.curve.every(({ timestep, value }, i, all) => timestep > 50 && value >= 0 && (i === 0 || timestep > (all[i - 1]?.timestep ?? 0))));
+  t.ok(
+    first[0]?.curve.every(
+      ({ timestep, value }, i, all) =>
+        timestep > 50 && value >= 0 && (i === 0 || timestep > (all[i - 1]?.timestep ?? 0)),
+    ),
+  );
   // Another batch size only regroups the same draws.
   const again = await estimateMi(parts, latents, prompts, { ...options, batch: 5 });
-  again.forEach((row, i) => row.forEach(({ mi }, p) => t.ok(Math.abs(mi / (matrix[i]?.[p]?.mi ?? 0) - 1) < 1e-5)));
+  again.forEach((row, i) =>
+    row.forEach(({ mi }, p) => t.ok(Math.abs(mi / (matrix[i]?.[p]?.mi ?? 0) - 1) < 1e-5)),
+  );
 });
 
 t.test('the information map sums to the estimate', async (t) => {
   const options = { seed: 3, replicates: 2, strata: 4 };
   const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-  const [[{ mi }]] = (await estimateMi(parts, image, [prompts[0] as string], options)) as unknown as [[{ mi: number }]];
+  const [[{ mi }]] = (await estimateMi(parts, image, [prompts[0] as string], options)) as unknown as [
+    [{ mi: number }],
+  ];
   const { values } = await informationMap(parts, image, prompts[0] as string, options);
   t.ok(Math.abs(values.reduce((sum, value) => sum + value, 0) / mi - 1) < 1e-4);
 });
 
-t.test('quantiles of Student\'s t', (t) => {
+t.test("quantiles of Student's t", (t) => {
   // Tabulated: 12.7062, 4.3027, 2.3646, 1.9623 for 1, 2, 7 and 1000 degrees of freedom at 97.5 %.
-  for (const [freedom, value] of [[1, 12.7062], [2, 4.30265], [7, 2.36462], [1000, 1.96234]] as const) t.ok(Math.abs(studentQuantile(0.975, freedom) - value) < 1e-4);
+  for (const [freedom, value] of [
+    [1, 12.7062],
+    [2, 4.30265],
+    [7, 2.36462],
+    [1000, 1.96234],
+  ] as const)
+    t.ok(Math.abs(studentQuantile(0.975, freedom) - value) < 1e-4);
   t.throws(() => studentQuantile(1, 3), /p: expected/);
   t.end();
 });
 
 t.test('bad settings are refused by name', async (t) => {
-  await t.rejects(estimateMi(parts, latents, prompts, { seed: 0, replicates: 1 }), /replicates: expected a whole number of at least 2, got 1/);
-  await t.rejects(estimateMi(parts, latents, prompts, { seed: 0, strata: 1000 }), /strata: expected a whole number from 1 to 949/);
+  await t.rejects(
+    estimateMi(parts, latents, prompts, { seed: 0, replicates: 1 }),
+    /replicates: expected a whole number of at least 2, got 1/,
+  );
+  await t.rejects(
+    estimateMi(parts, latents, prompts, { seed: 0, strata: 1000 }),
+    /strata: expected a whole number from 1 to 949/,
+  );
 });

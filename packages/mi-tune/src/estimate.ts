@@ -12,7 +12,7 @@ import { randomNormal } from '@equipoise/backend';
 import { invalid, type JobContext, PhiloxStream, ProgressCounter, streamId } from '@equipoise/core';
 import { forwardFactors, type Schedule } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
-import { miWeight, type MiWeightOptions, TRUNCATION } from './mi-weight.js';
+import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, epsilonScale, partsSchedule } from './parts.js';
 import { studentQuantile } from './student.js';
 
@@ -55,8 +55,10 @@ function plan(schedule: Schedule, options: EstimateOptions): Draw[] {
   const { seed, replicates = 4, strata = 16, antithetic = true, truncation = TRUNCATION } = options;
   const first = truncation + 1;
   const count = schedule.betas.length - first;
-  if (!(Number.isInteger(replicates) && replicates >= 2)) throw invalid('replicates', 'a whole number of at least 2', replicates);
-  if (!(Number.isInteger(strata) && strata >= 1 && strata <= count)) throw invalid('strata', `a whole number from 1 to ${count}`, strata);
+  if (!(Number.isInteger(replicates) && replicates >= 2))
+    throw invalid('replicates', 'a whole number of at least 2', replicates);
+  if (!(Number.isInteger(strata) && strata >= 1 && strata <= count))
+    throw invalid('strata', `a whole number from 1 to ${count}`, strata);
   const draws: Draw[] = [];
   const signs: readonly (1 | -1)[] = antithetic ? [1, -1] : [1];
   for (let replicate = 0; replicate < replicates; replicate++) {
@@ -65,7 +67,8 @@ function plan(schedule: Schedule, options: EstimateOptions): Draw[] {
       const [from, to] = [Math.floor((s * count) / strata), Math.floor(((s + 1) * count) / strata)];
       const timestep = first + from + Math.floor(uniform.uniform(s) * (to - from));
       const stream = streamId('mi', 'noise', replicate, s);
-      for (const sign of signs) draws.push({ replicate, timestep, stream, sign, share: (to - from) / count / signs.length });
+      for (const sign of signs)
+        draws.push({ replicate, timestep, stream, sign, share: (to - from) / count / signs.length });
     }
   }
   return draws;
@@ -77,12 +80,21 @@ function plan(schedule: Schedule, options: EstimateOptions): Draw[] {
  * @param latents [N, h, w, c], scaled as the diffusion model takes them
  * @returns estimates[image][prompt]
  */
-export async function estimateMi(parts: DiffusionParts, latents: tf.Tensor4D, prompts: readonly string[], options: EstimateOptions, context: JobContext = {}): Promise<MiEstimate[][]> {
+export async function estimateMi(
+  parts: DiffusionParts,
+  latents: tf.Tensor4D,
+  prompts: readonly string[],
+  options: EstimateOptions,
+  context: JobContext = {},
+): Promise<MiEstimate[][]> {
   const schedule = partsSchedule(parts);
   const draws = plan(schedule, options);
   const contexts = tf.tidy(() => encodePrompts(parts, ['', ...prompts]));
   const images = latents.shape[0];
-  const progress = new ProgressCounter('mutual information', context, { total: images * draws.length, unit: 'draw' });
+  const progress = new ProgressCounter('mutual information', context, {
+    total: images * draws.length,
+    unit: 'draw',
+  });
   const results: MiEstimate[][] = [];
   try {
     for (let image = 0; image < images; image++) {
@@ -91,10 +103,14 @@ export async function estimateMi(parts: DiffusionParts, latents: tf.Tensor4D, pr
       const batch = options.batch ?? 16;
       for (let start = 0; start < draws.length; start += batch) {
         const part = draws.slice(start, start + batch);
-        const values = tf.tidy(() => squaredDifferences(parts, schedule, latents, image, part, contexts, prompts.length, options));
+        const values = tf.tidy(() =>
+          squaredDifferences(parts, schedule, latents, image, part, contexts, prompts.length, options),
+        );
         const numbers = await values.data();
         values.dispose();
-        for (let p = 0; p < prompts.length; p++) for (let d = 0; d < part.length; d++) (terms[p] as Float64Array)[start + d] = numbers[p * part.length + d] as number;
+        for (let p = 0; p < prompts.length; p++)
+          for (let d = 0; d < part.length; d++)
+            (terms[p] as Float64Array)[start + d] = numbers[p * part.length + d] as number;
         progress.advance(part.length);
       }
       results.push(terms.map((own) => summarise(draws, own)));
@@ -106,24 +122,60 @@ export async function estimateMi(parts: DiffusionParts, latents: tf.Tensor4D, pr
 }
 
 /** Weighted squared differences for each prompt and draw [P, D]; the unconditional prediction is shared. */
-function squaredDifferences(parts: DiffusionParts, schedule: Schedule, latents: tf.Tensor4D, image: number, draws: readonly Draw[], contexts: tf.Tensor3D, prompts: number, options: EstimateOptions): tf.Tensor2D {
+function squaredDifferences(
+  parts: DiffusionParts,
+  schedule: Schedule,
+  latents: tf.Tensor4D,
+  image: number,
+  draws: readonly Draw[],
+  contexts: tf.Tensor3D,
+  prompts: number,
+  options: EstimateOptions,
+): tf.Tensor2D {
   const noisy = noisyLatents(parts, schedule, latents, image, draws, options.seed);
   const timesteps = draws.map(({ timestep }) => timestep);
-  const predict = (row: number): tf.Tensor4D => tf.tidy(() => parts.unet.forward(noisy, timesteps, tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [draws.length, 1, 1])));
+  const predict = (row: number): tf.Tensor4D =>
+    tf.tidy(() =>
+      parts.unet.forward(
+        noisy,
+        timesteps,
+        tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [draws.length, 1, 1]),
+      ),
+    );
   const unconditional = predict(0);
-  const weights = tf.tensor1d(timesteps.map((t) => miWeight(schedule, t, options) * epsilonScale(parts.scheduler.predictionType, schedule, t) ** 2));
-  return tf.stack(Array.from({ length: prompts }, (_, p) => tf.tidy(() => {
-    const difference = tf.sub(predict(p + 1), unconditional);
-    return tf.mul(weights, tf.sum(tf.square(difference), [1, 2, 3]));
-  }))) as tf.Tensor2D;
+  const weights = tf.tensor1d(
+    timesteps.map(
+      (t) => miWeight(schedule, t, options) * epsilonScale(parts.scheduler.predictionType, schedule, t) ** 2,
+    ),
+  );
+  return tf.stack(
+    Array.from({ length: prompts }, (_, p) =>
+      tf.tidy(() => {
+        const difference = tf.sub(predict(p + 1), unconditional);
+        return tf.mul(weights, tf.sum(tf.square(difference), [1, 2, 3]));
+      }),
+    ),
+  ) as tf.Tensor2D;
 }
 
-function noisyLatents({ latentShape }: DiffusionParts, schedule: Schedule, latents: tf.Tensor4D, image: number, draws: readonly Draw[], seed: number): tf.Tensor4D {
+function noisyLatents(
+  { latentShape }: DiffusionParts,
+  schedule: Schedule,
+  latents: tf.Tensor4D,
+  image: number,
+  draws: readonly Draw[],
+  seed: number,
+): tf.Tensor4D {
   const clean = tf.reshape(tf.slice(latents, [image, 0, 0, 0], [1, -1, -1, -1]), [...latentShape]);
-  return tf.stack(draws.map(({ timestep, stream, sign }) => {
-    const { signal, noise } = forwardFactors(schedule, timestep);
-    return tf.add(tf.mul(signal, clean), tf.mul(sign * noise, randomNormal([...latentShape], { seed, stream })));
-  })) as tf.Tensor4D;
+  return tf.stack(
+    draws.map(({ timestep, stream, sign }) => {
+      const { signal, noise } = forwardFactors(schedule, timestep);
+      return tf.add(
+        tf.mul(signal, clean),
+        tf.mul(sign * noise, randomNormal([...latentShape], { seed, stream })),
+      );
+    }),
+  ) as tf.Tensor4D;
 }
 
 function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {
@@ -146,8 +198,11 @@ function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {
     mi: mean,
     standardError,
     interval: [mean - reach, mean + reach],
-    effectiveSamples: standardError > 0 ? (square - mean * mean) / standardError ** 2 : Number.POSITIVE_INFINITY,
-    curve: [...curve].sort(([a], [b]) => a - b).map(([timestep, { sum, n }]) => ({ timestep, value: sum / n })),
+    effectiveSamples:
+      standardError > 0 ? (square - mean * mean) / standardError ** 2 : Number.POSITIVE_INFINITY,
+    curve: [...curve]
+      .sort(([a], [b]) => a - b)
+      .map(([timestep, { sum, n }]) => ({ timestep, value: sum / n })),
   };
 }
 
@@ -157,7 +212,12 @@ function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {
  * @param latents [1, h, w, c]
  * @returns nats per latent pixel [h, w], summing to the estimate
  */
-export async function informationMap(parts: DiffusionParts, latents: tf.Tensor4D, prompt: string, options: EstimateOptions): Promise<{ values: Float32Array; height: number; width: number }> {
+export async function informationMap(
+  parts: DiffusionParts,
+  latents: tf.Tensor4D,
+  prompt: string,
+  options: EstimateOptions,
+): Promise<{ values: Float32Array; height: number; width: number }> {
   const schedule = partsSchedule(parts);
   const [height, width] = parts.latentShape;
   const sum = new Float64Array(height * width);
@@ -171,8 +231,18 @@ export async function informationMap(parts: DiffusionParts, latents: tf.Tensor4D
       const map = tf.tidy(() => {
         const noisy = noisyLatents(parts, schedule, latents, 0, part, options.seed);
         const timesteps = part.map(({ timestep }) => timestep);
-        const predict = (row: number): tf.Tensor4D => parts.unet.forward(noisy, timesteps, tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [part.length, 1, 1]));
-        const shares = part.map(({ timestep, share }) => (share / replicates) * miWeight(schedule, timestep, options) * epsilonScale(parts.scheduler.predictionType, schedule, timestep) ** 2);
+        const predict = (row: number): tf.Tensor4D =>
+          parts.unet.forward(
+            noisy,
+            timesteps,
+            tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [part.length, 1, 1]),
+          );
+        const shares = part.map(
+          ({ timestep, share }) =>
+            (share / replicates) *
+            miWeight(schedule, timestep, options) *
+            epsilonScale(parts.scheduler.predictionType, schedule, timestep) ** 2,
+        );
         const squares = tf.sum(tf.square(tf.sub(predict(1), predict(0))), 3);
         return tf.sum(tf.mul(squares, tf.tensor3d(shares, [part.length, 1, 1])), 0);
       });

@@ -1,10 +1,20 @@
 /** The fine-tuning set: the chosen candidates, made again to the end, as latents and text states with a picture each. */
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { EquipoiseError, invalid, type JobContext, parseJson, ProgressCounter, prose, sha256Json, writeFileAtomic, writeJsonAtomic } from '@equipoise/core';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  ProgressCounter,
+  parseJson,
+  prose,
+  sha256Json,
+  writeFileAtomic,
+  writeJsonAtomic,
+} from '@equipoise/core';
 import { float32Source, openSafetensors, readFloat32, writeSafetensors } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
-import { sampleCandidates, type SamplingOptions } from './candidates.js';
+import { type SamplingOptions, sampleCandidates } from './candidates.js';
 import { type DiffusionParts, encodePrompts } from './parts.js';
 import type { SweepRow } from './sweep.js';
 
@@ -34,14 +44,29 @@ const TENSORS = 'example.safetensors';
  * Writes the set; the manifest comes last, so a folder with one is complete. An existing complete set of the same hash
  * is kept as it is.
  */
-export async function buildSet(folder: string, parts: DiffusionParts, chosen: readonly SweepRow[], sampling: SamplingOptions, options: { batch: number; decode?: DecodeToPng }, context: JobContext = {}): Promise<ExampleSet> {
-  const hash = sha256Json({ model: parts.hash, sampling, chosen: chosen.map(({ prompt, candidate, mi }) => [prompt, candidate, mi]) });
+export async function buildSet(
+  folder: string,
+  parts: DiffusionParts,
+  chosen: readonly SweepRow[],
+  sampling: SamplingOptions,
+  options: { batch: number; decode?: DecodeToPng },
+  context: JobContext = {},
+): Promise<ExampleSet> {
+  const hash = sha256Json({
+    model: parts.hash,
+    sampling,
+    chosen: chosen.map(({ prompt, candidate, mi }) => [prompt, candidate, mi]),
+  });
   const existing = await readSet(folder).catch((error: unknown) => {
     if (error instanceof EquipoiseError && error.code === 'missing') return undefined;
     throw error;
   });
   if (existing?.hash === hash) return existing;
-  if (existing !== undefined) throw invalid(folder, 'an empty folder or the same set', prose('a set made otherwise'), { code: 'conflict', hints: ['Choose another folder, or delete this one.'] });
+  if (existing !== undefined)
+    throw invalid(folder, 'an empty folder or the same set', prose('a set made otherwise'), {
+      code: 'conflict',
+      hints: ['Choose another folder, or delete this one.'],
+    });
   const progress = new ProgressCounter('fine-tuning set', context, { total: chosen.length, unit: 'example' });
   const examples: ExampleEntry[] = [];
   for (let start = 0; start < chosen.length; start += options.batch) {
@@ -49,9 +74,17 @@ export async function buildSet(folder: string, parts: DiffusionParts, chosen: re
     const { latents } = await sampleCandidates(parts, rows, sampling, true, { signal: context.signal });
     try {
       const pngs = await options.decode?.(latents);
-      const states = encodePrompts(parts, rows.map(({ prompt }) => prompt));
+      const states = encodePrompts(
+        parts,
+        rows.map(({ prompt }) => prompt),
+      );
       for (const [i, row] of rows.entries()) {
-        const entry = { prompt: row.prompt, candidate: row.candidate, mi: row.mi, folder: exampleFolder(start + i, row.prompt) };
+        const entry = {
+          prompt: row.prompt,
+          candidate: row.candidate,
+          mi: row.mi,
+          folder: exampleFolder(start + i, row.prompt),
+        };
         await writeExample(path.join(folder, entry.folder), latents, states, i, pngs?.[i]);
         examples.push(entry);
       }
@@ -67,14 +100,30 @@ export async function buildSet(folder: string, parts: DiffusionParts, chosen: re
 }
 
 function exampleFolder(index: number, prompt: string): string {
-  const slug = prompt.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 60);
+  const slug = prompt
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')
+    .slice(0, 60);
   return `${String(index).padStart(6, '0')}-${slug}`;
 }
 
 /** Latents and text states in PyTorch's layouts, under the names of the published data sets. */
-async function writeExample(folder: string, latents: tf.Tensor4D, states: tf.Tensor3D, index: number, png: Uint8Array | undefined): Promise<void> {
+async function writeExample(
+  folder: string,
+  latents: tf.Tensor4D,
+  states: tf.Tensor3D,
+  index: number,
+  png: Uint8Array | undefined,
+): Promise<void> {
   await fs.mkdir(folder, { recursive: true });
-  const [own, text] = tf.tidy(() => [tf.transpose(tf.slice(latents, [index, 0, 0, 0], [1, -1, -1, -1]), [0, 3, 1, 2]), tf.slice(states, [index, 0, 0], [1, -1, -1])] as const);
+  const [own, text] = tf.tidy(
+    () =>
+      [
+        tf.transpose(tf.slice(latents, [index, 0, 0, 0], [1, -1, -1, -1]), [0, 3, 1, 2]),
+        tf.slice(states, [index, 0, 0], [1, -1, -1]),
+      ] as const,
+  );
   const tensors = [
     float32Source('latents', own.shape, Float32Array.from(await own.data())),
     float32Source('prompt_embeds', text.shape, Float32Array.from(await text.data())),
@@ -91,7 +140,8 @@ export async function readSet(folder: string): Promise<ExampleSet> {
     throw new EquipoiseError('missing', `${folder}: expected a fine-tuning set (${MANIFEST})`, { cause });
   });
   const set = parseJson(text, file) as ExampleSet;
-  if (set.format !== 1 || !Array.isArray(set.examples)) throw invalid(file, 'a fine-tuning set of format 1', set.format, { code: 'corrupt' });
+  if (set.format !== 1 || !Array.isArray(set.examples))
+    throw invalid(file, 'a fine-tuning set of format 1', set.format, { code: 'corrupt' });
   return set;
 }
 
@@ -105,18 +155,27 @@ export interface LoadedExample {
 }
 
 /** Reads all examples of a set. */
-export async function loadExamples(folder: string, { latentShape: [h, w, c] }: Pick<DiffusionParts, 'latentShape'>): Promise<LoadedExample[]> {
+export async function loadExamples(
+  folder: string,
+  { latentShape: [h, w, c] }: Pick<DiffusionParts, 'latentShape'>,
+): Promise<LoadedExample[]> {
   const set = await readSet(folder);
-  return Promise.all(set.examples.map(async ({ prompt, folder: name }) => {
-    const file = await openSafetensors(path.join(folder, name, TENSORS));
-    try {
-      const source = file.get('latents');
-      if (source.shape.join() !== [1, c, h, w].join()) throw invalid(`${file.path}: latents`, `[1, ${c}, ${h}, ${w}]`, source.shape, { code: 'conflict' });
-      const [planar, states] = [await readFloat32(source), await readFloat32(file.get('prompt_embeds'))];
-      const latents = Float32Array.from({ length: planar.length }, (_, i) => planar[(i % c) * h * w + Math.floor(i / c)] as number);
-      return { prompt, latents, states };
-    } finally {
-      await file.close();
-    }
-  }));
+  return Promise.all(
+    set.examples.map(async ({ prompt, folder: name }) => {
+      const file = await openSafetensors(path.join(folder, name, TENSORS));
+      try {
+        const source = file.get('latents');
+        if (source.shape.join() !== [1, c, h, w].join())
+          throw invalid(`${file.path}: latents`, `[1, ${c}, ${h}, ${w}]`, source.shape, { code: 'conflict' });
+        const [planar, states] = [await readFloat32(source), await readFloat32(file.get('prompt_embeds'))];
+        const latents = Float32Array.from(
+          { length: planar.length },
+          (_, i) => planar[(i % c) * h * w + Math.floor(i / c)] as number,
+        );
+        return { prompt, latents, states };
+      } finally {
+        await file.close();
+      }
+    }),
+  );
 }

@@ -7,8 +7,9 @@
  * Step s draws its examples, timesteps and noise from streams (seed, s): a resumed run draws what the uninterrupted one
  * would have drawn.
  */
-import { type AdamWParameter, adamW, randomNormal } from '@equipoise/backend';
+
 import type { Adapter } from '@equipoise/adapters';
+import { type AdamWParameter, adamW, randomNormal } from '@equipoise/backend';
 import { EquipoiseError, invalid, PhiloxSequence, streamId } from '@equipoise/core';
 import { forwardFactors, type Schedule } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
@@ -34,7 +35,17 @@ export interface FineTuneOptions {
 }
 
 /** The published settings, with clipping that takes effect. */
-export const FINE_TUNE_DEFAULTS: FineTuneOptions = { learningRate: 1e-4, weightDecay: 1e-2, maxGradientNorm: 1, batch: 8, accumulation: 50, steps: 300, warmup: 0, gradientCheckpointing: false, seed: 0 };
+export const FINE_TUNE_DEFAULTS: FineTuneOptions = {
+  learningRate: 1e-4,
+  weightDecay: 1e-2,
+  maxGradientNorm: 1,
+  batch: 8,
+  accumulation: 50,
+  steps: 300,
+  warmup: 0,
+  gradientCheckpointing: false,
+  seed: 0,
+};
 
 export interface FineTuneLog {
   readonly step: number;
@@ -47,7 +58,11 @@ export interface FineTuneLog {
 export interface FineTuneState {
   readonly step: number;
   /** Trained tensors and their moments, in the order of the adapter's variables. */
-  readonly tensors: readonly { readonly value: Float32Array; readonly m: Float32Array; readonly v: Float32Array }[];
+  readonly tensors: readonly {
+    readonly value: Float32Array;
+    readonly m: Float32Array;
+    readonly v: Float32Array;
+  }[];
 }
 
 /** Trains one adapter on one set. Call {@link dispose} when done; the adapter itself stays. */
@@ -79,7 +94,14 @@ export class FineTuner {
    * @throws EquipoiseError `numeric` when the loss or a gradient is not finite; the adapter is then unchanged
    */
   async update(): Promise<FineTuneLog> {
-    const { accumulation, batch, learningRate: peak, warmup, weightDecay, maxGradientNorm: maxNorm } = this.options;
+    const {
+      accumulation,
+      batch,
+      learningRate: peak,
+      warmup,
+      weightDecay,
+      maxGradientNorm: maxNorm,
+    } = this.options;
     const order = this.#draw(batch * accumulation);
     let sums: tf.Tensor[] = [];
     const losses: tf.Tensor[] = [];
@@ -87,21 +109,43 @@ export class FineTuner {
       const rows = order.slice(micro * batch, (micro + 1) * batch);
       const { value, grads } = tf.variableGrads(() => this.#loss(rows, micro * batch), this.#variables);
       const gradients = this.#variables.map(({ name, shape }) => grads[name] ?? tf.zeros(shape));
-      const next = sums.length === 0 ? gradients : tf.tidy(() => gradients.map((gradient, i) => tf.add(sums[i] as tf.Tensor, gradient)));
+      const next =
+        sums.length === 0
+          ? gradients
+          : tf.tidy(() => gradients.map((gradient, i) => tf.add(sums[i] as tf.Tensor, gradient)));
       if (sums.length > 0) tf.dispose([...sums, ...gradients]);
       sums = next;
       losses.push(value);
     }
-    const finite = tf.tidy(() => tf.stack([tf.div(tf.addN(losses), accumulation), tf.div(tf.sqrt(tf.addN(sums.map((g) => tf.sum(tf.square(g))))), accumulation)]));
+    const finite = tf.tidy(() =>
+      tf.stack([
+        tf.div(tf.addN(losses), accumulation),
+        tf.div(tf.sqrt(tf.addN(sums.map((g) => tf.sum(tf.square(g))))), accumulation),
+      ]),
+    );
     const [loss, gradientNorm] = (await finite.data()) as unknown as [number, number];
     tf.dispose([finite, ...losses]);
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       tf.dispose(sums);
-      throw new EquipoiseError('numeric', `fine-tuning: loss ${loss}, gradient norm ${gradientNorm} at step ${this.#step + 1}`, { hints: ['Go on from the last checkpoint with a lower --learning-rate, or in f32.'] });
+      throw new EquipoiseError(
+        'numeric',
+        `fine-tuning: loss ${loss}, gradient norm ${gradientNorm} at step ${this.#step + 1}`,
+        { hints: ['Go on from the last checkpoint with a lower --learning-rate, or in f32.'] },
+      );
     }
     const learningRate = warmup > 0 ? peak * Math.min(1, (this.#step + 1) / warmup) : peak;
-    const parameters: AdamWParameter[] = this.#variables.map((parameter, i) => ({ parameter, gradient: sums[i] as tf.Tensor, ...(this.#moments[i] as { m: tf.Variable; v: tf.Variable }) }));
-    adamW(parameters, { step: this.#step + 1, learningRate, weightDecay, maxNorm, gradientScale: 1 / accumulation }).dispose();
+    const parameters: AdamWParameter[] = this.#variables.map((parameter, i) => ({
+      parameter,
+      gradient: sums[i] as tf.Tensor,
+      ...(this.#moments[i] as { m: tf.Variable; v: tf.Variable }),
+    }));
+    adamW(parameters, {
+      step: this.#step + 1,
+      learningRate,
+      weightDecay,
+      maxNorm,
+      gradientScale: 1 / accumulation,
+    }).dispose();
     tf.dispose(sums);
     this.adapter.changed();
     this.#step++;
@@ -114,7 +158,9 @@ export class FineTuner {
     const rows: number[] = [];
     for (let at = this.#step * count; rows.length < count; ) {
       const epoch = Math.floor(at / size);
-      const order = new PhiloxSequence(this.options.seed, streamId('fine-tune', 'shuffle', epoch)).shuffle(Array.from({ length: size }, (_, i) => i));
+      const order = new PhiloxSequence(this.options.seed, streamId('fine-tune', 'shuffle', epoch)).shuffle(
+        Array.from({ length: size }, (_, i) => i),
+      );
       const part = order.slice(at % size, (at % size) + count - rows.length);
       rows.push(...part);
       at += part.length;
@@ -128,20 +174,37 @@ export class FineTuner {
     const [h, w, c] = parts.latentShape;
     const shape: [number, number, number, number] = [rows.length, h, w, c];
     const total = this.#schedule.betas.length;
-    const times = new PhiloxSequence(options.seed, streamId('fine-tune', 'timesteps', this.#step), offset * 2);
+    const times = new PhiloxSequence(
+      options.seed,
+      streamId('fine-tune', 'timesteps', this.#step),
+      offset * 2,
+    );
     const timesteps = rows.map(() => times.int(total));
-    const noise = randomNormal<tf.Rank.R4>(shape, { seed: options.seed, stream: streamId('fine-tune', 'noise', this.#step), offset: offset * h * w * c });
-    const clean = tf.tensor4d(concatenate(rows.map((row) => (examples[row] as LoadedExample).latents)), shape);
+    const noise = randomNormal<tf.Rank.R4>(shape, {
+      seed: options.seed,
+      stream: streamId('fine-tune', 'noise', this.#step),
+      offset: offset * h * w * c,
+    });
+    const clean = tf.tensor4d(
+      concatenate(rows.map((row) => (examples[row] as LoadedExample).latents)),
+      shape,
+    );
     const states = rows.map((row) => (examples[row] as LoadedExample).states);
     const width = parts.unet.config.cross_attention_dim;
-    const context = tf.tensor3d(concatenate(states), [rows.length, (states[0] as Float32Array).length / width, width]);
+    const context = tf.tensor3d(concatenate(states), [
+      rows.length,
+      (states[0] as Float32Array).length / width,
+      width,
+    ]);
     const factors = timesteps.map((t) => forwardFactors(this.#schedule, t));
     const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [rows.length, 1, 1, 1]);
     const [signal, spread] = [column(factors.map((f) => f.signal)), column(factors.map((f) => f.noise))];
     const noisy = tf.add(tf.mul(signal, clean), tf.mul(spread, noise)) as tf.Tensor4D;
     const velocity = parts.scheduler.predictionType === 'v_prediction';
     const target = velocity ? tf.sub(tf.mul(signal, noise), tf.mul(spread, clean)) : noise;
-    const prediction = parts.unet.forward(noisy, timesteps, context, { recompute: options.gradientCheckpointing });
+    const prediction = parts.unet.forward(noisy, timesteps, context, {
+      recompute: options.gradientCheckpointing,
+    });
     return tf.mean(tf.squaredDifference(prediction, target)) as tf.Scalar;
   }
 
@@ -149,7 +212,9 @@ export class FineTuner {
     const tensors = [];
     for (const [i, variable] of this.#variables.entries()) {
       const { m, v } = this.#moments[i] as { m: tf.Variable; v: tf.Variable };
-      const [value, first, second] = await Promise.all([variable, m, v].map(async (x) => Float32Array.from(await x.data())));
+      const [value, first, second] = await Promise.all(
+        [variable, m, v].map(async (x) => Float32Array.from(await x.data())),
+      );
       tensors.push({ value: value as Float32Array, m: first as Float32Array, v: second as Float32Array });
     }
     return { step: this.#step, tensors };
@@ -157,12 +222,20 @@ export class FineTuner {
 
   /** @throws EquipoiseError `conflict` when the state belongs to another adapter */
   restore({ step, tensors }: FineTuneState): void {
-    if (tensors.length !== this.#variables.length) throw invalid('state', `${this.#variables.length} tensors`, tensors.length, { code: 'conflict' });
+    if (tensors.length !== this.#variables.length)
+      throw invalid('state', `${this.#variables.length} tensors`, tensors.length, { code: 'conflict' });
     for (const [i, { value, m, v }] of tensors.entries()) {
       const variable = this.#variables[i] as tf.Variable;
       const moments = this.#moments[i] as { m: tf.Variable; v: tf.Variable };
-      for (const [target, values] of [[variable, value], [moments.m, m], [moments.v, v]] as const) {
-        if (values.length !== target.size) throw invalid(`state of tensor ${i}`, `${target.size} numbers`, values.length, { code: 'conflict' });
+      for (const [target, values] of [
+        [variable, value],
+        [moments.m, m],
+        [moments.v, v],
+      ] as const) {
+        if (values.length !== target.size)
+          throw invalid(`state of tensor ${i}`, `${target.size} numbers`, values.length, {
+            code: 'conflict',
+          });
         tf.tidy(() => target.assign(tf.tensor(values, target.shape)));
       }
     }

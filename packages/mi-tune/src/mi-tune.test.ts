@@ -10,7 +10,23 @@ import { fixturesOf, requireClose } from '@equipoise/testing';
 import { openSafetensors, readFloat32 } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { buildSet, encodePrompts, FINE_TUNE_DEFAULTS, FineTuner, type FineTuneState, loadExamples, mergeShards, miWeight, parsePrompts, partsSchedule, scoringSampler, sweep, type SweepOptions, topCandidates, WEIGHTINGS } from './index.js';
+import {
+  buildSet,
+  encodePrompts,
+  FINE_TUNE_DEFAULTS,
+  FineTuner,
+  type FineTuneState,
+  loadExamples,
+  mergeShards,
+  miWeight,
+  parsePrompts,
+  partsSchedule,
+  type SweepOptions,
+  scoringSampler,
+  sweep,
+  topCandidates,
+  WEIGHTINGS,
+} from './index.js';
 import { smallParts } from './testing.js';
 
 await useEngine('equipoise-cpu');
@@ -24,9 +40,14 @@ const temporary = (): string => {
 
 t.test('weights are the published ones', (t) => {
   // FACTS of the published code at its own timesteps.
-  for (const [step, weight] of [[51, 11.1786], [101, 6.494], [501, 3.3284], [991, 5.9603]] as const) {
+  for (const [step, weight] of [
+    [51, 11.1786],
+    [101, 6.494],
+    [501, 3.3284],
+    [991, 5.9603],
+  ] as const) {
     t.ok(Math.abs(miWeight(schedule, step, { weighting: 'reference' }) / weight - 1) < 2e-5);
-    t.ok(Math.abs(miWeight(schedule, step) * (1 - (schedule.betas[step] as number)) / weight - 1) < 2e-5);
+    t.ok(Math.abs((miWeight(schedule, step) * (1 - (schedule.betas[step] as number))) / weight - 1) < 2e-5);
   }
   t.equal(miWeight(schedule, 50), 0);
   t.throws(() => miWeight(schedule, 1000), /timestep: expected a whole number from 0 to 999, got 1000/);
@@ -35,21 +56,51 @@ t.test('weights are the published ones', (t) => {
 
 t.test('the score summed in the sampling loop is that of diffusers', async (t) => {
   const file = await openSafetensors(fixturesOf(import.meta.url).path('ddpm.safetensors'));
-  const settings = parseJson(file.metadata.get('settings') as string, 'settings') as { prompts: string[]; steps: number; guidance: number; timesteps: number[] };
-  const tensor = async (name: string): Promise<tf.Tensor4D> => tf.tensor4d(await readFloat32(file.get(name)), [...file.get(name).shape] as [number, number, number, number]);
+  const settings = parseJson(file.metadata.get('settings') as string, 'settings') as {
+    prompts: string[];
+    steps: number;
+    guidance: number;
+    timesteps: number[];
+  };
+  const tensor = async (name: string): Promise<tf.Tensor4D> =>
+    tf.tensor4d(await readFloat32(file.get(name)), [...file.get(name).shape] as [
+      number,
+      number,
+      number,
+      number,
+    ]);
   const sampler = createSampler(parts.scheduler, { steps: settings.steps }, schedule);
   t.same(sampler.timesteps, settings.timesteps);
   const cond = encodePrompts(parts, settings.prompts);
-  requireClose('text states', (await cond.data()) as Float32Array, await readFloat32(file.get('cond')), { absolute: 1e-5 });
-  const uncond = encodePrompts(parts, settings.prompts.map(() => ''));
+  requireClose('text states', (await cond.data()) as Float32Array, await readFloat32(file.get('cond')), {
+    absolute: 1e-5,
+  });
+  const uncond = encodePrompts(
+    parts,
+    settings.prompts.map(() => ''),
+  );
   const noises = await Promise.all(settings.timesteps.map((_, i) => tensor(`noise.${i}`)));
   for (const weighting of WEIGHTINGS) {
     const initial = await tensor('initial');
-    const { latents, mi } = await denoise(initial, { unet: parts.unet, sampler, conditioning: { cond, uncond }, guidance: settings.guidance, noise: (i) => tf.clone(noises[i] as tf.Tensor4D), miWeight: (step) => miWeight(schedule, step, { weighting }) });
+    const { latents, mi } = await denoise(initial, {
+      unet: parts.unet,
+      sampler,
+      conditioning: { cond, uncond },
+      guidance: settings.guidance,
+      noise: (i) => tf.clone(noises[i] as tf.Tensor4D),
+      miWeight: (step) => miWeight(schedule, step, { weighting }),
+    });
     const kept = mi.filter((_, i) => (settings.timesteps[i] as number) > 50);
-    const scores = Float32Array.from({ length: 3 }, (_, n) => kept.reduce((sum, step) => sum + (step[n] as number), 0) / kept.length);
-    requireClose(`mi ${weighting}`, scores, await readFloat32(file.get(`mi.${weighting}`)), { relativeNorm: 1e-4 });
-    requireClose('latents', (await latents.data()) as Float32Array, await readFloat32(file.get('final')), { relativeNorm: 1e-4 });
+    const scores = Float32Array.from(
+      { length: 3 },
+      (_, n) => kept.reduce((sum, step) => sum + (step[n] as number), 0) / kept.length,
+    );
+    requireClose(`mi ${weighting}`, scores, await readFloat32(file.get(`mi.${weighting}`)), {
+      relativeNorm: 1e-4,
+    });
+    requireClose('latents', (await latents.data()) as Float32Array, await readFloat32(file.get('final')), {
+      relativeNorm: 1e-4,
+    });
     tf.dispose([latents, initial]);
   }
   tf.dispose([cond, uncond, ...noises]);
@@ -57,7 +108,14 @@ t.test('the score summed in the sampling loop is that of diffusers', async (t) =
   t.pass();
 });
 
-const options: SweepOptions = { prompts: ['a red circle', 'a blue square', 'a cat'], candidates: 5, batch: 4, steps: 12, guidance: 7.5, seed: 42 };
+const options: SweepOptions = {
+  prompts: ['a red circle', 'a blue square', 'a cat'],
+  candidates: 5,
+  batch: 4,
+  steps: 12,
+  guidance: 7.5,
+  seed: 42,
+};
 
 t.test('a sweep resumes to the same rows, and shards merge to the whole', async (t) => {
   const folder = temporary();
@@ -67,16 +125,38 @@ t.test('a sweep resumes to the same rows, and shards merge to the whole', async 
   const stop = new AbortController();
   let seen = 0;
   const interrupted = path.join(folder, 'interrupted');
-  await t.rejects(sweep({ folder: interrupted, parts, options }, { signal: stop.signal, onProgress: ({ task }) => { if (task === 'mi sweep' && ++seen === 3) stop.abort(); } }), { code: 'cancelled' });
+  await t.rejects(
+    sweep(
+      { folder: interrupted, parts, options },
+      {
+        signal: stop.signal,
+        onProgress: ({ task }) => {
+          if (task === 'mi sweep' && ++seen === 3) stop.abort();
+        },
+      },
+    ),
+    { code: 'cancelled' },
+  );
   const journal = fs.readFileSync(path.join(interrupted, 'scores.jsonl'), 'utf8');
   t.ok(journal.length > 0);
   // As a kill in the middle of a write would leave it.
   fs.writeFileSync(path.join(interrupted, 'scores.jsonl'), `${journal}{"key":"2","val`);
   t.same(await sweep({ folder: interrupted, parts, options }), whole);
   const shards = [];
-  for (let index = 0; index < 3; index++) shards.push(await sweep({ folder: path.join(folder, `shard-${index}`), parts, options, shard: { index, count: 3 } }));
+  for (let index = 0; index < 3; index++)
+    shards.push(
+      await sweep({
+        folder: path.join(folder, `shard-${index}`),
+        parts,
+        options,
+        shard: { index, count: 3 },
+      }),
+    );
   t.same(mergeShards(shards), whole);
-  await t.rejects(sweep({ folder: path.join(folder, 'whole'), parts, options: { ...options, guidance: 3 } }), { code: 'conflict', message: /option guidance: 7.5 in the folder, 3 now/ });
+  await t.rejects(
+    sweep({ folder: path.join(folder, 'whole'), parts, options: { ...options, guidance: 3 } }),
+    { code: 'conflict', message: /option guidance: 7.5 in the folder, 3 now/ },
+  );
 });
 
 t.test('scoring stops early and the steps left out change no score', (t) => {
@@ -94,11 +174,29 @@ t.test('set, tuning and resuming', async (t) => {
   t.throws(() => topCandidates(rows, 6), /top: expected a whole number from 1 to the 5 candidates/);
   const set = await buildSet(path.join(folder, 'set'), parts, chosen, options, { batch: 4 });
   t.same(await buildSet(path.join(folder, 'set'), parts, chosen, options, { batch: 4 }), set);
-  await t.rejects(buildSet(path.join(folder, 'set'), parts, chosen.slice(1), options, { batch: 4 }), { code: 'conflict' });
+  await t.rejects(buildSet(path.join(folder, 'set'), parts, chosen.slice(1), options, { batch: 4 }), {
+    code: 'conflict',
+  });
   const examples = await loadExamples(path.join(folder, 'set'), parts);
-  const settings = { ...FINE_TUNE_DEFAULTS, batch: 2, accumulation: 2, steps: 4, learningRate: 1e-3, seed: 7 };
-  const run = async (from: FineTuneState | undefined, until: number, gradientCheckpointing = false): Promise<{ state: FineTuneState; losses: number[] }> => {
-    const adapter = createAdapter(parts.unet, 'test', { kind: 'dora', rank: 4, alpha: 4, init: 'gaussian', targets: ['to_q', 'to_k', 'to_v', 'to_out.0'] }, 1);
+  const settings = {
+    ...FINE_TUNE_DEFAULTS,
+    batch: 2,
+    accumulation: 2,
+    steps: 4,
+    learningRate: 1e-3,
+    seed: 7,
+  };
+  const run = async (
+    from: FineTuneState | undefined,
+    until: number,
+    gradientCheckpointing = false,
+  ): Promise<{ state: FineTuneState; losses: number[] }> => {
+    const adapter = createAdapter(
+      parts.unet,
+      'test',
+      { kind: 'dora', rank: 4, alpha: 4, init: 'gaussian', targets: ['to_q', 'to_k', 'to_v', 'to_out.0'] },
+      1,
+    );
     const tuner = new FineTuner(parts, adapter, examples, { ...settings, gradientCheckpointing });
     if (from !== undefined) tuner.restore(from);
     const losses: number[] = [];
@@ -115,12 +213,23 @@ t.test('set, tuning and resuming', async (t) => {
   const resumed = await run(half.state, 4);
   t.same(resumed.state, whole.state, 'bit for bit');
   const recomputed = await run(undefined, 4, true);
-  requireClose('losses', Float32Array.from(recomputed.losses), Float32Array.from(whole.losses), { relativeNorm: 1e-5 });
-  t.ok(whole.state.tensors.some(({ value }, i) => i % 3 === 1 && value.some((x) => x !== 0)), 'the up projections move');
+  requireClose('losses', Float32Array.from(recomputed.losses), Float32Array.from(whole.losses), {
+    relativeNorm: 1e-5,
+  });
+  t.ok(
+    whole.state.tensors.some(({ value }, i) => i % 3 === 1 && value.some((x) => x !== 0)),
+    'the up projections move',
+  );
 });
 
 t.test('prompt files', (t) => {
-  t.same(parsePrompts('\uFEFFa red car\tcolor\r\n\r\na blue car\na red car\n', 'x'), { prompts: ['a red car', 'a blue car'], duplicates: 1 });
-  t.throws(() => parsePrompts(' \n\t\n', 'prompts.txt'), /prompts.txt: expected at least one prompt, got an empty file/);
+  t.same(parsePrompts('\uFEFFa red car\tcolor\r\n\r\na blue car\na red car\n', 'x'), {
+    prompts: ['a red car', 'a blue car'],
+    duplicates: 1,
+  });
+  t.throws(
+    () => parsePrompts(' \n\t\n', 'prompts.txt'),
+    /prompts.txt: expected at least one prompt, got an empty file/,
+  );
   t.end();
 });

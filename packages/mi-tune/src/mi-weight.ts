@@ -24,10 +24,15 @@ export interface MiWeightOptions {
 }
 
 /** kappa_t; 0 where the timestep does not count. */
-export function miWeight(schedule: Schedule, timestep: number, { weighting = 'paper', truncation = TRUNCATION }: MiWeightOptions = {}): number {
+export function miWeight(
+  schedule: Schedule,
+  timestep: number,
+  { weighting = 'paper', truncation = TRUNCATION }: MiWeightOptions = {},
+): number {
   const beta = schedule.betas[timestep];
   const alphaCumprod = schedule.alphasCumprod[timestep];
-  if (beta === undefined || alphaCumprod === undefined) throw invalid('timestep', `a whole number from 0 to ${schedule.betas.length - 1}`, timestep);
+  if (beta === undefined || alphaCumprod === undefined)
+    throw invalid('timestep', `a whole number from 0 to ${schedule.betas.length - 1}`, timestep);
   if (timestep <= truncation) return 0;
   const reference = (beta * schedule.betas.length) / (2 * (1 - alphaCumprod));
   return weighting === 'paper' ? reference / (1 - beta) : reference;

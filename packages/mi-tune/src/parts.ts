@@ -28,9 +28,15 @@ export function epsilonScale(type: PredictionType, schedule: Schedule, timestep:
 }
 
 /** Text states of prompts [N, L, C]. */
-export function encodePrompts({ textEncoder, tokenizer }: DiffusionParts, prompts: readonly string[]): tf.Tensor3D {
+export function encodePrompts(
+  { textEncoder, tokenizer }: DiffusionParts,
+  prompts: readonly string[],
+): tf.Tensor3D {
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prompts);
   const length = Math.min(tokenizer.modelMaxLength, textEncoder.config.max_position_embeddings);
   const { ids } = tokenizer.encodeBatch(prompts, { maxLength: length });
-  return tf.tidy(() => textEncoder.forward(prompts.map((_, i) => ids.subarray(i * length, (i + 1) * length))).lastHiddenState);
+  return tf.tidy(
+    () =>
+      textEncoder.forward(prompts.map((_, i) => ids.subarray(i * length, (i + 1) * length))).lastHiddenState,
+  );
 }

@@ -11,7 +11,11 @@ export interface PromptList {
 
 /** Reads lines: any line ending, a byte-order mark is dropped, text after a tab is another column, blanks are skipped. */
 export function parsePrompts(text: string, source: string): PromptList {
-  const lines = text.replace(/^\uFEFF/, '').split(/\r\n|\r|\n/).map((line) => (line.split('\t')[0] as string).trim()).filter((line) => line !== '');
+  const lines = text
+    .replace(/^\uFEFF/, '')
+    .split(/\r\n|\r|\n/)
+    .map((line) => (line.split('\t')[0] as string).trim())
+    .filter((line) => line !== '');
   if (lines.length === 0) throw invalid(source, 'at least one prompt', prose('an empty file'));
   const prompts = [...new Set(lines)];
   return { prompts, duplicates: lines.length - prompts.length };

@@ -23,7 +23,8 @@ function tail(t: number, freedom: number): number {
 /** The value below which a share `p` of the distribution lies, for p in [0.5, 1); by bisection. */
 export function studentQuantile(p: number, freedom: number): number {
   if (!(p >= 0.5 && p < 1)) throw invalid('p', 'a number from 0.5 to below 1', p);
-  if (!(Number.isInteger(freedom) && freedom >= 1)) throw invalid('freedom', 'a positive whole number', freedom);
+  if (!(Number.isInteger(freedom) && freedom >= 1))
+    throw invalid('freedom', 'a positive whole number', freedom);
   let [low, high] = [0, 1];
   while (1 - tail(high, freedom) / 2 < p) high *= 2;
   for (let i = 0; i < 100 && high - low > 1e-12 * high; i++) {

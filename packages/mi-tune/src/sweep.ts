@@ -5,7 +5,7 @@
  * same numbers. Shard i of n owns the batches b with b mod n = i.
  */
 import { invalid, type JobContext, Journal, ProgressCounter, prose, Run, sha256Json } from '@equipoise/core';
-import { type CandidateRequest, sampleCandidates, type SamplingOptions } from './candidates.js';
+import { type CandidateRequest, type SamplingOptions, sampleCandidates } from './candidates.js';
 import type { DiffusionParts } from './parts.js';
 
 export interface SweepOptions extends SamplingOptions {
@@ -56,7 +56,10 @@ function checkOptions({ prompts, candidates, batch, steps }: SweepOptions, shard
 }
 
 /** Runs what is missing of a sweep, or of one shard of it, and returns the shard's rows in order. */
-export async function sweep({ folder, parts, options, adapter = '', shard = { index: 0, count: 1 } }: SweepJob, context: JobContext = {}): Promise<SweepRow[]> {
+export async function sweep(
+  { folder, parts, options, adapter = '', shard = { index: 0, count: 1 } }: SweepJob,
+  context: JobContext = {},
+): Promise<SweepRow[]> {
   checkOptions(options, shard);
   const { prompts, ...settings } = options;
   const run = await Run.open(folder, {
@@ -70,7 +73,12 @@ export async function sweep({ folder, parts, options, adapter = '', shard = { in
     try {
       const stored = await run.time('batches', () => runBatches(parts, options, shard, journal, context));
       await run.finish();
-      return stored.map(([promptIndex, candidate, mi]) => ({ prompt: prompts[promptIndex] as string, promptIndex, candidate, mi }));
+      return stored.map(([promptIndex, candidate, mi]) => ({
+        prompt: prompts[promptIndex] as string,
+        promptIndex,
+        candidate,
+        mi,
+      }));
     } finally {
       await journal.close();
     }
@@ -80,11 +88,22 @@ export async function sweep({ folder, parts, options, adapter = '', shard = { in
   }
 }
 
-async function runBatches(parts: DiffusionParts, options: SweepOptions, shard: Shard, journal: Journal<StoredRow[]>, context: JobContext): Promise<StoredRow[]> {
+async function runBatches(
+  parts: DiffusionParts,
+  options: SweepOptions,
+  shard: Shard,
+  journal: Journal<StoredRow[]>,
+  context: JobContext,
+): Promise<StoredRow[]> {
   const total = options.prompts.length * options.candidates;
-  const batches = Array.from({ length: Math.ceil(total / options.batch) }, (_, b) => b).filter((b) => b % shard.count === shard.index);
+  const batches = Array.from({ length: Math.ceil(total / options.batch) }, (_, b) => b).filter(
+    (b) => b % shard.count === shard.index,
+  );
   const size = (b: number): number => Math.min(options.batch, total - b * options.batch);
-  const progress = new ProgressCounter('mi sweep', context, { total: batches.reduce((sum, b) => sum + size(b), 0), unit: 'candidate' });
+  const progress = new ProgressCounter('mi sweep', context, {
+    total: batches.reduce((sum, b) => sum + size(b), 0),
+    unit: 'candidate',
+  });
   const rows: StoredRow[] = [];
   for (const b of batches) {
     const done = await journal.once(String(b), () => scoreBatch(parts, options, b, size(b), context));
@@ -94,12 +113,21 @@ async function runBatches(parts: DiffusionParts, options: SweepOptions, shard: S
   return rows;
 }
 
-async function scoreBatch(parts: DiffusionParts, options: SweepOptions, b: number, size: number, { signal }: JobContext): Promise<StoredRow[]> {
+async function scoreBatch(
+  parts: DiffusionParts,
+  options: SweepOptions,
+  b: number,
+  size: number,
+  { signal }: JobContext,
+): Promise<StoredRow[]> {
   const units = Array.from({ length: size }, (_, k) => {
     const at = b * options.batch + k;
     return { promptIndex: Math.floor(at / options.candidates), candidate: at % options.candidates };
   });
-  const requests: CandidateRequest[] = units.map(({ promptIndex, candidate }) => ({ prompt: options.prompts[promptIndex] as string, candidate }));
+  const requests: CandidateRequest[] = units.map(({ promptIndex, candidate }) => ({
+    prompt: options.prompts[promptIndex] as string,
+    candidate,
+  }));
   const { mi, latents } = await sampleCandidates(parts, requests, options, false, { signal });
   latents.dispose();
   return units.map(({ promptIndex, candidate }, k) => [promptIndex, candidate, mi[k] as number]);
@@ -111,7 +139,8 @@ export function topCandidates(rows: readonly SweepRow[], k: number): SweepRow[] 
   for (const row of rows) byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), row]);
   const chosen: SweepRow[] = [];
   for (const [, own] of [...byPrompt].sort(([a], [b]) => a - b)) {
-    if (k > own.length || !Number.isInteger(k) || k < 1) throw invalid('top', `a whole number from 1 to the ${own.length} candidates of a prompt`, k);
+    if (k > own.length || !Number.isInteger(k) || k < 1)
+      throw invalid('top', `a whole number from 1 to the ${own.length} candidates of a prompt`, k);
     chosen.push(...own.sort((a, b) => b.mi - a.mi || a.candidate - b.candidate).slice(0, k));
   }
   return chosen;

@@ -64,7 +64,14 @@ export async function tuneJob(job: TuneJob, context: JobContext = {}): Promise<T
   }
 }
 
-async function train(job: TuneJob, run: Run, tuner: FineTuner, adapter: Adapter, journal: Journal<FineTuneLog>, context: JobContext): Promise<void> {
+async function train(
+  job: TuneJob,
+  run: Run,
+  tuner: FineTuner,
+  adapter: Adapter,
+  journal: Journal<FineTuneLog>,
+  context: JobContext,
+): Promise<void> {
   const { steps } = job.options;
   const file = run.path(CHECKPOINT);
   const state = await readCheckpoint(file);
@@ -76,7 +83,11 @@ async function train(job: TuneJob, run: Run, tuner: FineTuner, adapter: Adapter,
     const log = await run.time('updates', () => tuner.update());
     // A step made again after a kill is recorded again, with the same numbers.
     await journal.append(String(log.step), log);
-    board.scalars(log.step, { 'train/loss': log.loss, 'train/gradient norm': log.gradientNorm, 'train/learning rate': log.learningRate });
+    board.scalars(log.step, {
+      'train/loss': log.loss,
+      'train/gradient norm': log.gradientNorm,
+      'train/learning rate': log.learningRate,
+    });
     if (log.step % job.checkpointEvery === 0 || log.step === steps) {
       await writeCheckpoint(file, await tuner.state());
       await job.onCheckpoint?.(adapter, log.step);
@@ -86,19 +97,34 @@ async function train(job: TuneJob, run: Run, tuner: FineTuner, adapter: Adapter,
 }
 
 async function writeCheckpoint(file: string, state: FineTuneState): Promise<void> {
-  const tensors = state.tensors.flatMap((tensor, i) => (['value', 'm', 'v'] as const).map((part) => float32Source(`${i}.${part}`, [tensor[part].length], tensor[part])));
+  const tensors = state.tensors.flatMap((tensor, i) =>
+    (['value', 'm', 'v'] as const).map((part) =>
+      float32Source(`${i}.${part}`, [tensor[part].length], tensor[part]),
+    ),
+  );
   await writeSafetensors(file, tensors, { metadata: { step: String(state.step) } });
 }
 
 async function readCheckpoint(file: string): Promise<FineTuneState | undefined> {
-  if (!(await fs.stat(file).then(() => true, () => false))) return undefined;
+  if (
+    !(await fs.stat(file).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return undefined;
   const opened = await openSafetensors(file);
   try {
     const step = Number(opened.metadata.get('step'));
-    if (!Number.isInteger(step) || step < 0) throw invalid(`${file}: step`, 'a number of steps', prose(String(opened.metadata.get('step'))), { code: 'corrupt' });
+    if (!Number.isInteger(step) || step < 0)
+      throw invalid(`${file}: step`, 'a number of steps', prose(String(opened.metadata.get('step'))), {
+        code: 'corrupt',
+      });
     const tensors: FineTuneState['tensors'][number][] = [];
     for (let i = 0; opened.tensors.has(`${i}.value`); i++) {
-      const [value, m, v] = await Promise.all(['value', 'm', 'v'].map((part) => readFloat32(opened.get(`${i}.${part}`))));
+      const [value, m, v] = await Promise.all(
+        ['value', 'm', 'v'].map((part) => readFloat32(opened.get(`${i}.${part}`))),
+      );
       tensors.push({ value: value as Float32Array, m: m as Float32Array, v: v as Float32Array });
     }
     return { step, tensors };

@@ -1,8 +1,18 @@
-export type { DeviceDescription, Handle, HostArray, MemoryStats, NativeAddon, NativeOps, ProfileRange, SourceDType, Storage } from './binding.js';
+export type {
+  DeviceDescription,
+  Handle,
+  HostArray,
+  MemoryStats,
+  NativeAddon,
+  NativeOps,
+  ProfileRange,
+  SourceDType,
+  Storage,
+} from './binding.js';
 export { AddonLoadError, addonCandidates, type DeviceKind, loadAddon } from './load.js';
 export { NativeActivation } from './ops/activation.js';
-export { BINARY_OPS, type BinaryOp, UNARY_OPS, type UnaryOp } from './ops/elementwise.js';
 export type { ConvWindow } from './ops/conv.js';
+export { BINARY_OPS, type BinaryOp, UNARY_OPS, type UnaryOp } from './ops/elementwise.js';
 export { FusedActivation } from './ops/gemm.js';
 export type { PoolWindow } from './ops/image.js';
 export type { ViewOp } from './ops/movement.js';

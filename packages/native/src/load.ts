@@ -43,12 +43,17 @@ export function loadAddon(kind: DeviceKind): NativeAddon {
       failures.push(`${path.basename(file)}: ${(error as Error).message}`);
     }
   }
-  throw new AddonLoadError(`the ${kind} addon could not be loaded:\n  ${failures.join('\n  ')}\n${remedy(kind, failures.join(' '))}`);
+  throw new AddonLoadError(
+    `the ${kind} addon could not be loaded:\n  ${failures.join('\n  ')}\n${remedy(kind, failures.join(' '))}`,
+  );
 }
 
 function remedy(kind: DeviceKind, failures: string): string {
-  if (/GLIBC/.test(failures)) return 'It was built for a newer C library: run "npm run build:native" on this machine.';
-  if (/wrong ELF class|invalid ELF|file too short|not a mach-o/i.test(failures)) return 'The file is damaged or for another platform: run "npm run build:native".';
-  if (kind === 'cuda') return 'Install the CUDA toolkit (nvcc) and run "npm run build:native"; the CPU device needs none.';
+  if (/GLIBC/.test(failures))
+    return 'It was built for a newer C library: run "npm run build:native" on this machine.';
+  if (/wrong ELF class|invalid ELF|file too short|not a mach-o/i.test(failures))
+    return 'The file is damaged or for another platform: run "npm run build:native".';
+  if (kind === 'cuda')
+    return 'Install the CUDA toolkit (nvcc) and run "npm run build:native"; the CPU device needs none.';
   return 'Run "npm run build:native" (needs CMake and a C++20 compiler).';
 }

@@ -1,9 +1,10 @@
-import t from 'tap';
 import { Worker } from 'node:worker_threads';
+import t from 'tap';
 import { loadAddon } from './index.js';
 
 const native = loadAddon('cpu');
-const f32 = (values: number[], shape = [values.length]) => native.upload(Float32Array.from(values), 'f32', shape, 'f32', false);
+const f32 = (values: number[], shape = [values.length]) =>
+  native.upload(Float32Array.from(values), 'f32', shape, 'f32', false);
 
 t.test('upload, compute and read', async (t) => {
   const x = f32([-2, 0.5, Number.NaN, 9]);
@@ -52,8 +53,16 @@ t.test('wrong arguments are TypeErrors and RangeErrors that name op and argument
   bad(() => native.ops.clip(null as never, 0, 1), TypeError, /clip: x must be a tensor handle/);
   bad(() => native.ops.clip(x, 'a' as never, 1), TypeError, /clip: low must be a number, got a string/);
   bad(() => native.ops.clip(x, 2, 1), RangeError, /low 2 is above high 1/);
-  bad(() => native.upload(new Float32Array(3), 'f32', [2], 'f32', false), RangeError, /has 8 bytes, the values have 12/);
-  bad(() => native.upload(new Float32Array(3), 'f32', [2 ** 40, 2 ** 40], 'f32', false), RangeError, /2\^40 elements/);
+  bad(
+    () => native.upload(new Float32Array(3), 'f32', [2], 'f32', false),
+    RangeError,
+    /has 8 bytes, the values have 12/,
+  );
+  bad(
+    () => native.upload(new Float32Array(3), 'f32', [2 ** 40, 2 ** 40], 'f32', false),
+    RangeError,
+    /2\^40 elements/,
+  );
   bad(() => native.reshape(x, [2]), RangeError, /has 1 elements, \[2\] has 2/);
   native.release(x);
   bad(() => native.readSync(x), TypeError, /readSync: tensor has been disposed/);
@@ -63,7 +72,10 @@ t.test('wrong arguments are TypeErrors and RangeErrors that name op and argument
 t.test('the memory limit is a catchable RangeError, and memory comes back', (t) => {
   const before = native.memory();
   native.setMemoryLimit(before.inUse + (1 << 20));
-  t.throws(() => native.upload(new Float32Array(1 << 20), 'f32', [1 << 20], 'f32', false), { name: 'RangeError', message: /exceeds the memory limit/ });
+  t.throws(() => native.upload(new Float32Array(1 << 20), 'f32', [1 << 20], 'f32', false), {
+    name: 'RangeError',
+    message: /exceeds the memory limit/,
+  });
   native.setMemoryLimit(before.limit);
   const x = f32([1, 2, 3]);
   native.release(x);
@@ -97,7 +109,12 @@ t.test('worker threads have devices of their own, and a shut-down device refuses
     try { native.memory(); } catch (error) { message = error.message; }
     parentPort.postMessage({ value, message });`;
   const results = await Promise.all(
-    [0, 1].map(() => new Promise((resolve, reject) => new Worker(source, { eval: true }).on('message', resolve).on('error', reject))),
+    [0, 1].map(
+      () =>
+        new Promise((resolve, reject) =>
+          new Worker(source, { eval: true }).on('message', resolve).on('error', reject),
+        ),
+    ),
   );
   t.same(results, Array(2).fill({ value: 2, message: 'memory: the device has been shut down' }));
 });

@@ -31,7 +31,11 @@ export interface Report {
 }
 
 export function escapeHtml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+  return text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;');
 }
 
 const STYLE = `
@@ -46,7 +50,9 @@ pre { background: #f5f7fa; padding: .7rem; overflow: auto } .summary { font-size
 
 function renderTable(table: Table): string {
   const head = `<tr>${table.columns.map((c) => `<th>${escapeHtml(c)}</th>`).join('')}</tr>`;
-  const body = table.rows.map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(formatCell(cell))}</td>`).join('')}</tr>`).join('\n');
+  const body = table.rows
+    .map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(formatCell(cell))}</td>`).join('')}</tr>`)
+    .join('\n');
   const note = table.note === undefined ? '' : `<p class="note">${escapeHtml(table.note)}</p>`;
   return `<table><caption>${escapeHtml(table.title)}</caption><thead>${head}</thead><tbody>${body}</tbody></table>${note}`;
 }
@@ -73,7 +79,10 @@ function renderBlock(block: Block): string {
 
 /** The report as one HTML document. */
 export function renderReport(report: Report): string {
-  const sections = report.sections.map(({ title, blocks }) => `<section><h2>${escapeHtml(title)}</h2>\n${blocks.map(renderBlock).join('\n')}</section>`);
+  const sections = report.sections.map(
+    ({ title, blocks }) =>
+      `<section><h2>${escapeHtml(title)}</h2>\n${blocks.map(renderBlock).join('\n')}</section>`,
+  );
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(report.title)}</title><style>${STYLE}</style></head>
 <body><h1>${escapeHtml(report.title)}</h1><p class="summary">${escapeHtml(report.summary)}</p>
@@ -88,15 +97,30 @@ ${sections.join('\n')}
  * @returns the path of the HTML file
  */
 export async function writeReport(folder: string, report: Report): Promise<string> {
-  const tables = report.sections.flatMap(({ title, blocks }) => blocks.flatMap((b) => (b.kind === 'table' ? [{ section: title, ...b.table }] : [])));
+  const tables = report.sections.flatMap(({ title, blocks }) =>
+    blocks.flatMap((b) => (b.kind === 'table' ? [{ section: title, ...b.table }] : [])),
+  );
   fs.mkdirSync(path.join(folder, 'tables'), { recursive: true });
   const html = path.join(folder, 'report.html');
   await writeFileAtomic(html, renderReport(report));
   // JSON has no NaN: a number that could not be measured becomes null.
-  const finite = tables.map((table) => ({ ...table, rows: table.rows.map((row) => row.map((cell) => (typeof cell === 'number' && !Number.isFinite(cell) ? null : cell))) }));
-  await writeJsonAtomic(path.join(folder, 'report.json'), { title: report.title, summary: report.summary, tables: finite } as unknown as JsonValue);
+  const finite = tables.map((table) => ({
+    ...table,
+    rows: table.rows.map((row) =>
+      row.map((cell) => (typeof cell === 'number' && !Number.isFinite(cell) ? null : cell)),
+    ),
+  }));
+  await writeJsonAtomic(path.join(folder, 'report.json'), {
+    title: report.title,
+    summary: report.summary,
+    tables: finite,
+  } as unknown as JsonValue);
   for (const [i, table] of tables.entries()) {
-    const name = `${String(i + 1).padStart(2, '0')}-${table.title.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 60)}.csv`;
+    const name = `${String(i + 1).padStart(2, '0')}-${table.title
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .replace(/^-|-$/g, '')
+      .slice(0, 60)}.csv`;
     await writeFileAtomic(path.join(folder, 'tables', name), toCsv(table));
   }
   return html;

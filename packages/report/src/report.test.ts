@@ -2,7 +2,17 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { barChart, lineChart, maskedCrc32c, renderReport, tableOf, TensorBoardWriter, toCsv, toMarkdown, writeReport } from './index.js';
+import {
+  barChart,
+  lineChart,
+  maskedCrc32c,
+  renderReport,
+  TensorBoardWriter,
+  tableOf,
+  toCsv,
+  toMarkdown,
+  writeReport,
+} from './index.js';
 
 const table = tableOf('KL to uniform', [
   { prompt: 'plain, "quoted"', kl: 0.123456, n: 100 },
@@ -17,10 +27,23 @@ t.test('one table as CSV and Markdown', (t) => {
 });
 
 t.test('plots are SVG with their data in them', (t) => {
-  const line = lineChart([{ x: 0, y: 1, series: 'loss' }, { x: 1, y: Number.NaN, series: 'loss' }, { x: 2, y: 0.5, series: 'loss' }], { x: 'step', y: 'loss' });
+  const line = lineChart(
+    [
+      { x: 0, y: 1, series: 'loss' },
+      { x: 1, y: Number.NaN, series: 'loss' },
+      { x: 2, y: 0.5, series: 'loss' },
+    ],
+    { x: 'step', y: 'loss' },
+  );
   t.match(line, /<svg[^>]*xmlns/);
   t.match(line, /<path[^>]+d="M[\d.]+,[\d.]+L[\d.]+,[\d.]+"/);
-  const bars = barChart([{ category: 'a', value: 1, series: 's' }, { category: 'b', value: 2, series: 's' }], { x: 'class', y: 'share', reference: 0.5 });
+  const bars = barChart(
+    [
+      { category: 'a', value: 1, series: 's' },
+      { category: 'b', value: 2, series: 's' },
+    ],
+    { x: 'class', y: 'share', reference: 0.5 },
+  );
   t.equal((bars.match(/<rect/g) ?? []).length >= 2, true);
   t.end();
 });
@@ -31,7 +54,19 @@ t.test('a report is one file that fetches nothing, with JSON and CSV beside it',
   const report = {
     title: 'A & B',
     summary: 'Short.',
-    sections: [{ title: 'Results', blocks: [{ kind: 'table' as const, table }, { kind: 'images' as const, title: 'Grid', images: [{ png: Uint8Array.of(1, 2, 3), caption: '<script>' }] }] }],
+    sections: [
+      {
+        title: 'Results',
+        blocks: [
+          { kind: 'table' as const, table },
+          {
+            kind: 'images' as const,
+            title: 'Grid',
+            images: [{ png: Uint8Array.of(1, 2, 3), caption: '<script>' }],
+          },
+        ],
+      },
+    ],
   };
   const html = fs.readFileSync(await writeReport(folder, report), 'utf8');
   t.match(html, '<h1>A &amp; B</h1>');
@@ -39,13 +74,19 @@ t.test('a report is one file that fetches nothing, with JSON and CSV beside it',
   t.notMatch(html, /<script|https?:\/\/(?!www\.w3\.org)/);
   t.equal(renderReport(report), html);
   const json = JSON.parse(fs.readFileSync(path.join(folder, 'report.json'), 'utf8'));
-  t.same(json.tables[0].rows, [['plain, "quoted"', 0.123456, 100], ['<b>', null, 7]]);
+  t.same(json.tables[0].rows, [
+    ['plain, "quoted"', 0.123456, 100],
+    ['<b>', null, 7],
+  ]);
   t.same(fs.readdirSync(path.join(folder, 'tables')), ['01-kl-to-uniform.csv']);
 });
 
 t.test('TensorBoard records carry lengths, checksums and values', (t) => {
   // CRC-32C of 32 zero bytes is 8a9136aa (RFC 3720, B.4); masked as TFRecord does.
-  t.equal(maskedCrc32c(new Uint8Array(32)), ((((0x8a9136aa >>> 15) | (0x8a9136aa << 17)) >>> 0) + 0xa282ead8) % 2 ** 32);
+  t.equal(
+    maskedCrc32c(new Uint8Array(32)),
+    ((((0x8a9136aa >>> 15) | (0x8a9136aa << 17)) >>> 0) + 0xa282ead8) % 2 ** 32,
+  );
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-tb-'));
   t.teardown(() => fs.rmSync(folder, { recursive: true }));
   const writer = new TensorBoardWriter(folder);
@@ -64,6 +105,8 @@ t.test('TensorBoard records carry lengths, checksums and values', (t) => {
   t.match(records[0]?.toString('latin1'), 'brain.Event:2');
   const step = Buffer.from([0x10, 0xac, 0x02]);
   t.ok(records[1]?.includes(step));
-  t.ok(records[1]?.includes(Buffer.concat([Buffer.from('loss/total'), Buffer.from([0x15, 0, 0, 0x80, 0x3e])])));
+  t.ok(
+    records[1]?.includes(Buffer.concat([Buffer.from('loss/total'), Buffer.from([0x15, 0, 0, 0x80, 0x3e])])),
+  );
   t.end();
 });

@@ -12,7 +12,11 @@ export interface Table {
 }
 
 /** Builds a table from records; the columns are those of the first. */
-export function tableOf(title: string, records: readonly Readonly<Record<string, Cell>>[], note?: string): Table {
+export function tableOf(
+  title: string,
+  records: readonly Readonly<Record<string, Cell>>[],
+  note?: string,
+): Table {
   const columns = Object.keys(records[0] ?? {});
   const rows = records.map((record, i) => {
     const keys = Object.keys(record);
@@ -27,7 +31,12 @@ export function tableOf(title: string, records: readonly Readonly<Record<string,
 /** Four significant digits; integers whole. */
 export function formatCell(cell: Cell): string {
   if (cell === null) return '–';
-  if (typeof cell === 'number') return Number.isInteger(cell) ? String(cell) : Number.isFinite(cell) ? String(Number(cell.toPrecision(4))) : String(cell);
+  if (typeof cell === 'number')
+    return Number.isInteger(cell)
+      ? String(cell)
+      : Number.isFinite(cell)
+        ? String(Number(cell.toPrecision(4)))
+        : String(cell);
   return String(cell);
 }
 
@@ -41,7 +50,12 @@ export function toCsv({ columns, rows }: Table): string {
 }
 
 export function toMarkdown({ columns, rows, note }: Table): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`;
-  const body = [line(columns), line(columns.map(() => '---')), ...rows.map((row) => line(row.map(formatCell)))];
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`;
+  const body = [
+    line(columns),
+    line(columns.map(() => '---')),
+    ...rows.map((row) => line(row.map(formatCell))),
+  ];
   return `${body.join('\n')}\n${note === undefined ? '' : `\n${note}\n`}`;
 }

@@ -37,7 +37,8 @@ function bytesField(field: number, data: Uint8Array): Buffer {
   return Buffer.concat([varint((field << 3) | LENGTH_DELIMITED), varint(data.length), data]);
 }
 const textField = (field: number, text: string): Buffer => bytesField(field, Buffer.from(text, 'utf8'));
-const varintField = (field: number, value: number): Buffer => Buffer.concat([varint(field << 3), varint(value)]);
+const varintField = (field: number, value: number): Buffer =>
+  Buffer.concat([varint(field << 3), varint(value)]);
 
 function doubleField(field: number, value: number): Buffer {
   const out = Buffer.alloc(8);
@@ -73,23 +74,38 @@ export class TensorBoardWriter {
   constructor(folder: string) {
     fs.mkdirSync(folder, { recursive: true });
     const now = Date.now() / 1000;
-    this.file = path.join(folder, `events.out.tfevents.${now.toFixed(0)}.${os.hostname()}.${process.pid}.${performance.now().toFixed(0)}`);
+    this.file = path.join(
+      folder,
+      `events.out.tfevents.${now.toFixed(0)}.${os.hostname()}.${process.pid}.${performance.now().toFixed(0)}`,
+    );
     fs.appendFileSync(this.file, event(now, textField(3, 'brain.Event:2')));
   }
 
   /** @param scalars value by tag, for example `{ 'loss/total': 0.3 }` */
   scalars(step: number, scalars: Readonly<Record<string, number>>): void {
-    const values = Object.entries(scalars).map(([tag, value]) => bytesField(1, Buffer.concat([textField(1, tag), floatField(2, value)])));
+    const values = Object.entries(scalars).map(([tag, value]) =>
+      bytesField(1, Buffer.concat([textField(1, tag), floatField(2, value)])),
+    );
     this.#write(step, values);
   }
 
   image(step: number, tag: string, image: { png: Uint8Array; width: number; height: number }): void {
     const rgb = 3;
-    const fields = [varintField(1, image.height), varintField(2, image.width), varintField(3, rgb), bytesField(4, image.png)];
-    this.#write(step, [bytesField(1, Buffer.concat([textField(1, tag), bytesField(4, Buffer.concat(fields))]))]);
+    const fields = [
+      varintField(1, image.height),
+      varintField(2, image.width),
+      varintField(3, rgb),
+      bytesField(4, image.png),
+    ];
+    this.#write(step, [
+      bytesField(1, Buffer.concat([textField(1, tag), bytesField(4, Buffer.concat(fields))])),
+    ]);
   }
 
   #write(step: number, values: Buffer[]): void {
-    fs.appendFileSync(this.file, event(Date.now() / 1000, varintField(2, step), bytesField(5, Buffer.concat(values))));
+    fs.appendFileSync(
+      this.file,
+      event(Date.now() / 1000, varintField(2, step), bytesField(5, Buffer.concat(values))),
+    );
   }
 }

@@ -12,8 +12,13 @@ import { showcaseReport } from '../showcase/report.js';
 const whole = z.int().min(1);
 
 const options = defineOptions('showcase', {
-  out: option(z.string().default('runs/showcase'), 'Run folder; what is in it already is reused.', { placeholder: 'folder' }),
-  weights: option(z.string().default(SHIPPED_WEIGHTS), 'Weights of the embedded model.', { placeholder: 'folder', hidden: true }),
+  out: option(z.string().default('runs/showcase'), 'Run folder; what is in it already is reused.', {
+    placeholder: 'folder',
+  }),
+  weights: option(z.string().default(SHIPPED_WEIGHTS), 'Weights of the embedded model.', {
+    placeholder: 'folder',
+    hidden: true,
+  }),
   images: option(whole.default(240), 'Headshots before and after.', { group: 'Size' }),
   epochs: option(whole.default(30), 'Epochs of token learning.', { group: 'Size' }),
   prompts: option(whole.default(48), 'Prompts whose candidates are scored.', { group: 'Size' }),
@@ -30,19 +35,77 @@ export const showcase = defineCommand({
   description:
     'Runs both pipelines end to end on the embedded model: inclusive tokens for skin tone and eyeglasses, and tuning on what mutual information chooses for prompts with two colored objects. Writes report.html with the numbers as JSON and CSV beside it.',
   examples: ['equipoise showcase --out runs/showcase'],
-  async run({ out, weights, engine, precision, seed, images, epochs, prompts, candidates, testPrompts, tuneSteps, steps }, context) {
+  async run(
+    {
+      out,
+      weights,
+      engine,
+      precision,
+      seed,
+      images,
+      epochs,
+      prompts,
+      candidates,
+      testPrompts,
+      tuneSteps,
+      steps,
+    },
+    context,
+  ) {
     await openEngine({ engine, precision });
     const embedded = await loadEmbedded(weights, context);
-    const itiGen = { prompt: 'a headshot of a person', attributes: ['skinTone', 'eyeglasses'] as const, references: 25, epochs, images, steps, guidance: 3, seed };
+    const itiGen = {
+      prompt: 'a headshot of a person',
+      attributes: ['skinTone', 'eyeglasses'] as const,
+      references: 25,
+      epochs,
+      images,
+      steps,
+      guidance: 3,
+      seed,
+    };
     const miTune = { prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
     // Other weights or settings work in a folder of their own; what is there for these is reused.
-    const work = join(out, sha256Json({ model: embedded.parts.hash, clip: embedded.clip.hash, itiGen, miTune, engine, precision }).slice(0, 12));
+    const work = join(
+      out,
+      sha256Json({
+        model: embedded.parts.hash,
+        clip: embedded.clip.hash,
+        itiGen,
+        miTune,
+        engine,
+        precision,
+      }).slice(0, 12),
+    );
     const first = await runItiGen(embedded, join(work, 'iti-gen'), itiGen, context);
     const second = await runMiTune(embedded, join(work, 'mi-tune'), miTune, context);
-    const report = await writeReport(out, await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }));
-    const kl = Object.fromEntries(first.before.balance.map(({ attribute, kl: { value } }, i) => [attribute, { before: value, after: first.after.balance[i]?.kl.value ?? null }]));
-    const binding = Object.fromEntries(second.results.map(({ name, binding: { value, low, high } }) => [name, { value, low, high }]));
-    context.print(JSON.stringify({ report, kl, binding, rightAmongAll: second.rightAmongAll, rightAmongChosen: second.rightAmongChosen, agreement: second.agreement }, null, 2));
+    const report = await writeReport(
+      out,
+      await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }),
+    );
+    const kl = Object.fromEntries(
+      first.before.balance.map(({ attribute, kl: { value } }, i) => [
+        attribute,
+        { before: value, after: first.after.balance[i]?.kl.value ?? null },
+      ]),
+    );
+    const binding = Object.fromEntries(
+      second.results.map(({ name, binding: { value, low, high } }) => [name, { value, low, high }]),
+    );
+    context.print(
+      JSON.stringify(
+        {
+          report,
+          kl,
+          binding,
+          rightAmongAll: second.rightAmongAll,
+          rightAmongChosen: second.rightAmongChosen,
+          agreement: second.agreement,
+        },
+        null,
+        2,
+      ),
+    );
     return 0;
   },
 });

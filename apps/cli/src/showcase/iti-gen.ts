@@ -1,9 +1,31 @@
 /** ITI-GEN on the embedded model: learn tokens, draw before and after, let the judge count. */
 import { join } from 'node:path';
 import type { JobContext } from '@equipoise/core';
-import { type AttributeBalance, balance, clipImageFeatures, clipTextFeatures, findAttributes, frechet, generateFromPrompts, generateImages, inclusivePrompts, promptSimilarity, readImages, savePromptEmbeddings, type StepLog, trainJob, TRAIN_DEFAULTS } from '@equipoise/iti-gen';
+import {
+  type AttributeBalance,
+  balance,
+  clipImageFeatures,
+  clipTextFeatures,
+  findAttributes,
+  frechet,
+  generateFromPrompts,
+  generateImages,
+  inclusivePrompts,
+  promptSimilarity,
+  readImages,
+  type StepLog,
+  savePromptEmbeddings,
+  TRAIN_DEFAULTS,
+  trainJob,
+} from '@equipoise/iti-gen';
 import type { RgbImage } from '@equipoise/models';
-import { categoryName, findHeadshots, HEADSHOT_ATTRIBUTES, type HeadshotAttribute, writeReferences } from '@equipoise/tiny-world';
+import {
+  categoryName,
+  findHeadshots,
+  HEADSHOT_ATTRIBUTES,
+  type HeadshotAttribute,
+  writeReferences,
+} from '@equipoise/tiny-world';
 import { type Embedded, packed } from './model.js';
 
 export interface ItiGenSettings {
@@ -34,22 +56,51 @@ export interface ItiGenResult {
 }
 
 /** Learns, generates and counts; everything is kept in `folder` and reused. */
-export async function runItiGen(embedded: Embedded, folder: string, settings: ItiGenSettings, context: JobContext): Promise<ItiGenResult> {
+export async function runItiGen(
+  embedded: Embedded,
+  folder: string,
+  settings: ItiGenSettings,
+  context: JobContext,
+): Promise<ItiGenResult> {
   const { clip, pipeline } = embedded;
   const { prompt, attributes, seed, steps, guidance, images: count } = settings;
   const references = join(folder, 'references');
   await writeReferences(references, attributes, { seed, perCategory: settings.references });
   const found = await findAttributes(references, attributes);
-  const options = { ...TRAIN_DEFAULTS, prompt, seed, epochs: settings.epochs, references: settings.references, saveEvery: 10 };
-  const { tokens, log } = await trainJob({ folder: join(folder, 'train'), clip, attributes: found, options }, context);
+  const options = {
+    ...TRAIN_DEFAULTS,
+    prompt,
+    seed,
+    epochs: settings.epochs,
+    references: settings.references,
+    saveEvery: 10,
+  };
+  const { tokens, log } = await trainJob(
+    { folder: join(folder, 'train'), clip, attributes: found, options },
+    context,
+  );
   const prompts = await inclusivePrompts(tokens, clip.clip, clip.hash, clip.tokenizer);
   await savePromptEmbeddings(join(folder, 'prompt-embeds.safetensors'), prompts);
   const sampling = { steps, guidance, sampler: 'ddim' as const };
-  const plainFiles = await generateFromPrompts(pipeline, join(folder, 'before'), [prompt], count, seed, sampling, context, 32);
-  const inclusive = await generateImages({ folder: join(folder, 'after'), pipeline, prompts, count, seed, sampling, batch: 32 }, context);
+  const plainFiles = await generateFromPrompts(
+    pipeline,
+    join(folder, 'before'),
+    [prompt],
+    count,
+    seed,
+    sampling,
+    context,
+    32,
+  );
+  const inclusive = await generateImages(
+    { folder: join(folder, 'after'), pipeline, prompts, count, seed, sampling, batch: 32 },
+    context,
+  );
   const beforeImages = await readImages(plainFiles);
   const afterImages = await readImages(inclusive.map(({ file }) => file));
-  const features = await Promise.all([beforeImages, afterImages].map((set) => clipImageFeatures(clip.clip, clip.preprocess, set)));
+  const features = await Promise.all(
+    [beforeImages, afterImages].map((set) => clipImageFeatures(clip.clip, clip.preprocess, set)),
+  );
   const text = await clipTextFeatures(clip.clip, clip.tokenizer, [prompt]);
   const result = async (name: string, set: readonly RgbImage[], i: 0 | 1): Promise<ImageSetResult> => ({
     name,
@@ -66,9 +117,19 @@ export async function runItiGen(embedded: Embedded, folder: string, settings: It
   };
 }
 
-async function judgedBalance({ judges }: Embedded, images: readonly RgbImage[], attributes: readonly HeadshotAttribute[], seed: number): Promise<AttributeBalance[]> {
+async function judgedBalance(
+  { judges }: Embedded,
+  images: readonly RgbImage[],
+  attributes: readonly HeadshotAttribute[],
+  seed: number,
+): Promise<AttributeBalance[]> {
   const faces = await findHeadshots(judges.headshot, packed(images));
-  const classes = attributes.map((attribute) => ({ attribute, categories: (HEADSHOT_ATTRIBUTES[attribute] as readonly (string | boolean)[]).map(categoryName) }));
-  const labels = attributes.map((attribute) => faces.map((face) => (HEADSHOT_ATTRIBUTES[attribute] as readonly unknown[]).indexOf(face[attribute])));
+  const classes = attributes.map((attribute) => ({
+    attribute,
+    categories: (HEADSHOT_ATTRIBUTES[attribute] as readonly (string | boolean)[]).map(categoryName),
+  }));
+  const labels = attributes.map((attribute) =>
+    faces.map((face) => (HEADSHOT_ATTRIBUTES[attribute] as readonly unknown[]).indexOf(face[attribute])),
+  );
   return balance(classes, labels, seed);
 }

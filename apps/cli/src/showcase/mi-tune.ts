@@ -4,7 +4,17 @@ import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
 import { type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
 import { encodePng } from '@equipoise/diffusion';
 import { type Estimate, kendallTauB, meanWithInterval } from '@equipoise/metrics';
-import { buildSet, FINE_TUNE_DEFAULTS, type FineTuneLog, sampleCandidates, type SamplingOptions, sweep, type SweepRow, topCandidates, tuneJob } from '@equipoise/mi-tune';
+import {
+  buildSet,
+  FINE_TUNE_DEFAULTS,
+  type FineTuneLog,
+  type SamplingOptions,
+  type SweepRow,
+  sampleCandidates,
+  sweep,
+  topCandidates,
+  tuneJob,
+} from '@equipoise/mi-tune';
 import type { RgbImage } from '@equipoise/models';
 import { bindingPrompts, findScenes, type ScenePrompt } from '@equipoise/tiny-world';
 import type * as tf from '@tensorflow/tfjs-core';
@@ -39,10 +49,21 @@ export interface MiTuneResult {
   readonly pairsPerSecond: number;
 }
 
-const ADAPTER: AdapterConfig = { kind: 'dora', rank: 8, alpha: 8, init: 'gaussian', targets: ATTENTION_TARGETS };
+const ADAPTER: AdapterConfig = {
+  kind: 'dora',
+  rank: 8,
+  alpha: 8,
+  init: 'gaussian',
+  targets: ATTENTION_TARGETS,
+};
 
 /** The whole comparison; everything is kept in `folder` and reused. */
-export async function runMiTune(embedded: Embedded, folder: string, settings: MiTuneSettings, context: JobContext): Promise<MiTuneResult> {
+export async function runMiTune(
+  embedded: Embedded,
+  folder: string,
+  settings: MiTuneSettings,
+  context: JobContext,
+): Promise<MiTuneResult> {
   const { parts } = embedded;
   const { seed, steps, guidance } = settings;
   // Test prompts come from another seed and are kept apart from the prompts that are tuned on.
@@ -51,32 +72,85 @@ export async function runMiTune(embedded: Embedded, folder: string, settings: Mi
   const test = bindingPrompts(seed + 1, settings.testPrompts).filter(({ text }) => !texts.includes(text));
   const sampling: SamplingOptions = { seed, steps, guidance };
   const started = performance.now();
-  const rows = await sweep({ folder: join(folder, 'sweep'), parts, options: { ...sampling, prompts: texts, candidates: settings.candidates, batch: 32 } }, context);
+  const rows = await sweep(
+    {
+      folder: join(folder, 'sweep'),
+      parts,
+      options: { ...sampling, prompts: texts, candidates: settings.candidates, batch: 32 },
+    },
+    context,
+  );
   const pairsPerSecond = rows.length / ((performance.now() - started) / 1000);
   const chosen = topCandidates(rows, 1);
   const verdicts = await judgeCandidates(embedded, training, rows, sampling, context);
   const base = await evaluate(embedded, 'base model', test, sampling, [], context);
-  const random = await tuned(embedded, join(folder, 'random'), 'random choice', randomChoice(rows, seed), test, sampling, settings, context);
-  const best = await tuned(embedded, join(folder, 'chosen'), 'MI-TUNE', chosen, test, sampling, settings, context);
-  const share = (some: readonly SweepRow[]): number => some.reduce((sum, row) => sum + (verdicts.get(row) === true ? 1 : 0), 0) / some.length;
-  return { results: [base, random, best], testPrompts: test, rightAmongAll: share(rows), rightAmongChosen: share(chosen), agreement: agreementOf(rows, verdicts), pairsPerSecond };
+  const random = await tuned(
+    embedded,
+    join(folder, 'random'),
+    'random choice',
+    randomChoice(rows, seed),
+    test,
+    sampling,
+    settings,
+    context,
+  );
+  const best = await tuned(
+    embedded,
+    join(folder, 'chosen'),
+    'MI-TUNE',
+    chosen,
+    test,
+    sampling,
+    settings,
+    context,
+  );
+  const share = (some: readonly SweepRow[]): number =>
+    some.reduce((sum, row) => sum + (verdicts.get(row) === true ? 1 : 0), 0) / some.length;
+  return {
+    results: [base, random, best],
+    testPrompts: test,
+    rightAmongAll: share(rows),
+    rightAmongChosen: share(chosen),
+    agreement: agreementOf(rows, verdicts),
+    pairsPerSecond,
+  };
 }
 
 /** The judge's verdict on every candidate's finished picture. */
-async function judgeCandidates(embedded: Embedded, prompts: readonly ScenePrompt[], rows: readonly SweepRow[], sampling: SamplingOptions, context: JobContext): Promise<Map<SweepRow, boolean>> {
+async function judgeCandidates(
+  embedded: Embedded,
+  prompts: readonly ScenePrompt[],
+  rows: readonly SweepRow[],
+  sampling: SamplingOptions,
+  context: JobContext,
+): Promise<Map<SweepRow, boolean>> {
   const byText = new Map(prompts.map((prompt) => [prompt.text, prompt]));
   const verdicts = new Map<SweepRow, boolean>();
   for (let start = 0; start < rows.length; start += 32) {
     const part = rows.slice(start, start + 32);
     const images = await draw(embedded, part, sampling, context);
-    const found = await findScenes(embedded.judges.scene, part.map(({ prompt }) => byText.get(prompt) as ScenePrompt), packed(images));
+    const found = await findScenes(
+      embedded.judges.scene,
+      part.map(({ prompt }) => byText.get(prompt) as ScenePrompt),
+      packed(images),
+    );
     for (const [i, row] of part.entries()) verdicts.set(row, found[i]?.bound === true);
-    context.onProgress?.({ task: 'judge candidates', done: start + part.length, total: rows.length, unit: 'image' });
+    context.onProgress?.({
+      task: 'judge candidates',
+      done: start + part.length,
+      total: rows.length,
+      unit: 'image',
+    });
   }
   return verdicts;
 }
 
-async function draw({ parts, pipeline }: Embedded, requests: readonly { prompt: string; candidate: number }[], sampling: SamplingOptions, context: JobContext): Promise<RgbImage[]> {
+async function draw(
+  { parts, pipeline }: Embedded,
+  requests: readonly { prompt: string; candidate: number }[],
+  sampling: SamplingOptions,
+  context: JobContext,
+): Promise<RgbImage[]> {
   const { latents } = await sampleCandidates(parts, requests, sampling, true, { signal: context.signal });
   try {
     return await pipeline.decode(latents);
@@ -92,7 +166,10 @@ function agreementOf(rows: readonly SweepRow[], verdicts: ReadonlyMap<SweepRow, 
     const own = rows.filter((row) => row.prompt === prompt);
     means.set(prompt, own.reduce((sum, { mi }) => sum + mi, 0) / own.length);
   }
-  return kendallTauB(rows.map((row) => row.mi / (means.get(row.prompt) as number)), rows.map((row) => (verdicts.get(row) === true ? 1 : 0)));
+  return kendallTauB(
+    rows.map((row) => row.mi / (means.get(row.prompt) as number)),
+    rows.map((row) => (verdicts.get(row) === true ? 1 : 0)),
+  );
 }
 
 /** One candidate of each prompt by chance: what tuning on one's own pictures does without choosing. */
@@ -103,12 +180,39 @@ function randomChoice(rows: readonly SweepRow[], seed: number): SweepRow[] {
   return [...byPrompt.values()].map((own) => random.pick(own));
 }
 
-async function tuned(embedded: Embedded, folder: string, name: string, chosen: readonly SweepRow[], test: readonly ScenePrompt[], sampling: SamplingOptions, settings: MiTuneSettings, context: JobContext): Promise<TunedResult> {
+async function tuned(
+  embedded: Embedded,
+  folder: string,
+  name: string,
+  chosen: readonly SweepRow[],
+  test: readonly ScenePrompt[],
+  sampling: SamplingOptions,
+  settings: MiTuneSettings,
+  context: JobContext,
+): Promise<TunedResult> {
   const { parts, pipeline } = embedded;
-  const decode = async (latents: tf.Tensor4D): Promise<Uint8Array[]> => Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
+  const decode = async (latents: tf.Tensor4D): Promise<Uint8Array[]> =>
+    Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
   await buildSet(join(folder, 'set'), parts, chosen, sampling, { batch: 32, decode }, context);
-  const options = { ...FINE_TUNE_DEFAULTS, learningRate: 1e-3, batch: 16, accumulation: 1, steps: settings.tuneSteps, seed: settings.seed };
-  const { adapter, log } = await tuneJob({ folder: join(folder, 'tune'), parts, set: join(folder, 'set'), adapter: ADAPTER, options, checkpointEvery: 25 }, context);
+  const options = {
+    ...FINE_TUNE_DEFAULTS,
+    learningRate: 1e-3,
+    batch: 16,
+    accumulation: 1,
+    steps: settings.tuneSteps,
+    seed: settings.seed,
+  };
+  const { adapter, log } = await tuneJob(
+    {
+      folder: join(folder, 'tune'),
+      parts,
+      set: join(folder, 'set'),
+      adapter: ADAPTER,
+      options,
+      checkpointEvery: 25,
+    },
+    context,
+  );
   try {
     return await evaluate(embedded, name, test, sampling, log, context);
   } finally {
@@ -116,14 +220,36 @@ async function tuned(embedded: Embedded, folder: string, name: string, chosen: r
   }
 }
 
-async function evaluate(embedded: Embedded, name: string, test: readonly ScenePrompt[], sampling: SamplingOptions, log: readonly FineTuneLog[], context: JobContext): Promise<TunedResult> {
+async function evaluate(
+  embedded: Embedded,
+  name: string,
+  test: readonly ScenePrompt[],
+  sampling: SamplingOptions,
+  log: readonly FineTuneLog[],
+  context: JobContext,
+): Promise<TunedResult> {
   const images: RgbImage[] = [];
   for (let start = 0; start < test.length; start += 32) {
     // Candidate numbers far from those of the sweep: no test picture shares its noise with a training picture.
-    const requests = test.slice(start, start + 32).map(({ text }, i) => ({ prompt: text, candidate: 1_000_000 + start + i }));
+    const requests = test
+      .slice(start, start + 32)
+      .map(({ text }, i) => ({ prompt: text, candidate: 1_000_000 + start + i }));
     images.push(...(await draw(embedded, requests, sampling, context)));
-    context.onProgress?.({ task: `test pictures, ${name}`, done: images.length, total: test.length, unit: 'image' });
+    context.onProgress?.({
+      task: `test pictures, ${name}`,
+      done: images.length,
+      total: test.length,
+      unit: 'image',
+    });
   }
   const found = await findScenes(embedded.judges.scene, test, packed(images));
-  return { name, binding: meanWithInterval(found.map(({ bound }) => (bound ? 1 : 0)), { seed: sampling.seed }), images, log };
+  return {
+    name,
+    binding: meanWithInterval(
+      found.map(({ bound }) => (bound ? 1 : 0)),
+      { seed: sampling.seed },
+    ),
+    images,
+    log,
+  };
 }

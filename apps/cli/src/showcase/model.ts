@@ -1,9 +1,9 @@
 /** The embedded model in the forms that both pipelines take. */
 import { join } from 'node:path';
 import type { JobContext } from '@equipoise/core';
-import { loadClip, type LoadedClip } from '@equipoise/iti-gen';
-import { type DiffusionParts, openParts } from '@equipoise/mi-tune';
 import type { TextToImagePipeline } from '@equipoise/diffusion';
+import { type LoadedClip, loadClip } from '@equipoise/iti-gen';
+import { type DiffusionParts, openParts } from '@equipoise/mi-tune';
 import type { RgbImage } from '@equipoise/models';
 import { IMAGE_BYTES, type Judges, loadJudges, SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 

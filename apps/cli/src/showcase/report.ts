@@ -1,41 +1,84 @@
 /** The showcase's report. */
 import type { RgbImage } from '@equipoise/models';
-import { barChart, type Block, lineChart, type Report, tableOf } from '@equipoise/report';
+import { type Block, barChart, lineChart, type Report, tableOf } from '@equipoise/report';
 import { gridPng } from '@equipoise/tiny-world';
 import type { ItiGenResult, ItiGenSettings } from './iti-gen.js';
 import type { MiTuneResult, MiTuneSettings } from './mi-tune.js';
 import { packed } from './model.js';
 
-async function grid(caption: string, images: readonly RgbImage[], count = 24): Promise<{ png: Uint8Array; caption: string }> {
+async function grid(
+  caption: string,
+  images: readonly RgbImage[],
+  count = 24,
+): Promise<{ png: Uint8Array; caption: string }> {
   return { png: await gridPng(packed(images.slice(0, count)), 8, 1), caption };
 }
 
 /** Images spread evenly over the list, so that a grid of a sorted list shows all of it. */
 function spread<T>(items: readonly T[], count: number): T[] {
-  return Array.from({ length: Math.min(count, items.length) }, (_, i) => items[Math.floor((i * items.length) / Math.min(count, items.length))] as T);
+  return Array.from(
+    { length: Math.min(count, items.length) },
+    (_, i) => items[Math.floor((i * items.length) / Math.min(count, items.length))] as T,
+  );
 }
 
-async function itiGenBlocks({ before, after, log, frechet, combinations }: ItiGenResult, settings: ItiGenSettings): Promise<Block[]> {
+async function itiGenBlocks(
+  { before, after, log, frechet, combinations }: ItiGenResult,
+  settings: ItiGenSettings,
+): Promise<Block[]> {
   const kl = tableOf(
     'KL divergence of categories to uniform, nats (0 is even)',
-    before.balance.map((own, i) => ({ attribute: own.attribute, categories: own.categories.length, 'plain prompt': own.kl.value, 'inclusive tokens': after.balance[i]?.kl.value ?? null, '95 % low': after.balance[i]?.kl.low ?? null, '95 % high': after.balance[i]?.kl.high ?? null })),
+    before.balance.map((own, i) => ({
+      attribute: own.attribute,
+      categories: own.categories.length,
+      'plain prompt': own.kl.value,
+      'inclusive tokens': after.balance[i]?.kl.value ?? null,
+      '95 % low': after.balance[i]?.kl.low ?? null,
+      '95 % high': after.balance[i]?.kl.high ?? null,
+    })),
     `${settings.images} images each, judged by the embedded attribute judge. The estimate is biased upwards by about (categories - 1) / (2 images).`,
   );
-  const quality = tableOf('Pictures', [before, after].map(({ name, similarity }) => ({ images: name, 'CLIP similarity to the prompt': similarity })), `Frechet distance of CLIP features between both sets: ${frechet.toPrecision(3)}.`);
+  const quality = tableOf(
+    'Pictures',
+    [before, after].map(({ name, similarity }) => ({
+      images: name,
+      'CLIP similarity to the prompt': similarity,
+    })),
+    `Frechet distance of CLIP features between both sets: ${frechet.toPrecision(3)}.`,
+  );
   const plots: Block[] = before.balance.map((own, i) => ({
     kind: 'plot',
     title: own.attribute,
     svg: barChart(
-      [before, after].flatMap(({ name, balance }) => own.categories.map((category, k) => ({ category, series: name, value: (balance[i]?.counts[k] as number) / settings.images }))),
+      [before, after].flatMap(({ name, balance }) =>
+        own.categories.map((category, k) => ({
+          category,
+          series: name,
+          value: (balance[i]?.counts[k] as number) / settings.images,
+        })),
+      ),
       { x: 'category', y: 'share', reference: 1 / own.categories.length },
       { width: Math.max(420, own.categories.length * 90) },
     ),
   }));
-  const losses = lineChart(log.map((step, i) => ({ x: i, y: step.direction, series: step.attribute })), { x: 'update', y: 'direction loss' });
+  const losses = lineChart(
+    log.map((step, i) => ({ x: i, y: step.direction, series: step.attribute })),
+    { x: 'update', y: 'direction loss' },
+  );
   return [
-    { kind: 'text', text: `Tokens for ${combinations} combinations of ${settings.attributes.join(' and ')} were learned from ${settings.references} reference images per category in ${settings.epochs} epochs, under the prompt "${settings.prompt}". No model weight changed.` },
+    {
+      kind: 'text',
+      text: `Tokens for ${combinations} combinations of ${settings.attributes.join(' and ')} were learned from ${settings.references} reference images per category in ${settings.epochs} epochs, under the prompt "${settings.prompt}". No model weight changed.`,
+    },
     { kind: 'table', table: kl },
-    { kind: 'images', title: 'Before and after', images: [await grid('plain prompt', before.images), await grid('inclusive tokens, spread over all combinations', spread(after.images, 24))] },
+    {
+      kind: 'images',
+      title: 'Before and after',
+      images: [
+        await grid('plain prompt', before.images),
+        await grid('inclusive tokens, spread over all combinations', spread(after.images, 24)),
+      ],
+    },
     ...plots,
     { kind: 'table', table: quality },
     { kind: 'plot', title: 'Direction loss while learning', svg: losses },
@@ -45,27 +88,56 @@ async function itiGenBlocks({ before, after, log, frechet, combinations }: ItiGe
 async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Promise<Block[]> {
   const binding = tableOf(
     'Two-object color binding on held-out prompts',
-    result.results.map(({ name, binding: { value, low, high, count } }) => ({ model: name, 'right (share)': value, '95 % low': low, '95 % high': high, prompts: count })),
+    result.results.map(({ name, binding: { value, low, high, count } }) => ({
+      model: name,
+      'right (share)': value,
+      '95 % low': low,
+      '95 % high': high,
+      prompts: count,
+    })),
     'Judged by the embedded binding judge, one picture per prompt, the same noise for all three.',
   );
-  const choice = tableOf('What mutual information chooses', [
-    { candidates: 'all', 'right (share)': result.rightAmongAll },
-    { candidates: 'best by MI of each prompt', 'right (share)': result.rightAmongChosen },
-  ], `Kendall's tau-b between MI (relative to its prompt's mean) and the judge: ${result.agreement.toPrecision(3)}.`);
-  const losses = lineChart(result.results.flatMap(({ name, log }) => log.map(({ step, loss }) => ({ x: step, y: loss, series: name }))), { x: 'update', y: 'loss' });
+  const choice = tableOf(
+    'What mutual information chooses',
+    [
+      { candidates: 'all', 'right (share)': result.rightAmongAll },
+      { candidates: 'best by MI of each prompt', 'right (share)': result.rightAmongChosen },
+    ],
+    `Kendall's tau-b between MI (relative to its prompt's mean) and the judge: ${result.agreement.toPrecision(3)}.`,
+  );
+  const losses = lineChart(
+    result.results.flatMap(({ name, log }) =>
+      log.map(({ step, loss }) => ({ x: step, y: loss, series: name })),
+    ),
+    { x: 'update', y: 'loss' },
+  );
   return [
-    { kind: 'text', text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by point-wise mutual information in the sampling loop; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.` },
+    {
+      kind: 'text',
+      text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by point-wise mutual information in the sampling loop; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.`,
+    },
     { kind: 'table', table: binding },
     { kind: 'table', table: choice },
-    { kind: 'images', title: `Test prompts: ${result.testPrompts.slice(0, 3).map(({ text }) => `"${text}"`).join(', ')}, ...`, images: await Promise.all(result.results.map(({ name, images }) => grid(name, images))) },
+    {
+      kind: 'images',
+      title: `Test prompts: ${result.testPrompts
+        .slice(0, 3)
+        .map(({ text }) => `"${text}"`)
+        .join(', ')}, ...`,
+      images: await Promise.all(result.results.map(({ name, images }) => grid(name, images))),
+    },
     { kind: 'plot', title: 'Loss while tuning', svg: losses },
   ];
 }
 
-export async function showcaseReport(itiGen: { result: ItiGenResult; settings: ItiGenSettings }, miTune: { result: MiTuneResult; settings: MiTuneSettings }): Promise<Report> {
+export async function showcaseReport(
+  itiGen: { result: ItiGenResult; settings: ItiGenSettings },
+  miTune: { result: MiTuneResult; settings: MiTuneSettings },
+): Promise<Report> {
   const [first] = itiGen.result.before.balance;
   const [after] = itiGen.result.after.balance;
-  const score = (name: string): number => miTune.result.results.find((r) => r.name === name)?.binding.value ?? Number.NaN;
+  const score = (name: string): number =>
+    miTune.result.results.find((r) => r.name === name)?.binding.value ?? Number.NaN;
   const percent = (value: number): string => `${(100 * value).toFixed(0)} %`;
   return {
     title: 'Equipoise on its embedded model',
@@ -76,4 +148,3 @@ export async function showcaseReport(itiGen: { result: ItiGenResult; settings: I
     ],
   };
 }
-

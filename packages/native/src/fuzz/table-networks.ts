@@ -263,5 +263,7 @@ export const networkTable: FuzzTable = {
     );
     return [tensors, g.int(1, 1000), 1e-3, 0.9, 0.999, 1e-8, 0.01, g.pick([0, 1]), 1];
   },
+  ceilingMultiply: (g) => [false, g.int(1, 100)],
+  ceilingCopy: (g) => [g.any(g.anyShape())],
   philox: (g) => [g.anyShape(), g.bits(), g.bits(), g.bits(), g.bits(), g.int(0, 1000), g.bool()],
 };

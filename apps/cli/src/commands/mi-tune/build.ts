@@ -21,18 +21,24 @@ const options = defineOptions('mi-tune build', {
 
 export const miTuneBuild = defineCommand({
   options,
-  description: 'Scores candidates of every prompt by mutual information and makes the best of each a fine-tuning set: latents, text states and pictures.',
-  examples: ['equipoise mi-tune build --model sd/ --prompts color_train.txt --candidates 50 --out runs/round-1'],
+  description:
+    'Scores candidates of every prompt by mutual information and makes the best of each a fine-tuning set: latents, text states and pictures.',
+  examples: [
+    'equipoise mi-tune build --model sd/ --prompts color_train.txt --candidates 50 --out runs/round-1',
+  ],
   async run({ model, prompts: file, out, sampler, top, engine, precision, ...settings }, context) {
     await openEngine({ engine, precision });
     const { prompts } = await readPrompts(file);
     const { parts, pipeline } = await openParts(model, { sampler, ...context });
     const rows = await sweep({ folder: `${out}/sweep`, parts, options: { ...settings, prompts } }, context);
     const chosen = topCandidates(rows, top);
-    const decode = async (latents: Parameters<typeof pipeline.decode>[0]) => Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
+    const decode = async (latents: Parameters<typeof pipeline.decode>[0]) =>
+      Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
     const { candidates: _, batch, ...sampling } = settings;
     const set = await buildSet(`${out}/set`, parts, chosen, sampling, { batch, decode }, context);
-    context.print(JSON.stringify({ set: `${out}/set`, examples: set.examples.length, scored: rows.length }, null, 2));
+    context.print(
+      JSON.stringify({ set: `${out}/set`, examples: set.examples.length, scored: rows.length }, null, 2),
+    );
     return 0;
   },
 });
