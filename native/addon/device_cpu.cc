@@ -1,3 +1,4 @@
+#include "kernels/gemm/core/dispatch.h"
 #include "kernels/isa.h"
 #include "runtime/cpu/device.h"
 #include "context.h"
@@ -12,6 +13,7 @@ Napi::Object describe_device(Napi::Env env, Device& device) {
   o.Set("device", device.name());
   o.Set("model", f.model);
   o.Set("isa", isa_name(active_isa()));
+  o.Set("matrixIsa", matrix_isa_name(matrix_isa()));
   o.Set("avx2", f.avx2);
   o.Set("avx512", f.avx512);
   o.Set("avx512Bf16", f.avx512_bf16);

@@ -3,6 +3,7 @@
 
 #if EQ_ISA_BASE
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -27,8 +28,11 @@ bool tiles_work_here() {
 #if defined(__linux__)
   const pid_t child = fork();
   if (child == 0) _exit(amx::tiles_work() ? 0 : 1);
+  if (child < 0) return false;
   int status = 0;
-  return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  while (waitpid(child, &status, 0) != child)
+    if (errno != EINTR) return false;
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 #else
   return false;
 #endif
