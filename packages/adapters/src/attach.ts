@@ -70,7 +70,11 @@ export class Adapter {
    */
   setWeight(weight: number): void {
     if (!Number.isFinite(weight)) throw invalid('adapter weight', 'a finite number', weight);
-    if (this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name}: expected it unmerged to set its weight, got it merged`);
+    if (this.#merged)
+      throw new EquipoiseError(
+        'conflict',
+        `adapter ${this.name}: expected it unmerged to set its weight, got it merged`,
+      );
     for (const stack of this.#stacks()) stack.setWeight(this.name, weight);
     this.#weight = weight;
   }
@@ -85,7 +89,10 @@ export class Adapter {
     if (this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name} is merged already`);
     for (const [path, { layer }] of this.updates) {
       if (layer.weight.variable === null) continue;
-      throw new EquipoiseError('conflict', `adapter ${this.name}: ${path}: expected a frozen layer to merge into, got one being trained`);
+      throw new EquipoiseError(
+        'conflict',
+        `adapter ${this.name}: ${path}: expected a frozen layer to merge into, got one being trained`,
+      );
     }
     for (const stack of this.#stacks()) stack.merge(this.name, storage);
     this.#merged = true;
@@ -100,9 +107,13 @@ export class Adapter {
     if (!this.#merged) throw new EquipoiseError('conflict', `adapter ${this.name} is not merged`);
     for (const stack of this.#stacks()) {
       if (stack.lastMerged === this.name) continue;
-      throw new EquipoiseError('conflict', `adapter ${this.name}: expected the adapter merged last, got one merged before ${stack.lastMerged}`, {
-        hints: [`Unmerge ${stack.lastMerged} first.`],
-      });
+      throw new EquipoiseError(
+        'conflict',
+        `adapter ${this.name}: expected the adapter merged last, got one merged before ${stack.lastMerged}`,
+        {
+          hints: [`Unmerge ${stack.lastMerged} first.`],
+        },
+      );
     }
     for (const stack of this.#stacks()) stack.unmerge();
     this.#merged = false;
@@ -140,8 +151,10 @@ export function attach(model: Model, name: string, updates: ReadonlyMap<string, 
 export function checkFree(name: string, layers: ReadonlyMap<string, Linear>): void {
   for (const [path, { adapter }] of layers) {
     if (adapter === null) continue;
-    if (!(adapter instanceof AdapterStack)) throw new EquipoiseError('conflict', `${path} has an adapter of another kind`);
-    if (adapter.get(name) !== undefined) throw new EquipoiseError('conflict', `${path} has an adapter called ${name} already`);
+    if (!(adapter instanceof AdapterStack))
+      throw new EquipoiseError('conflict', `${path} has an adapter of another kind`);
+    if (adapter.get(name) !== undefined)
+      throw new EquipoiseError('conflict', `${path} has an adapter called ${name} already`);
   }
 }
 
@@ -202,5 +215,9 @@ function requireMatch(target: string, linears: readonly (readonly [string, Linea
   // Last parts of the paths, with the number where it is one: `to_q`, `to_out.0`.
   const known = [...new Set(linears.map(([path]) => /(?:[^.]+\.)?\d+$|[^.]+$/.exec(path)?.[0] ?? path))];
   const close = nearest(target, known);
-  throw invalid('targets', `the name of a linear layer${close === undefined ? '' : ` (did you mean ${close}?)`}`, prose(`"${target}", which matches none`));
+  throw invalid(
+    'targets',
+    `the name of a linear layer${close === undefined ? '' : ` (did you mean ${close}?)`}`,
+    prose(`"${target}", which matches none`),
+  );
 }

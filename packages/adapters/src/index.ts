@@ -1,5 +1,5 @@
 export * from './attach.js';
 export * from './load.js';
-export { type AdapterInit, LowRankUpdate, type LowRankTensors } from './low-rank.js';
+export { type AdapterInit, type LowRankTensors, LowRankUpdate } from './low-rank.js';
 export * from './save.js';
 export { AdapterStack } from './stack.js';

@@ -65,10 +65,16 @@ export class AdapterGroup {
  * @throws EquipoiseError `conflict` for an adapter made for another architecture, listing each layer that is not
  * there (with the nearest one) or has another shape; otherwise as `openAdapter`
  */
-export async function loadAdapter(path: string, models: AdapterModels, options: LoadAdapterOptions = {}): Promise<AdapterGroup> {
+export async function loadAdapter(
+  path: string,
+  models: AdapterModels,
+  options: LoadAdapterOptions = {},
+): Promise<AdapterGroup> {
   const name = options.name ?? basename(path).replace(/\.safetensors$/, '');
   const present = Object.entries(models).filter((entry): entry is [string, Model] => entry[1] !== undefined);
-  const modules = Object.fromEntries(present.map(([component, model]) => [component, [...model.namedModules()].map(([module]) => module)]));
+  const modules = Object.fromEntries(
+    present.map(([component, model]) => [component, [...model.namedModules()].map(([module]) => module)]),
+  );
   await using file = await openAdapter(path, { modules });
   const fits: [string, Model, Map<string, FittedLayer>][] = [];
   for (const [component, entries] of file.components) {
@@ -109,7 +115,11 @@ interface FittedLayer {
 const LISTED = 10;
 
 /** Finds each layer of an adapter in the model, or says what does not fit. */
-function fit(path: string, model: Model, entries: ReadonlyMap<string, AdapterModule>): Map<string, FittedLayer> {
+function fit(
+  path: string,
+  model: Model,
+  entries: ReadonlyMap<string, AdapterModule>,
+): Map<string, FittedLayer> {
   const modules = new Map(model.namedModules());
   const linears = new Map(model.namedLinears());
   const layers = new Map<string, FittedLayer>();
@@ -127,47 +137,76 @@ function fit(path: string, model: Model, entries: ReadonlyMap<string, AdapterMod
       // Edit distance to every name is dear: only for those that will be listed.
       const close = unknown.length < LISTED ? nearest(module, linears.keys()) : undefined;
       const what = layer === undefined ? 'no such layer' : 'not a linear layer, the only kind adapted here';
-      unknown.push(`  ${JSON.stringify(module)}: ${what}${close === undefined ? '' : `; nearest: ${JSON.stringify(close)}`}`);
+      unknown.push(
+        `  ${JSON.stringify(module)}: ${what}${close === undefined ? '' : `; nearest: ${JSON.stringify(close)}`}`,
+      );
     }
   }
   if (unknown.length + misshapen.length === 0) return layers;
   const head = `${path}: expected an adapter for this ${model.constructor.name}, got one for another: of ${entries.size} layers ${unknown.length} are not in it and ${misshapen.length} have other shapes`;
-  throw new EquipoiseError('conflict', [head, ...listed(unknown), ...listed(misshapen)].join('\n'), { hints: widthHint(entries, linears) });
+  throw new EquipoiseError('conflict', [head, ...listed(unknown), ...listed(misshapen)].join('\n'), {
+    hints: widthHint(entries, linears),
+  });
 }
 
 function listed(lines: readonly string[]): string[] {
-  return lines.length > LISTED ? [...lines.slice(0, LISTED), `  … and ${lines.length - LISTED} more`] : [...lines];
+  return lines.length > LISTED
+    ? [...lines.slice(0, LISTED), `  … and ${lines.length - LISTED} more`]
+    : [...lines];
 }
 
 function shapeProblem({ down, up, rank }: AdapterModule, { inFeatures, outFeatures }: Linear): string | null {
   const [, actualIn, ...kernel] = down.shape as [number, number, ...number[]];
-  if (kernel.some((side) => side !== 1)) return `expected matrices, got a convolution of size ${kernel.join(' x ')}`;
-  if (actualIn !== inFeatures) return `expected lora_A [${rank}, ${inFeatures}], got [${down.shape.join(', ')}]`;
-  if (up.shape[0] !== outFeatures) return `expected lora_B [${outFeatures}, ${rank}], got [${up.shape.join(', ')}]`;
+  if (kernel.some((side) => side !== 1))
+    return `expected matrices, got a convolution of size ${kernel.join(' x ')}`;
+  if (actualIn !== inFeatures)
+    return `expected lora_A [${rank}, ${inFeatures}], got [${down.shape.join(', ')}]`;
+  if (up.shape[0] !== outFeatures)
+    return `expected lora_B [${outFeatures}, ${rank}], got [${up.shape.join(', ')}]`;
   return null;
 }
 
 /** The width of the text tells the families of Stable Diffusion apart. */
-const FAMILIES: Readonly<Record<number, string>> = { 768: 'Stable Diffusion 1', 1024: 'Stable Diffusion 2', 2048: 'Stable Diffusion XL' };
+const FAMILIES: Readonly<Record<number, string>> = {
+  768: 'Stable Diffusion 1',
+  1024: 'Stable Diffusion 2',
+  2048: 'Stable Diffusion XL',
+};
 
-function widthHint(entries: ReadonlyMap<string, AdapterModule>, linears: ReadonlyMap<string, Linear>): string[] {
+function widthHint(
+  entries: ReadonlyMap<string, AdapterModule>,
+  linears: ReadonlyMap<string, Linear>,
+): string[] {
   const isText = (module: string): boolean => /\.attn2\.to_[kv]$/.test(module);
   const theirs = [...entries].find(([module]) => isText(module))?.[1].down.shape[1];
   const ours = [...linears].find(([module]) => isText(module))?.[1].inFeatures;
   if (theirs === undefined || ours === undefined || theirs === ours) return [];
   const family = (width: number): string => (FAMILIES[width] === undefined ? '' : ` (${FAMILIES[width]})`);
-  return [`The adapter was made for text of width ${theirs}${family(theirs)}; this model's has ${ours}${family(ours)}.`];
+  return [
+    `The adapter was made for text of width ${theirs}${family(theirs)}; this model's has ${ours}${family(ours)}.`,
+  ];
 }
 
 function unknownComponent(path: string, component: string, known: readonly string[]): EquipoiseError {
-  return new EquipoiseError('conflict', `${path}: expected an adapter for ${known.join(', ')}, got one for ${component} too`, {
-    hints: component === 'text_encoder_2' ? ['It was made for Stable Diffusion XL, which has two text encoders.'] : [],
-  });
+  return new EquipoiseError(
+    'conflict',
+    `${path}: expected an adapter for ${known.join(', ')}, got one for ${component} too`,
+    {
+      hints:
+        component === 'text_encoder_2'
+          ? ['It was made for Stable Diffusion XL, which has two text encoders.']
+          : [],
+    },
+  );
 }
 
 async function readUpdate({ layer, entry }: FittedLayer): Promise<LowRankUpdate> {
   const { inFeatures, outFeatures } = layer;
-  const [down, up, magnitude] = [await readFloat32(entry.down), await readFloat32(entry.up), entry.magnitude && (await readFloat32(entry.magnitude))];
+  const [down, up, magnitude] = [
+    await readFloat32(entry.down),
+    await readFloat32(entry.up),
+    entry.magnitude && (await readFloat32(entry.magnitude)),
+  ];
   const tensors = {
     down: tf.tensor2d(down, [entry.rank, inFeatures]),
     up: tf.tensor2d(up, [outFeatures, entry.rank]),

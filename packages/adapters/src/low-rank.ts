@@ -61,7 +61,14 @@ export class LowRankUpdate {
   /** A fresh update: A drawn from stream `stream` of `seed`, B zero, the magnitude the row norms of W. */
   static fresh(
     layer: Linear,
-    options: { rank: number; scaling: number; init: AdapterInit; dora: boolean; seed: number; stream: bigint },
+    options: {
+      rank: number;
+      scaling: number;
+      init: AdapterInit;
+      dora: boolean;
+      seed: number;
+      stream: bigint;
+    },
   ): LowRankUpdate {
     const { rank, scaling, init, dora, seed, stream } = options;
     const shape: [number, number] = [rank, layer.inFeatures];
@@ -132,7 +139,10 @@ export class LowRankUpdate {
   mergeInto(weightMatrix: tf.Tensor2D, weight: number): tf.Tensor2D {
     return tf.tidy(() => {
       const scaling = this.scaling * weight;
-      const merged = tf.add(weightMatrix, tf.mul(scaling, tf.matMul(this.up as tf.Tensor2D, this.down as tf.Tensor2D)));
+      const merged = tf.add(
+        weightMatrix,
+        tf.mul(scaling, tf.matMul(this.up as tf.Tensor2D, this.down as tf.Tensor2D)),
+      );
       if (this.magnitude === null) return merged as tf.Tensor2D;
       return tf.mul(merged, tf.expandDims(tf.div(this.magnitude, this.norm(scaling)), 1)) as tf.Tensor2D;
     });

@@ -2,7 +2,15 @@
 import { join } from 'node:path';
 import { EquipoiseError, invalid, type JobContext } from '@equipoise/core';
 import { tensorSources } from '@equipoise/models';
-import { castSource, type FloatType, renamed, type SavedModule, saveDiffusersAdapter, savePeftAdapter, type TensorSource } from '@equipoise/weights';
+import {
+  castSource,
+  type FloatType,
+  renamed,
+  type SavedModule,
+  saveDiffusersAdapter,
+  savePeftAdapter,
+  type TensorSource,
+} from '@equipoise/weights';
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Adapter } from './attach.js';
 import type { LowRankUpdate } from './low-rank.js';
@@ -25,11 +33,17 @@ export interface SaveAdapterOptions extends JobContext {
  * @param parts by component: `{ unet: adapter }`
  * @returns the files' folder
  */
-export async function saveAdapter(folder: string, parts: Readonly<Record<string, Adapter>> | ReadonlyMap<string, Adapter>, options: SaveAdapterOptions = {}): Promise<string> {
+export async function saveAdapter(
+  folder: string,
+  parts: Readonly<Record<string, Adapter>> | ReadonlyMap<string, Adapter>,
+  options: SaveAdapterOptions = {},
+): Promise<string> {
   const { spelling = 'diffusers', dtype = 'F32', baseModel, signal, onProgress } = options;
   const entries: [string, Adapter][] = parts instanceof Map ? [...parts] : Object.entries(parts);
   if (entries.length === 0) throw invalid('parts', 'at least one adapter', 0);
-  const components = new Map(entries.map(([component, adapter]) => [component, savedModules(adapter, dtype)]));
+  const components = new Map(
+    entries.map(([component, adapter]) => [component, savedModules(adapter, dtype)]),
+  );
   const context = { signal, onProgress };
   if (spelling === 'diffusers') {
     await saveDiffusersAdapter(folder, components, context);
@@ -45,7 +59,9 @@ export async function saveAdapter(folder: string, parts: Readonly<Record<string,
 
 /** An adapter's layers as the file writers take them; tensors are read back from the device as they are written. */
 function savedModules(adapter: Adapter, dtype: FloatType): Map<string, SavedModule> {
-  return new Map([...adapter.updates].map(([path, update]) => [path, savedModule(adapter.name, path, update, dtype)]));
+  return new Map(
+    [...adapter.updates].map(([path, update]) => [path, savedModule(adapter.name, path, update, dtype)]),
+  );
 }
 
 function savedModule(name: string, path: string, update: LowRankUpdate, dtype: FloatType): SavedModule {
@@ -57,15 +73,27 @@ function savedModule(name: string, path: string, update: LowRankUpdate, dtype: F
       const values = (await variable.data()) as Float32Array;
       const bad = values.findIndex((value) => !Number.isFinite(value));
       if (bad < 0) return values;
-      throw new EquipoiseError('numeric', `adapter ${name}: ${path}.${part}[${bad}]: expected a finite number, got ${values[bad]}`);
+      throw new EquipoiseError(
+        'numeric',
+        `adapter ${name}: ${path}.${part}[${bad}]: expected a finite number, got ${values[bad]}`,
+      );
     };
-    const [raw] = tensorSources([{ name: `${path}.${part}`, shape: variable.shape, read }], `adapter ${name}`) as [TensorSource];
+    const [raw] = tensorSources(
+      [{ name: `${path}.${part}`, shape: variable.shape, read }],
+      `adapter ${name}`,
+    ) as [TensorSource];
     return castSource(renamed(raw, raw.name, shape), dtype);
   };
   return {
     down: source('down', down, [...down.shape, ...spatial]),
     up: source('up', up, [...up.shape, ...spatial]),
-    ...(magnitude !== null && { magnitude: source('magnitude', magnitude, spatial.length === 0 ? magnitude.shape : [1, layer.outFeatures, ...spatial]) }),
+    ...(magnitude !== null && {
+      magnitude: source(
+        'magnitude',
+        magnitude,
+        spatial.length === 0 ? magnitude.shape : [1, layer.outFeatures, ...spatial],
+      ),
+    }),
     alpha: scaling * rank,
     scaling,
   };

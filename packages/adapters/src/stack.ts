@@ -92,7 +92,9 @@ export class AdapterStack implements LinearAdapter {
 
   /** The updates that take part in the forward pass. */
   #active(): Entry[] {
-    return [...this.#entries.values()].filter(({ update, weight, merged }) => !merged && (weight !== 0 || update.isDora));
+    return [...this.#entries.values()].filter(
+      ({ update, weight, merged }) => !merged && (weight !== 0 || update.isDora),
+    );
   }
 
   forward(x: tf.Tensor, layer: Linear): tf.Tensor {

@@ -25,11 +25,23 @@ export function converted(source: TensorSource, dtype: FloatType | undefined): T
     const mask = EXPONENT[cast.dtype] as number;
     for (let i = 1; i < bytes.length; i += 2) {
       // bfloat16's exponent has one more bit, the top one of the low byte.
-      if (((bytes[i] as number) & mask) !== mask || (cast.dtype === 'BF16' && ((bytes[i - 1] as number) & 0x80) === 0)) continue;
-      throw invalid(`${source.origin}: tensor ${JSON.stringify(source.name)}`, `numbers that ${cast.dtype} can hold`, prose('NaN, infinity or one too large'), {
-        code: 'numeric',
-        hints: cast.dtype === 'F16' ? ['bf16 has the range of f32.', 'equipoise inspect --values finds NaN and infinities.'] : ['equipoise inspect --values finds NaN and infinities.'],
-      });
+      if (
+        ((bytes[i] as number) & mask) !== mask ||
+        (cast.dtype === 'BF16' && ((bytes[i - 1] as number) & 0x80) === 0)
+      )
+        continue;
+      throw invalid(
+        `${source.origin}: tensor ${JSON.stringify(source.name)}`,
+        `numbers that ${cast.dtype} can hold`,
+        prose('NaN, infinity or one too large'),
+        {
+          code: 'numeric',
+          hints:
+            cast.dtype === 'F16'
+              ? ['bf16 has the range of f32.', 'equipoise inspect --values finds NaN and infinities.']
+              : ['equipoise inspect --values finds NaN and infinities.'],
+        },
+      );
     }
   };
   return {

@@ -24,10 +24,21 @@ export async function parseAdapter(text: string): Promise<AdapterChoice> {
 }
 
 /** Puts adapters on a pipeline's models, in order. `loaded` receives each, also when a later one fails: to free them. */
-export async function applyAdapters(parts: PipelineParts, adapters: readonly AdapterChoice[], loaded: AdapterGroup[], context: JobContext): Promise<void> {
+export async function applyAdapters(
+  parts: PipelineParts,
+  adapters: readonly AdapterChoice[],
+  loaded: AdapterGroup[],
+  context: JobContext,
+): Promise<void> {
   const { unet, textEncoder, textEncoder2 } = parts;
   for (const { path, weight } of adapters) {
     const local = await resolveModel(path, context);
-    loaded.push(await loadAdapter(local, { unet, text_encoder: textEncoder, text_encoder_2: textEncoder2 }, { ...context, name: path, weight }));
+    loaded.push(
+      await loadAdapter(
+        local,
+        { unet, text_encoder: textEncoder, text_encoder_2: textEncoder2 },
+        { ...context, name: path, weight },
+      ),
+    );
   }
 }

@@ -1,8 +1,22 @@
 /** The images of one `equipoise generate`: which there will be, and making them batch by batch. */
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, EquipoiseError, exists, invalid, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
-import { encodePng, type Generated, imageSeeds, type SamplingOptions, type TextToImagePipeline } from '@equipoise/diffusion';
+import {
+  describe,
+  EquipoiseError,
+  exists,
+  invalid,
+  ProgressCounter,
+  prose,
+  writeFileAtomic,
+} from '@equipoise/core';
+import {
+  encodePng,
+  type Generated,
+  imageSeeds,
+  type SamplingOptions,
+  type TextToImagePipeline,
+} from '@equipoise/diffusion';
 import type { TruncationWarning } from '@equipoise/models';
 import type { CommandContext } from '../command.js';
 import type { PromptRows } from './generate-inputs.js';
@@ -30,29 +44,44 @@ function slug(text: string): string {
  *
  * @throws EquipoiseError when the number of seeds given is another
  */
-export function planImages(out: string, rows: PromptRows, { seed, seeds, imagesPerPrompt }: SamplingOptions): PlannedImage[] {
+export function planImages(
+  out: string,
+  rows: PromptRows,
+  { seed, seeds, imagesPerPrompt }: SamplingOptions,
+): PlannedImage[] {
   const own = imageSeeds(seed, seeds, rows.count * imagesPerPrompt);
   return own.map((imageSeed, i) => {
     const row = Math.floor(i / imagesPerPrompt);
     const number = (value: number): string => String(value).padStart(5, '0');
-    const name = [number(row), slug(rows.label(row)), number(i % imagesPerPrompt)].filter((part) => part !== '').join('-');
+    const name = [number(row), slug(rows.label(row)), number(i % imagesPerPrompt)]
+      .filter((part) => part !== '')
+      .join('-');
     return { file: join(out, `${name}.png`), row, seed: imageSeed };
   });
 }
 
 /** Makes the folder, and refuses to replace files unless told to. */
-export async function prepareOut(out: string, images: readonly PlannedImage[], force: boolean): Promise<void> {
+export async function prepareOut(
+  out: string,
+  images: readonly PlannedImage[],
+  force: boolean,
+): Promise<void> {
   const info = await stat(out).catch(() => undefined);
-  if (info !== undefined && !info.isDirectory()) throw invalid('--out', 'a folder', prose(`${out}, which is a file`));
+  if (info !== undefined && !info.isDirectory())
+    throw invalid('--out', 'a folder', prose(`${out}, which is a file`));
   await mkdir(out, { recursive: true });
   if (force) return;
   const present = await Promise.all(images.map(({ file }) => exists(file)));
   const first = images[present.indexOf(true)];
   if (first === undefined) return;
   const count = present.filter(Boolean).length;
-  throw new EquipoiseError('conflict', `${first.file}: expected a new file, got one that exists (${count} of ${images.length} images do)`, {
-    hints: ['Give --force to replace them, or another --out.'],
-  });
+  throw new EquipoiseError(
+    'conflict',
+    `${first.file}: expected a new file, got one that exists (${count} of ${images.length} images do)`,
+    {
+      hints: ['Give --force to replace them, or another --out.'],
+    },
+  );
 }
 
 export interface GenerateJob {
@@ -83,7 +112,12 @@ export async function makeImages(job: GenerateJob, context: CommandContext): Pro
     result.latents.dispose();
     for (const [i, image] of result.images.entries()) {
       const { file, row } = part[i] as PlannedImage;
-      const settings = { ...result.settings[i], index: start + i, ...job.rows.describe(row), ...job.settings };
+      const settings = {
+        ...result.settings[i],
+        index: start + i,
+        ...job.rows.describe(row),
+        ...job.settings,
+      };
       await writeFileAtomic(file, await encodePng(image, settings));
       context.print(file);
       progress.advance();
@@ -91,19 +125,35 @@ export async function makeImages(job: GenerateJob, context: CommandContext): Pro
   }
 }
 
-async function generate({ pipeline, rows, sampling, batch }: GenerateJob, part: readonly PlannedImage[], whole: boolean, context: CommandContext): Promise<Generated> {
+async function generate(
+  { pipeline, rows, sampling, batch }: GenerateJob,
+  part: readonly PlannedImage[],
+  whole: boolean,
+  context: CommandContext,
+): Promise<Generated> {
   const { seeds: _seeds, imagesPerPrompt, ...rest } = sampling;
   const call = whole
-    ? { rows: Array.from({ length: rows.count }, (_, row) => row), options: { imagesPerPrompt, unetBatch: sampling.unetBatch ?? batch } }
-    : { rows: part.map(({ row }) => row), options: { imagesPerPrompt: 1, seeds: part.map(({ seed }) => seed) } };
+    ? {
+        rows: Array.from({ length: rows.count }, (_, row) => row),
+        options: { imagesPerPrompt, unetBatch: sampling.unetBatch ?? batch },
+      }
+    : {
+        rows: part.map(({ row }) => row),
+        options: { imagesPerPrompt: 1, seeds: part.map(({ seed }) => seed) },
+      };
   const { inputs, dispose } = rows.inputs(call.rows);
   const warned = new Set<string>();
   const onWarning = ({ tokens, kept, removed }: TruncationWarning): void => {
-    if (!warned.has(removed)) context.note(`a prompt of ${tokens} tokens was cut to ${kept}; left out: ${describe(removed)}`);
+    if (!warned.has(removed))
+      context.note(`a prompt of ${tokens} tokens was cut to ${kept}; left out: ${describe(removed)}`);
     warned.add(removed);
   };
   try {
-    return await pipeline.generate(inputs, { ...rest, ...call.options }, { signal: context.signal, onProgress: context.onProgress, onWarning });
+    return await pipeline.generate(
+      inputs,
+      { ...rest, ...call.options },
+      { signal: context.signal, onProgress: context.onProgress, onWarning },
+    );
   } finally {
     dispose();
   }

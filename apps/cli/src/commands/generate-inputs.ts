@@ -27,9 +27,17 @@ export interface PromptOptions {
 /** @throws EquipoiseError unless exactly one source of prompts is given, or when its file does not serve */
 export async function readRows(options: PromptOptions, note: (line: string) => void): Promise<PromptRows> {
   const { prompt, promptsFile, promptEmbeds, negativePrompt } = options;
-  const given = [prompt.length > 0 && 'prompts', promptsFile !== undefined && '--prompts-file', promptEmbeds !== undefined && '--prompt-embeds'].filter((name) => name !== false);
+  const given = [
+    prompt.length > 0 && 'prompts',
+    promptsFile !== undefined && '--prompts-file',
+    promptEmbeds !== undefined && '--prompt-embeds',
+  ].filter((name) => name !== false);
   if (given.length !== 1) {
-    throw invalid('prompt', 'prompts, --prompts-file or --prompt-embeds', prose(given.length === 0 ? 'none of them' : given.join(' and ')));
+    throw invalid(
+      'prompt',
+      'prompts, --prompts-file or --prompt-embeds',
+      prose(given.length === 0 ? 'none of them' : given.join(' and ')),
+    );
   }
   if (promptEmbeds !== undefined) return EmbeddingRows.open(promptEmbeds, negativePrompt);
   if (promptsFile === undefined) return new TextRows(prompt, negativePrompt);
@@ -38,7 +46,8 @@ export async function readRows(options: PromptOptions, note: (line: string) => v
   return new TextRows(prompts, negativePrompt);
 }
 
-const negativeInput = (negativePrompt: string | undefined): Pick<GenerateInputs, 'negativePrompt'> => (negativePrompt === undefined ? {} : { negativePrompt });
+const negativeInput = (negativePrompt: string | undefined): Pick<GenerateInputs, 'negativePrompt'> =>
+  negativePrompt === undefined ? {} : { negativePrompt };
 
 class TextRows implements PromptRows {
   constructor(
@@ -120,8 +129,13 @@ class EmbeddingRows implements PromptRows {
   }
 
   inputs(rows: readonly number[]): { inputs: GenerateInputs; dispose(): void } {
-    const tensors = Object.fromEntries([...this.blocks].map(([name, block]) => [TENSORS[name], pick(block, rows)]));
-    return { inputs: { ...tensors, ...negativeInput(this.negativePrompt) }, dispose: () => tf.dispose(Object.values(tensors)) };
+    const tensors = Object.fromEntries(
+      [...this.blocks].map(([name, block]) => [TENSORS[name], pick(block, rows)]),
+    );
+    return {
+      inputs: { ...tensors, ...negativeInput(this.negativePrompt) },
+      dispose: () => tf.dispose(Object.values(tensors)),
+    };
   }
 }
 
@@ -143,11 +157,21 @@ async function readBlocks(file: SafetensorsFile): Promise<Map<TensorName, Block>
     const where = `${file.path}: ${name}`;
     if (!Object.hasOwn(TENSORS, name)) {
       const closest = nearest(name, Object.keys(TENSORS));
-      throw invalid(where, `one of ${Object.keys(TENSORS).join(', ')}`, prose(`another tensor${closest === undefined ? '' : `; nearest: ${closest}`}`), { code: 'corrupt' });
+      throw invalid(
+        where,
+        `one of ${Object.keys(TENSORS).join(', ')}`,
+        prose(`another tensor${closest === undefined ? '' : `; nearest: ${closest}`}`),
+        { code: 'corrupt' },
+      );
     }
     const rank = name.includes('pooled') ? 2 : 3;
     if (source.shape.length !== rank || source.shape.includes(0)) {
-      throw invalid(where, rank === 3 ? 'shape [prompts, positions, width]' : 'shape [prompts, width]', source.shape, { code: 'corrupt' });
+      throw invalid(
+        where,
+        rank === 3 ? 'shape [prompts, positions, width]' : 'shape [prompts, width]',
+        source.shape,
+        { code: 'corrupt' },
+      );
     }
     const values = await readFloat32(source);
     const bad = values.findIndex((value) => !Number.isFinite(value));
@@ -155,23 +179,38 @@ async function readBlocks(file: SafetensorsFile): Promise<Map<TensorName, Block>
     blocks.set(name as TensorName, { values, shape: source.shape });
   }
   const main = blocks.get('prompt_embeds');
-  if (main === undefined) throw new EquipoiseError('missing', `${file.path}: expected a tensor prompt_embeds, got none`);
+  if (main === undefined)
+    throw new EquipoiseError('missing', `${file.path}: expected a tensor prompt_embeds, got none`);
   for (const [name, { shape }] of blocks) {
     if (shape[0] === main.shape[0] || (name.startsWith('negative') && shape[0] === 1)) continue;
-    throw invalid(`${file.path}: ${name}`, `${main.shape[0]} rows, one for each of prompt_embeds`, shape[0], { code: 'corrupt' });
+    throw invalid(`${file.path}: ${name}`, `${main.shape[0]} rows, one for each of prompt_embeds`, shape[0], {
+      code: 'corrupt',
+    });
   }
   return blocks;
 }
 
 /** What the metadata says about the rows, where it does. */
-function rowLabels(file: SafetensorsFile, count: number): { prompt: string | null; labels: readonly Record<string, string>[] | null } {
+function rowLabels(
+  file: SafetensorsFile,
+  count: number,
+): { prompt: string | null; labels: readonly Record<string, string>[] | null } {
   const text = file.metadata.get(ROWS_METADATA);
   if (text === undefined) return { prompt: null, labels: null };
   const where = `${file.path}: metadata ${ROWS_METADATA}`;
-  const { prompt = null, combinations } = (parseJson(text, where) ?? {}) as { prompt?: unknown; combinations?: unknown };
-  const isLabels = (value: unknown): boolean => typeof value === 'object' && value !== null && Object.values(value).every((entry) => typeof entry === 'string');
+  const { prompt = null, combinations } = (parseJson(text, where) ?? {}) as {
+    prompt?: unknown;
+    combinations?: unknown;
+  };
+  const isLabels = (value: unknown): boolean =>
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((entry) => typeof entry === 'string');
   if (!Array.isArray(combinations) || combinations.length !== count || !combinations.every(isLabels)) {
     throw invalid(where, `${count} combinations, one for each row`, combinations, { code: 'corrupt' });
   }
-  return { prompt: typeof prompt === 'string' ? prompt : null, labels: combinations as Record<string, string>[] };
+  return {
+    prompt: typeof prompt === 'string' ? prompt : null,
+    labels: combinations as Record<string, string>[],
+  };
 }

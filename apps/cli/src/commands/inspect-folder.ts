@@ -3,14 +3,39 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EquipoiseError, prose, throwIfCancelled } from '@equipoise/core';
 import { parseSchedulerConfig } from '@equipoise/diffusion';
-import { AutoencoderKL, CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModel, CLIPVisionModelWithProjection, ClipTokenizer, type Model, UNet2DConditionModel } from '@equipoise/models';
-import { type ComponentFolder, DIFFUSERS_ADAPTER, type ModelFolder, openFolder, PEFT_ADAPTER, summarizeTensors } from '@equipoise/weights';
+import {
+  AutoencoderKL,
+  CLIPModel,
+  CLIPTextModel,
+  CLIPTextModelWithProjection,
+  CLIPVisionModel,
+  CLIPVisionModelWithProjection,
+  ClipTokenizer,
+  type Model,
+  UNet2DConditionModel,
+} from '@equipoise/models';
+import {
+  type ComponentFolder,
+  DIFFUSERS_ADAPTER,
+  type ModelFolder,
+  openFolder,
+  PEFT_ADAPTER,
+  summarizeTensors,
+} from '@equipoise/weights';
 import { adapterText, describeAdapter, familyOf, inspectFile } from './inspect-file.js';
-import { collect, type Inspection, type InspectOptions, type PartReport, tensorRows } from './inspect-report.js';
+import {
+  collect,
+  type Inspection,
+  type InspectOptions,
+  type PartReport,
+  tensorRows,
+} from './inspect-report.js';
 import { checkValues } from './inspect-values.js';
 
 /** Models that run here, by the class a config names; made without weights. */
-const MODELS: Readonly<Record<string, new (config: unknown) => Model & { readonly warnings: readonly string[] }>> = {
+const MODELS: Readonly<
+  Record<string, new (config: unknown) => Model & { readonly warnings: readonly string[] }>
+> = {
   UNet2DConditionModel,
   AutoencoderKL,
   CLIPTextModel,
@@ -37,15 +62,23 @@ export async function inspectFolder(path: string, options: InspectOptions): Prom
   }
   const [only, ...others] = names.filter((name) => name.endsWith('.safetensors'));
   if (only !== undefined && others.length === 0) return inspectFile(join(path, only), options);
-  throw new EquipoiseError('missing', `${path}: expected model_index.json, config.json or an adapter, got ${names.length === 0 ? 'an empty folder' : prose(names.slice(0, 6).join(', ')).text}`);
+  throw new EquipoiseError(
+    'missing',
+    `${path}: expected model_index.json, config.json or an adapter, got ${names.length === 0 ? 'an empty folder' : prose(names.slice(0, 6).join(', ')).text}`,
+  );
 }
 
-async function inspectAdapterFolder(path: string, name: string, options: InspectOptions): Promise<Inspection> {
+async function inspectAdapterFolder(
+  path: string,
+  name: string,
+  options: InspectOptions,
+): Promise<Inspection> {
   const report = await inspectFile(join(path, name), options);
   // Once more through the folder: settings beside the file decide its scales.
   const problems = [...report.problems];
   let { adapter } = report;
-  if (problems.length === 0) await collect(problems, async () => void (adapter = await describeAdapter(path)));
+  if (problems.length === 0)
+    await collect(problems, async () => void (adapter = await describeAdapter(path)));
   return { ...report, path, problems, architecture: adapterText(adapter), ...(adapter && { adapter }) };
 }
 
@@ -65,18 +98,34 @@ async function inspectModel(folder: ModelFolder, options: InspectOptions): Promi
   await inspectPart(component, '', report, options);
   report.notices.push(...folder.notices);
   const [part] = report.parts.splice(0) as [PartReport];
-  return { ...report, path: folder.path, kind: 'model', architecture: part.architecture ?? part.className ?? 'unknown class', ...(part.summary && { summary: part.summary }) };
+  return {
+    ...report,
+    path: folder.path,
+    kind: 'model',
+    architecture: part.architecture ?? part.className ?? 'unknown class',
+    ...(part.summary && { summary: part.summary }),
+  };
 }
 
 async function inspectPipeline(folder: ModelFolder, options: InspectOptions): Promise<Inspection> {
   const report = draft();
   const { className = 'unknown class', path } = folder;
-  if (!PIPELINES.includes(className)) report.problems.push(`${path}: pipeline: expected ${PIPELINES.join(' or ')}, got ${className}`);
+  if (!PIPELINES.includes(className))
+    report.problems.push(`${path}: pipeline: expected ${PIPELINES.join(' or ')}, got ${className}`);
   for (const name of folder.components.keys()) {
     throwIfCancelled(options.signal, `inspect ${name}`);
-    await collect(report.problems, async () => inspectPart(await folder.component(name), name, report, options));
+    await collect(report.problems, async () =>
+      inspectPart(await folder.component(name), name, report, options),
+    );
   }
-  const needed = ['unet', 'vae', 'scheduler', 'tokenizer', 'text_encoder', ...(className === PIPELINES[1] ? ['tokenizer_2', 'text_encoder_2'] : [])];
+  const needed = [
+    'unet',
+    'vae',
+    'scheduler',
+    'tokenizer',
+    'text_encoder',
+    ...(className === PIPELINES[1] ? ['tokenizer_2', 'text_encoder_2'] : []),
+  ];
   for (const name of needed) {
     if (!folder.has(name)) report.problems.push(`${path}: expected a component ${name}, got none`);
   }
@@ -94,7 +143,12 @@ async function inspectPipeline(folder: ModelFolder, options: InspectOptions): Pr
   return { ...report, path, kind: 'pipeline', architecture: className, summary };
 }
 
-async function inspectPart(component: ComponentFolder, name: string, report: Draft, options: InspectOptions): Promise<void> {
+async function inspectPart(
+  component: ComponentFolder,
+  name: string,
+  report: Draft,
+  options: InspectOptions,
+): Promise<void> {
   const { className = null, path } = component;
   if (name.startsWith('tokenizer')) {
     report.parts.push({ name, className });
@@ -112,14 +166,27 @@ async function inspectPart(component: ComponentFolder, name: string, report: Dra
   }
 }
 
-async function inspectWeights(component: ComponentFolder, name: string, report: Draft, options: InspectOptions): Promise<void> {
+async function inspectWeights(
+  component: ComponentFolder,
+  name: string,
+  report: Draft,
+  options: InspectOptions,
+): Promise<void> {
   const { className = null, path, config } = component;
   const type = className !== null && Object.hasOwn(MODELS, className) ? MODELS[className] : undefined;
-  let part: PartReport = { name, className, variants: (await component.variants()).map((variant) => variant || 'plain') };
+  let part: PartReport = {
+    name,
+    className,
+    variants: (await component.variants()).map((variant) => variant || 'plain'),
+  };
   let model: (Model & { readonly warnings: readonly string[] }) | undefined;
-  if (type === undefined) report.problems.push(`${path}: class: expected one of ${Object.keys(MODELS).join(', ')}, got ${className ?? 'none'}`);
+  if (type === undefined)
+    report.problems.push(
+      `${path}: class: expected one of ${Object.keys(MODELS).join(', ')}, got ${className ?? 'none'}`,
+    );
   else await collect(report.problems, () => void (model = new type(config)));
-  if (model instanceof UNet2DConditionModel) part = { ...part, architecture: `UNet of ${familyOf(model.config.cross_attention_dim)}` };
+  if (model instanceof UNet2DConditionModel)
+    part = { ...part, architecture: `UNet of ${familyOf(model.config.cross_attention_dim)}` };
   report.notices.push(...(model?.warnings ?? []).map((warning) => `${path}: ${warning}`));
   await collect(report.problems, async () => {
     await using state = await component.openWeights();

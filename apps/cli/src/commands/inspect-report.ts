@@ -34,7 +34,11 @@ export interface Inspection {
   readonly architecture: string;
   readonly parts: PartReport[];
   readonly summary?: TensorSummary;
-  readonly adapter?: { readonly spelling: string; readonly dora: boolean; readonly parts: readonly AdapterPart[] };
+  readonly adapter?: {
+    readonly spelling: string;
+    readonly dora: boolean;
+    readonly parts: readonly AdapterPart[];
+  };
   readonly metadata?: Readonly<Record<string, string>>;
   /** An image's embedded settings. */
   readonly settings?: unknown;
@@ -66,7 +70,12 @@ export async function collect(problems: string[], work: () => Promise<void> | vo
 
 /** Rows for `--tensors`. @param prefix the component, before each name */
 export function tensorRows(sources: Iterable<TensorSource>, prefix = ''): TensorRow[] {
-  return [...sources].map(({ name, dtype, shape, byteLength }) => ({ name: prefix + name, dtype, shape, bytes: byteLength }));
+  return [...sources].map(({ name, dtype, shape, byteLength }) => ({
+    name: prefix + name,
+    dtype,
+    shape,
+    bytes: byteLength,
+  }));
 }
 
 const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'];
@@ -78,7 +87,9 @@ export function byteText(bytes: number): string {
 }
 
 export function summaryText({ tensors, elements, bytes, dtypes }: TensorSummary): string {
-  const types = Object.entries(dtypes).map(([dtype, count]) => (Object.keys(dtypes).length === 1 ? dtype : `${count} ${dtype}`));
+  const types = Object.entries(dtypes).map(([dtype, count]) =>
+    Object.keys(dtypes).length === 1 ? dtype : `${count} ${dtype}`,
+  );
   return `${tensors} tensors, ${elements.toLocaleString('en-US')} numbers, ${byteText(bytes)} (${types.join(', ') || 'none'})`;
 }
 
@@ -90,18 +101,41 @@ export function renderInspection(report: Inspection): string[] {
   if (report.summary !== undefined) lines.push(`  ${summaryText(report.summary)}`);
   const width = Math.max(0, ...report.parts.map(({ name }) => name.length));
   for (const { name, className, architecture, summary, variants } of report.parts) {
-    const what = [className ?? 'unknown class', architecture, summary && summaryText(summary), variants && variants.length > 1 && `variants ${variants.join(', ')}`];
+    const what = [
+      className ?? 'unknown class',
+      architecture,
+      summary && summaryText(summary),
+      variants && variants.length > 1 && `variants ${variants.join(', ')}`,
+    ];
     lines.push(`  ${name.padEnd(width)}  ${what.filter(Boolean).join('; ')}`);
   }
   for (const part of report.adapter?.parts ?? []) {
     const { component, layers, parameters, ranks, scalings } = part;
     const plural = ranks.length === 1 ? 'rank' : 'ranks';
-    lines.push(`  ${component}: ${layers} layers, ${parameters.toLocaleString('en-US')} parameters, ${plural} ${ranks.join(', ')}, scale ${scalings.map((value) => Number(value.toPrecision(4))).join(', ')}`);
+    lines.push(
+      `  ${component}: ${layers} layers, ${parameters.toLocaleString('en-US')} parameters, ${plural} ${ranks.join(', ')}, scale ${scalings.map((value) => Number(value.toPrecision(4))).join(', ')}`,
+    );
   }
-  for (const [key, value] of Object.entries(report.metadata ?? {})) lines.push(`  metadata ${key}: ${value.length > 200 ? `${value.slice(0, 200)}… (${value.length} characters)` : value}`);
-  if (report.settings !== undefined) lines.push(...JSON.stringify(report.settings, null, 2).split('\n').map((line) => `  ${line}`));
-  for (const { name, dtype, shape, bytes } of report.tensors) lines.push(`  ${name}  ${dtype} [${shape.join(', ')}]  ${byteText(bytes)}`);
-  lines.push(...report.notices.map((notice) => `  note: ${indented(notice)}`), ...report.problems.map((problem) => `  PROBLEM: ${indented(problem)}`));
-  lines.push(report.problems.length === 0 ? '  No problems.' : `  ${report.problems.length === 1 ? 'One problem' : `${report.problems.length} problems`}.`);
+  for (const [key, value] of Object.entries(report.metadata ?? {}))
+    lines.push(
+      `  metadata ${key}: ${value.length > 200 ? `${value.slice(0, 200)}… (${value.length} characters)` : value}`,
+    );
+  if (report.settings !== undefined)
+    lines.push(
+      ...JSON.stringify(report.settings, null, 2)
+        .split('\n')
+        .map((line) => `  ${line}`),
+    );
+  for (const { name, dtype, shape, bytes } of report.tensors)
+    lines.push(`  ${name}  ${dtype} [${shape.join(', ')}]  ${byteText(bytes)}`);
+  lines.push(
+    ...report.notices.map((notice) => `  note: ${indented(notice)}`),
+    ...report.problems.map((problem) => `  PROBLEM: ${indented(problem)}`),
+  );
+  lines.push(
+    report.problems.length === 0
+      ? '  No problems.'
+      : `  ${report.problems.length === 1 ? 'One problem' : `${report.problems.length} problems`}.`,
+  );
   return lines;
 }
