@@ -55,10 +55,10 @@ export const RECIPE: Recipe = {
     average: { decay: 0.99, every: 5 },
   },
   vision: {
-    steps: 1_200,
+    steps: 2_200,
     batch: 64,
-    checkpointEvery: 300,
-    optimizer: optimizer(1e-3, 50, 0.98, 0.05),
+    checkpointEvery: 550,
+    optimizer: optimizer(1.5e-3, 50, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
   },
   vae: {
