@@ -83,9 +83,9 @@ inline BatchStrides broadcast_batches(const char* op, const Shape& a, const Shap
   return s;
 }
 
-inline Tensor matmul(Device& device, const char* op, const Tensor& a, const Tensor& b, const MatMulOptions& o) {
-  const bool integers = a.dtype == DType::I32;
-  check_type(integers ? b.dtype == DType::I32 : is_float(a.dtype) && is_float(b.dtype), op,
+/// Sizes, strides and transposition of A and B, checked.
+inline MatMulArgs matmul_operands(const char* op, const Tensor& a, const Tensor& b, const MatMulOptions& o) {
+  check_type(a.dtype == DType::I32 ? b.dtype == DType::I32 : is_float(a.dtype) && is_float(b.dtype), op,
              ": a and b must both be float32 or both int32, got ", dtype_name(a.dtype), " and ", dtype_name(b.dtype));
   check_type(a.shape.rank() >= 2 && b.shape.rank() >= 2, op, ": a and b must have rank 2 or more, got ", a.shape.str(),
              " and ", b.shape.str());
@@ -100,54 +100,64 @@ inline Tensor matmul(Device& device, const char* op, const Tensor& a, const Tens
   args.batches = args.batch.count();
   args.b_matrices = 1;
   for (int i = 0; i + 2 < b.shape.rank(); ++i) args.b_matrices *= b.shape[i];
-  std::int64_t dims[Shape::kMaxRank];
-  for (int i = 0; i < args.batch.rank; ++i) dims[i] = args.batch.dims[i];
-  dims[args.batch.rank] = args.m;
-  dims[args.batch.rank + 1] = args.n;
-  const Shape out(dims, args.batch.rank + 2);
-  const bool low_rank = static_cast<bool>(o.a2);
-  check_type(low_rank == static_cast<bool>(o.b2), op, ": a2 and b2 must come together");
-  if (integers) {
-    check_type(!o.bias && !o.prelu && !o.column_scale && !low_rank && !o.addend && o.activation == FusedActivation::None &&
-                   o.scale == 1.0f,
-               op, ": int32 products have no epilogue");
-  }
-  if (low_rank) {
-    check_type(is_float(o.a2.dtype) && is_float(o.b2.dtype), op, ": a2 and b2 must be float32");
-    check_range(args.batches == 1 && o.a2.shape.rank() == 2 && o.b2.shape.rank() == 2 && o.a2.shape[0] == args.m &&
-                    o.b2.shape[0] == args.n && o.a2.shape[1] == o.b2.shape[1],
-                op, ": a2 and b2 must be [", args.m, ",r] and [", args.n, ",r] without a batch, got ", o.a2.shape.str(),
-                " and ", o.b2.shape.str());
-    args.a2 = o.a2.data();
-    args.b2 = o.b2.data();
-    args.a2_dtype = o.a2.dtype;
-    args.b2_dtype = o.b2.dtype;
-    args.k2 = o.a2.shape[1];
-    args.scale2 = o.scale2;
-  }
-  args.epilogue.scale = o.scale;
-  args.epilogue.bias = column_vector(op, "bias", o.bias, args.n);
-  args.epilogue.prelu = column_vector(op, "prelu", o.prelu, args.n);
-  args.epilogue.column_scale = column_vector(op, "columnScale", o.column_scale, args.n);
-  args.epilogue.activation = o.activation;
-  args.epilogue.leak = o.leak;
-  check_type(o.activation != FusedActivation::Prelu || o.prelu, op, ": activation prelu needs prelu slopes");
-  if (o.addend) {
-    check_type(is_float(o.addend.dtype), op, ": addend must be float32, got ", dtype_name(o.addend.dtype));
-    check_range(o.addend.shape.numel() == out.numel(), op, ": addend must have shape ", out.str(), ", got ",
-                o.addend.shape.str());
-    args.epilogue.addend = o.addend.data();
-    args.epilogue.addend_dtype = o.addend.dtype;
-    args.epilogue.beta = o.beta;
-  }
-  const bool narrow = !o.store_f32 && (a.dtype == DType::BF16 || b.dtype == DType::BF16);
-  Tensor c = device.empty(integers ? DType::I32 : narrow ? DType::BF16 : DType::F32, out);
   args.a = a.data();
   args.b = b.data();
   args.a_dtype = a.dtype;
   args.b_dtype = b.dtype;
   args.a_transposed = o.a_transposed;
   args.b_transposed = o.b_transposed;
+  return args;
+}
+
+/// Adds the low-rank term, if there is one.
+inline void add_low_rank(const char* op, const MatMulOptions& o, MatMulArgs& args) {
+  check_type(static_cast<bool>(o.a2) == static_cast<bool>(o.b2), op, ": a2 and b2 must come together");
+  if (!o.a2) return;
+  check_type(is_float(o.a2.dtype) && is_float(o.b2.dtype), op, ": a2 and b2 must be float32");
+  check_range(args.batches == 1 && o.a2.shape.rank() == 2 && o.b2.shape.rank() == 2 && o.a2.shape[0] == args.m &&
+                  o.b2.shape[0] == args.n && o.a2.shape[1] == o.b2.shape[1],
+              op, ": a2 and b2 must be [", args.m, ",r] and [", args.n, ",r] without a batch, got ", o.a2.shape.str(),
+              " and ", o.b2.shape.str());
+  args.a2 = o.a2.data();
+  args.b2 = o.b2.data();
+  args.a2_dtype = o.a2.dtype;
+  args.b2_dtype = o.b2.dtype;
+  args.k2 = o.a2.shape[1];
+  args.scale2 = o.scale2;
+}
+
+inline EpilogueArgs matmul_epilogue(const char* op, const MatMulOptions& o, std::int64_t n, const Shape& out) {
+  EpilogueArgs e;
+  e.scale = o.scale;
+  e.bias = column_vector(op, "bias", o.bias, n);
+  e.prelu = column_vector(op, "prelu", o.prelu, n);
+  e.column_scale = column_vector(op, "columnScale", o.column_scale, n);
+  e.activation = o.activation;
+  e.leak = o.leak;
+  check_type(o.activation != FusedActivation::Prelu || o.prelu, op, ": activation prelu needs prelu slopes");
+  if (!o.addend) return e;
+  check_type(is_float(o.addend.dtype), op, ": addend must be float32, got ", dtype_name(o.addend.dtype));
+  check_range(o.addend.shape.numel() == out.numel(), op, ": addend must have shape ", out.str(), ", got ",
+              o.addend.shape.str());
+  e.addend = o.addend.data();
+  e.addend_dtype = o.addend.dtype;
+  e.beta = o.beta;
+  return e;
+}
+
+inline Tensor matmul(Device& device, const char* op, const Tensor& a, const Tensor& b, const MatMulOptions& o) {
+  MatMulArgs args = matmul_operands(op, a, b, o);
+  std::int64_t dims[Shape::kMaxRank];
+  for (int i = 0; i < args.batch.rank; ++i) dims[i] = args.batch.dims[i];
+  dims[args.batch.rank] = args.m;
+  dims[args.batch.rank + 1] = args.n;
+  const Shape out(dims, args.batch.rank + 2);
+  add_low_rank(op, o, args);
+  args.epilogue = matmul_epilogue(op, o, args.n, out);
+  const bool integers = a.dtype == DType::I32;
+  check_type(!integers || (args.epilogue.trivial() && !args.a2), op, ": int32 products have no epilogue");
+  const bool narrow = !o.store_f32 && (a.dtype == DType::BF16 || b.dtype == DType::BF16);
+  const Tensor c = device.empty(integers ? DType::I32 : narrow ? DType::BF16 : DType::F32, out);
   args.c = c.data();
   args.c_dtype = c.dtype;
   const double flops = 2.0 * static_cast<double>(out.numel()) * static_cast<double>(args.k + args.k2);
