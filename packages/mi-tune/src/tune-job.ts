@@ -1,6 +1,6 @@
 /** Fine-tuning as a resumable run: checkpoints with optimizer state, a log, TensorBoard events. */
 import fs from 'node:fs/promises';
-import { type Adapter, type AdapterConfig, createAdapter } from '@equipoise/adapters';
+import { type Adapter, type AdapterConfig, createAdapter, saveAdapter } from '@equipoise/adapters';
 import { invalid, type JobContext, Journal, ProgressCounter, prose, Run } from '@equipoise/core';
 import { TensorBoardWriter } from '@equipoise/report';
 import { float32Source, openSafetensors, readFloat32, writeSafetensors } from '@equipoise/weights';
@@ -17,7 +17,7 @@ export interface TuneJob {
   readonly options: FineTuneOptions;
   /** Updates between checkpoints. */
   readonly checkpointEvery: number;
-  /** Called at each checkpoint and at the end, for instance to save the adapter or to score it. */
+  /** Called at each checkpoint and at the end, for instance to score the adapter. */
   readonly onCheckpoint?: (adapter: Adapter, step: number) => Promise<void>;
 }
 
@@ -29,7 +29,10 @@ export interface TuneResult {
 
 const CHECKPOINT = 'checkpoint.safetensors';
 
-/** Runs or resumes a fine-tuning; on failure the adapter is taken off the model again. */
+/**
+ * Runs or resumes a fine-tuning. Each checkpoint saves the adapter in diffusers' spelling: `adapter-N/`, and `adapter/` at
+ * the end. On failure the adapter is taken off the model again.
+ */
 export async function tuneJob(job: TuneJob, context: JobContext = {}): Promise<TuneResult> {
   const { parts, options } = job;
   const set = await readSet(job.set);
@@ -90,6 +93,7 @@ async function train(
     });
     if (log.step % job.checkpointEvery === 0 || log.step === steps) {
       await writeCheckpoint(file, await tuner.state());
+      await saveAdapter(run.path(log.step === steps ? 'adapter' : `adapter-${log.step}`), { unet: adapter });
       await job.onCheckpoint?.(adapter, log.step);
     }
     progress.advance(1, { loss: log.loss });

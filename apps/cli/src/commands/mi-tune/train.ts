@@ -81,7 +81,7 @@ export const miTuneTrain = defineCommand({
     context.print(
       JSON.stringify(
         {
-          out,
+          adapter: `${out}/adapter`,
           steps: log.length,
           parameters: adapter.parameterCount,
           firstLoss: log[0]?.loss ?? null,
