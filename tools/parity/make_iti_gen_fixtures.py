@@ -28,12 +28,11 @@ UPDATES, RATE, DECAY_AFTER, DECAY, LAMBDA = 10, 0.01, 4, 0.5, 0.8
 def load_clip():
     with safe_open(PACKAGES / "models" / "fixtures" / "clip.safetensors", "pt") as file:
         metadata = file.metadata()
-        config = json.loads(metadata["config"])
+        config = json.loads(metadata["fixture"])["config"]
         weights = {k[2:]: file.get_tensor(k).float() for k in file.keys() if k.startswith("w:")}
-        ids = json.loads(metadata["scalars"])["ids"] if "scalars" in metadata else None
     model = CLIPModel(CLIPConfig(**{k: v for k, v in config.items() if not k.startswith("_")}))
     model.load_state_dict(weights)
-    return model.eval(), ids
+    return model.eval()
 
 
 class Tower:
@@ -134,7 +133,7 @@ def run(tower, compat, features, bos, eos, pad, length):
 
 
 def main():
-    model, _ = load_clip()
+    model = load_clip()
     for p in model.parameters():
         p.requires_grad_(False)
     tower = Tower(model)

@@ -26,7 +26,7 @@ async function loadClip(): Promise<CLIPModel> {
     .filter(({ name }) => name.startsWith('w:'))
     .map((source) => renamed(source, source.name.slice(2)));
   return CLIPModel.load(
-    parseJson(modelFile.metadata.get('config') as string, 'config'),
+    (parseJson(modelFile.metadata.get('fixture') as string, 'fixture') as { config: unknown }).config,
     new StateDict(weights, 'clip fixture'),
   );
 }
