@@ -89,7 +89,7 @@ export const RECIPE: Recipe = {
     snrClamp: 5,
   },
   refine: {
-    steps: 900,
+    steps: 1_500,
     batch: 32,
     checkpointEvery: 300,
     optimizer: optimizer(1e-3, 30, 0.99, 0.01),
