@@ -78,7 +78,10 @@ module.exports = {
     {
       name: 'testing-only-in-tests',
       severity: 'error',
-      from: { path: '^(packages|apps)/(?!testing/)', pathNot: [test, '/testing[.]ts$', '/src/testing/', '/src/[^/]+/testing/'] },
+      from: {
+        path: '^(packages|apps)/(?!testing/)',
+        pathNot: [test, '/testing[.]ts$', '/src/testing/', '/src/[^/]+/testing/'],
+      },
       to: { path: '^packages/testing/' },
     },
     {

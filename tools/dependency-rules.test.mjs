@@ -7,7 +7,14 @@ import { installedBin, root } from './lib/setup.mjs';
 /** Names of the rules that a tree of files breaks. */
 function violations(t, files) {
   const folder = t.testdir({ ...tree(files), 'package.json': '{ "type": "module" }' });
-  const args = [installedBin('depcruise'), '--config', path.join(root, '.dependency-cruiser.cjs'), '--output-type', 'json', '.'];
+  const args = [
+    installedBin('depcruise'),
+    '--config',
+    path.join(root, '.dependency-cruiser.cjs'),
+    '--output-type',
+    'json',
+    '.',
+  ];
   const result = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
   const { violations: found } = JSON.parse(result.stdout).summary;
   return [...new Set(found.map((violation) => violation.rule.name))].sort();
@@ -31,7 +38,10 @@ const imports = (target) => `import { x } from '${target}';\nexport const y = x;
 const native = { 'packages/native/src/index.ts': empty };
 
 t.test('a tree that keeps the rules is clean', (t) => {
-  const backend = { 'packages/backend/src/index.ts': imports('./other.ts'), 'packages/backend/src/other.ts': empty };
+  const backend = {
+    'packages/backend/src/index.ts': imports('./other.ts'),
+    'packages/backend/src/other.ts': empty,
+  };
   t.same(violations(t, { ...native, ...backend }), []);
   t.end();
 });
@@ -45,7 +55,11 @@ t.test('the addon is reached through the backend only, and never from pure packa
     'packages/backend/src/index.ts': imports('../../native/src/index.ts'),
   };
   const found = violations(t, files);
-  for (const rule of ['engine-only-through-backend', 'pure-packages-without-engine', 'no-reaching-into-packages']) {
+  for (const rule of [
+    'engine-only-through-backend',
+    'pure-packages-without-engine',
+    'no-reaching-into-packages',
+  ]) {
     t.ok(found.includes(rule), rule);
   }
   t.end();
@@ -62,7 +76,13 @@ t.test('lower layers do not import higher ones', (t) => {
     'apps/cli/src/index.ts': empty,
   };
   const found = violations(t, files);
-  const rules = ['core-at-the-bottom', 'models-below-diffusion', 'models-below-pipelines', 'packages-below-apps', 'backend-below-models'];
+  const rules = [
+    'core-at-the-bottom',
+    'models-below-diffusion',
+    'models-below-pipelines',
+    'packages-below-apps',
+    'backend-below-models',
+  ];
   for (const rule of rules) t.ok(found.includes(rule), rule);
   t.end();
 });
@@ -78,6 +98,7 @@ t.test('cycles, tests as dependencies, and what cannot be resolved', (t) => {
     'packages/testing/src/index.ts': empty,
   };
   const found = violations(t, files);
-  for (const rule of ['no-cycles', 'nobody-imports-tests', 'resolvable', 'testing-only-in-tests']) t.ok(found.includes(rule), rule);
+  for (const rule of ['no-cycles', 'nobody-imports-tests', 'resolvable', 'testing-only-in-tests'])
+    t.ok(found.includes(rule), rule);
   t.end();
 });

@@ -50,7 +50,8 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
   }
   // Commands of a family have two words: `mi sweep`.
   const two = `${name} ${words[0] ?? ''}`;
-  if (Object.hasOwn(commands, two)) return runCommand(two, commands[two] as CommandEntry, words.slice(1), argv, environment);
+  if (Object.hasOwn(commands, two))
+    return runCommand(two, commands[two] as CommandEntry, words.slice(1), argv, environment);
   if (!Object.hasOwn(commands, name)) throw unknownCommand(name, words[0], Object.keys(commands));
   return runCommand(name, commands[name] as CommandEntry, words, argv, environment);
 }
@@ -82,7 +83,8 @@ async function runCommand(
 
 function unknownCommand(name: string, next: string | undefined, known: string[]): EquipoiseError {
   const family = known.filter((command) => command.startsWith(`${name} `));
-  if (family.length > 0) return invalid('command', `one of ${family.join(', ')}`, next === undefined ? name : `${name} ${next}`);
+  if (family.length > 0)
+    return invalid('command', `one of ${family.join(', ')}`, next === undefined ? name : `${name} ${next}`);
   const closest = nearest(name, known);
   const hint = closest === undefined ? 'equipoise --help lists the commands.' : `Did you mean ${closest}?`;
   return invalid('command', `one of ${known.join(', ')}`, name, { hints: [hint] });

@@ -33,7 +33,9 @@ t.test('device bytes and tensor count return to where they were', async (t) => {
 });
 
 t.test('frozen weights keep their storage and read back as float32', async (t) => {
-  const bf16 = uploadWeight(new Uint8Array(Uint16Array.of(0x3f80, 0xc020).buffer), [2], 'BF16', { storage: 'bf16' });
+  const bf16 = uploadWeight(new Uint8Array(Uint16Array.of(0x3f80, 0xc020).buffer), [2], 'BF16', {
+    storage: 'bf16',
+  });
   t.equal(device.native.info(device.handle(bf16, 'test')).storage, 'bf16');
   t.same([...(await bf16.data())], [1, -2.5]);
   const filter = new Uint8Array(Float32Array.from({ length: 24 }, (_, i) => i).buffer);
@@ -41,7 +43,10 @@ t.test('frozen weights keep their storage and read back as float32', async (t) =
   t.same(moved.shape, [1, 2, 3, 4]);
   t.match(device.native.info(device.handle(moved, 'test')), { storage: 'bf16', frozen: true });
   t.same([...(await moved.data())].slice(0, 8), [0, 6, 12, 18, 2, 8, 14, 20]);
-  t.throws(() => uploadWeight(new Uint8Array(3), [2], 'F16'), { name: 'RangeError', message: /expected 4 for F16 \[2\], got 3/ });
+  t.throws(() => uploadWeight(new Uint8Array(3), [2], 'F16'), {
+    name: 'RangeError',
+    message: /expected 4 for F16 \[2\], got 3/,
+  });
 });
 
 t.test('an engine that is not there says how to get it', async (t) => {

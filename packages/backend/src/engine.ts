@@ -15,7 +15,8 @@ export function getPrecision(): Precision {
 
 /** @throws RangeError on anything but 'f32' and 'bf16' */
 export function setPrecision(value: Precision): void {
-  if (value !== 'f32' && value !== 'bf16') throw new RangeError(`precision: expected f32 or bf16, got ${String(value)}`);
+  if (value !== 'f32' && value !== 'bf16')
+    throw new RangeError(`precision: expected f32 or bf16, got ${String(value)}`);
   precision = value;
 }
 
@@ -25,11 +26,14 @@ export function setPrecision(value: Precision): void {
  * @throws Error that says how to install or build what is missing
  */
 export async function useEngine(engine: Engine): Promise<void> {
-  if (!ENGINES.includes(engine)) throw new RangeError(`engine: expected ${ENGINES.join(', ')}, got ${String(engine)}`);
+  if (!ENGINES.includes(engine))
+    throw new RangeError(`engine: expected ${ENGINES.join(', ')}, got ${String(engine)}`);
   if (engine === 'tensorflow') loadTensorflow();
   if (engine === 'cpu') await import('@tensorflow/tfjs-backend-cpu');
   if (engine === 'equipoise-cuda' && !tf.engine().registryFactory[engine]) {
-    throw new Error('engine equipoise-cuda: the CUDA addon was not built. Install the CUDA toolkit (nvcc) and run "npm run build:native".');
+    throw new Error(
+      'engine equipoise-cuda: the CUDA addon was not built. Install the CUDA toolkit (nvcc) and run "npm run build:native".',
+    );
   }
   if (!(await tf.setBackend(engine))) throw new Error(`engine ${engine} could not be initialised`);
   await tf.ready();
@@ -46,5 +50,7 @@ function loadTensorflow(): void {
       failures.push(`${name}: ${(error as Error).message.split('\n')[0]}`);
     }
   }
-  throw new Error(`engine tensorflow: neither optional package could be loaded; run "npm install @tensorflow/tfjs-node" or "npm install @tensorflow/tfjs-node-gpu".\n  ${failures.join('\n  ')}`);
+  throw new Error(
+    `engine tensorflow: neither optional package could be loaded; run "npm install @tensorflow/tfjs-node" or "npm install @tensorflow/tfjs-node-gpu".\n  ${failures.join('\n  ')}`,
+  );
 }

@@ -22,10 +22,17 @@ export interface UploadOptions {
  * @returns a float32 tensor (as TensorFlow.js sees it)
  * @throws RangeError when the byte count does not match
  */
-export function uploadWeight(bytes: Uint8Array, shape: number[], dtype: WeightDType, options: UploadOptions = {}): tf.Tensor {
+export function uploadWeight(
+  bytes: Uint8Array,
+  shape: number[],
+  dtype: WeightDType,
+  options: UploadOptions = {},
+): tf.Tensor {
   const expected = tf.util.sizeFromShape(shape) * (dtype === 'F32' ? 4 : 2);
   if (bytes.byteLength !== expected) {
-    throw new RangeError(`uploadWeight: bytes: expected ${expected} for ${dtype} [${shape}], got ${bytes.byteLength}`);
+    throw new RangeError(
+      `uploadWeight: bytes: expected ${expected} for ${dtype} [${shape}], got ${bytes.byteLength}`,
+    );
   }
   const { storage = getPrecision(), permutation } = options;
   const device = currentDevice();

@@ -2,6 +2,10 @@ import { defineNative } from './define.js';
 
 defineNative('ClipByValue', (call) => {
   const x = call.input('x');
-  const y = call.ops.clip(call.handle(x), call.attr<number>('clipValueMin'), call.attr<number>('clipValueMax'));
+  const y = call.ops.clip(
+    call.handle(x),
+    call.attr<number>('clipValueMin'),
+    call.attr<number>('clipValueMax'),
+  );
   return call.output(y, x.shape, x.dtype);
 });

@@ -8,7 +8,9 @@ defineNative('Reshape', (call) => {
   const x = call.input('x');
   const shape = tf.util.inferFromImplicitShape(call.attr<number[]>('shape'), tf.util.sizeFromShape(x.shape));
   if (tf.util.sizeFromShape(shape) !== tf.util.sizeFromShape(x.shape)) {
-    throw new RangeError(`Reshape: [${x.shape}] has ${tf.util.sizeFromShape(x.shape)} elements, [${shape}] has ${tf.util.sizeFromShape(shape)}`);
+    throw new RangeError(
+      `Reshape: [${x.shape}] has ${tf.util.sizeFromShape(x.shape)} elements, [${shape}] has ${tf.util.sizeFromShape(shape)}`,
+    );
   }
   return call.alias(x, shape);
 });
@@ -17,6 +19,7 @@ defineNative('ExpandDims', (call) => {
   const x = call.input('input');
   const dim = call.attr<number>('dim');
   const at = dim < 0 ? dim + x.shape.length + 1 : dim;
-  if (!(at >= 0 && at <= x.shape.length)) throw new RangeError(`ExpandDims: dim must be in -${x.shape.length + 1}..${x.shape.length}, got ${dim}`);
+  if (!(at >= 0 && at <= x.shape.length))
+    throw new RangeError(`ExpandDims: dim must be in -${x.shape.length + 1}..${x.shape.length}, got ${dim}`);
   return call.alias(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
 });
