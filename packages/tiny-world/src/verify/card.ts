@@ -125,7 +125,7 @@ ${table(['quantity', 'value'], biasRows())}
 
 Noise prediction with the scaled-linear schedule of Stable Diffusion; loss weights min(SNR, ${recipe.unet.snrClamp}) / SNR;
 ${percent(recipe.unet.captionDropout)} of captions replaced by the empty one. Autoencoder: absolute, squared and gradient error, KL weight ${recipe.vae.klWeight},
-random crops of ${recipe.vae.crop} pixels for the first ${percent(1 - recipe.vae.wholeShare)} of the steps. 
+random crops of ${recipe.vae.crop} pixels for the first ${percent(1 - recipe.vae.wholeShare)} of the steps.
 CLIP: both towers together (\`clip\`), then the vision tower alone against the locked text tower (\`vision\`). Adam with decoupled weight decay, linear warm-up,
 cosine decay; the shipped weights are moving averages.
 
