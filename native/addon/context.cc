@@ -48,7 +48,8 @@ Context::Context(Napi::Env env) : device_(create_device()) {
     Napi::HandleScope scope(e);
     read->context->complete(e, *read);
   };
-  must(env, napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, call, &completions_),
+  must(env,
+       napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, call, &completions_),
        "creating the read queue");
   must(env, napi_unref_threadsafe_function(env, completions_), "unreferencing the read queue");
 }

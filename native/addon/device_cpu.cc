@@ -1,7 +1,7 @@
+#include "context.h"
 #include "kernels/gemm/core/dispatch.h"
 #include "kernels/isa.h"
 #include "runtime/cpu/device.h"
-#include "context.h"
 
 namespace eq::addon {
 

@@ -4,19 +4,19 @@
 #include "call.h"
 
 #define EQ_FAMILIES(X) \
-  X(activation) \
-  X(adapter) \
-  X(attention) \
-  X(conv) \
-  X(diffusion) \
-  X(elementwise) \
-  X(gemm) \
-  X(image) \
-  X(index) \
-  X(loss) \
-  X(movement) \
-  X(norm) \
-  X(reduce) \
+  X(activation)        \
+  X(adapter)           \
+  X(attention)         \
+  X(conv)              \
+  X(diffusion)         \
+  X(elementwise)       \
+  X(gemm)              \
+  X(image)             \
+  X(index)             \
+  X(loss)              \
+  X(movement)          \
+  X(norm)              \
+  X(reduce)            \
   X(training)
 
 namespace eq::addon {

@@ -19,10 +19,10 @@ enum class Isa { Portable = 0, Avx2 = 1, Avx512 = 2 };
 
 /// Features found at run time, each requiring processor and operating-system support.
 struct CpuFeatures {
-  bool avx2 = false;         ///< AVX2, FMA, F16C
-  bool avx512 = false;       ///< F, BW, DQ, VL
+  bool avx2 = false;    ///< AVX2, FMA, F16C
+  bool avx512 = false;  ///< F, BW, DQ, VL
   bool avx512_bf16 = false;
-  bool amx_bf16 = false;     ///< including the kernel's permission to use tile data
+  bool amx_bf16 = false;  ///< including the kernel's permission to use tile data
   std::string model;
 };
 const CpuFeatures& cpu_features();

@@ -75,8 +75,7 @@ void CachingAllocator::trim(std::size_t keep) {
 }
 
 void CachingAllocator::set_limit(std::size_t bytes) {
-  check_range(bytes >= stats_.in_use, "memory limit: ", bytes, " bytes is below the ", stats_.in_use,
-              " bytes in use");
+  check_range(bytes >= stats_.in_use, "memory limit: ", bytes, " bytes is below the ", stats_.in_use, " bytes in use");
   stats_.limit = bytes;
   if (stats_.in_use + stats_.cached > bytes) trim(bytes - stats_.in_use);
 }

@@ -32,8 +32,8 @@ void conv_grad_input(Call& c) {
 
 // conv2dGradFilter(x, dy, filterShape, window) -> df
 void conv_grad_filter(Call& c) {
-  c.give(conv2d_grad_filter(c.device(), c.tensor(0, "x"), c.tensor(1, "dy"), c.shape(2, "filterShape"),
-                            window_arg(c, 3)));
+  c.give(
+      conv2d_grad_filter(c.device(), c.tensor(0, "x"), c.tensor(1, "dy"), c.shape(2, "filterShape"), window_arg(c, 3)));
 }
 
 const Op kOps[] = {

@@ -37,8 +37,8 @@ void fused_mat_mul(Call& c) {
 void linear(Call& c) {
   const Tensor& x = c.tensor(0, "x");
   const Tensor& weight = c.tensor(1, "weight");
-  check_type(x.shape.rank() >= 1 && weight.shape.rank() == 2, "Linear: x must have rank 1 or more and weight rank 2, got ",
-             x.shape.str(), " and ", weight.shape.str());
+  check_type(x.shape.rank() >= 1 && weight.shape.rank() == 2,
+             "Linear: x must have rank 1 or more and weight rank 2, got ", x.shape.str(), " and ", weight.shape.str());
   MatMulOptions o;
   o.b_transposed = true;
   o.bias = c.optional_tensor(2, "bias");

@@ -48,7 +48,8 @@ static inline void tile_product(TileA a, std::int64_t rows, const float* b, std:
     const auto rows_at = [&](std::int64_t r) { return TileA{a.data + r * a.row, a.row, a.col}; };
     float* out = c + p * kPanel;
     std::int64_t r = 0;
-    for (; r + kRows <= rows; r += kRows) tile_rows<kRows>(rows_at(r), panel, depth, out + r * c_row, c_row, accumulate);
+    for (; r + kRows <= rows; r += kRows)
+      tile_rows<kRows>(rows_at(r), panel, depth, out + r * c_row, c_row, accumulate);
     for (; r + 4 <= rows; r += 4) tile_rows<4>(rows_at(r), panel, depth, out + r * c_row, c_row, accumulate);
     for (; r < rows; ++r) tile_rows<1>(rows_at(r), panel, depth, out + r * c_row, c_row, accumulate);
   }
@@ -78,7 +79,8 @@ static inline void narrow_row(const float* from, float factor, void* to, DType t
 }
 
 template <class T>
-static inline void pack_columns_of(const T* x, std::int64_t stride, std::int64_t count, std::int64_t depth, float* out) {
+static inline void pack_columns_of(const T* x, std::int64_t stride, std::int64_t count, std::int64_t depth,
+                                   float* out) {
   for (std::int64_t p = 0; p < panels(count); ++p) {
     float* panel = out + p * depth * kPanel;
     for (int j = 0; j < kPanel; ++j) {

@@ -71,11 +71,12 @@ void CpuDevice::upload(const Tensor& t, const void* source, DType source_dtype) 
 
 void CpuDevice::read(const Tensor& t, void* destination, std::function<void(std::string)> done) {
   const DType host = t.dtype == DType::BF16 ? DType::F32 : t.dtype;
-  launch({"Read", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
-         [this, from = t.data(), destination, host, stored = t.dtype, n = t.numel(), done = std::move(done)](ThreadPool&) {
-           transfer(destination, host, from, stored, n);
-           done(queue_.take_fault());
-         });
+  launch(
+      {"Read", {t.shape}, 0, 2.0 * static_cast<double>(t.bytes())},
+      [this, from = t.data(), destination, host, stored = t.dtype, n = t.numel(), done = std::move(done)](ThreadPool&) {
+        transfer(destination, host, from, stored, n);
+        done(queue_.take_fault());
+      });
 }
 
 void CpuDevice::synchronize() {

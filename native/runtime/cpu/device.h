@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "runtime/device.h"
 #include "queue.h"
+#include "runtime/device.h"
 #include "thread_pool.h"
 
 namespace eq {

@@ -55,7 +55,8 @@ void ThreadPool::work(Job& job) {
 void ThreadPool::run(std::int64_t n, std::int64_t grain, Body body, void* context) {
   std::lock_guard lock(region_);  // several devices may share the pool
   // Four chunks per thread even out threads that are preempted.
-  const std::int64_t chunk = std::max<std::int64_t>(std::max<std::int64_t>(grain, 1), (n + size() * 4 - 1) / (size() * 4));
+  const std::int64_t chunk =
+      std::max<std::int64_t>(std::max<std::int64_t>(grain, 1), (n + size() * 4 - 1) / (size() * 4));
   job_.body = body;
   job_.context = context;
   job_.n = n;

@@ -30,7 +30,9 @@ class ThreadPool {
       f(std::int64_t{0}, n);
       return;
     }
-    run(n, grain, [](void* ctx, std::int64_t b, std::int64_t e) { (*static_cast<std::remove_reference_t<F>*>(ctx))(b, e); },
+    run(
+        n, grain,
+        [](void* ctx, std::int64_t b, std::int64_t e) { (*static_cast<std::remove_reference_t<F>*>(ctx))(b, e); },
         const_cast<void*>(static_cast<const void*>(&f)));
   }
 

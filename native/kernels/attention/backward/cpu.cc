@@ -29,10 +29,18 @@ static Head workspace(std::vector<float>& memory, const AttentionDims& d) {
   const std::int64_t width = panels(d.depth) * kPanel, keys = panels(d.lk) * kPanel;
   Head h{};
   const std::pair<float**, std::int64_t> parts[] = {
-      {&h.q, d.lq * d.depth},          {&h.dy, d.lq * d.depth},         {&h.q_panels, d.lq * width},
-      {&h.dy_panels, d.lq * width},    {&h.delta, d.lq},                {&h.dq, d.lq * width},
-      {&h.k_columns, keys * d.depth},  {&h.v_columns, keys * d.depth},  {&h.k_panels, d.lk * width},
-      {&h.p, kQueries * kKeys},        {&h.ds, kQueries * kKeys},       {&h.dk, kKeys * width},
+      {&h.q, d.lq * d.depth},
+      {&h.dy, d.lq * d.depth},
+      {&h.q_panels, d.lq * width},
+      {&h.dy_panels, d.lq * width},
+      {&h.delta, d.lq},
+      {&h.dq, d.lq * width},
+      {&h.k_columns, keys * d.depth},
+      {&h.v_columns, keys * d.depth},
+      {&h.k_panels, d.lk * width},
+      {&h.p, kQueries * kKeys},
+      {&h.ds, kQueries * kKeys},
+      {&h.dk, kKeys * width},
       {&h.dv, kKeys * width},
   };
   std::int64_t total = 0;

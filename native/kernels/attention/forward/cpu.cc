@@ -98,7 +98,8 @@ static void block(const AttentionArgs& a, const typename Operands::Element* k, c
   const std::int64_t rows = std::min(kQueries, d.lq - first), o_width = panels(d.depth) * kPanel;
   const std::int64_t base = (b * d.lq + first) * d.channels() + h * d.depth;
   for (std::int64_t r = 0; r < rows; ++r)
-    Operands::load_query(a.q, a.q_type, base + r * d.channels(), d.depth, w.q.data() + r * Operands::row_width(d.depth));
+    Operands::load_query(a.q, a.q_type, base + r * d.channels(), d.depth,
+                         w.q.data() + r * Operands::row_width(d.depth));
   std::fill(w.top.begin(), w.top.end(), -std::numeric_limits<float>::infinity());
   std::fill(w.total.begin(), w.total.end(), 0.0f);
   std::fill(w.o.begin(), w.o.end(), 0.0f);

@@ -31,8 +31,9 @@ inline AttentionResult attention(Device& device, const Tensor& q, const Tensor& 
   const bool narrow = q.dtype == DType::BF16 || k.dtype == DType::BF16 || v.dtype == DType::BF16;
   AttentionResult r{device.empty(narrow ? DType::BF16 : DType::F32, q.shape),
                     device.empty(DType::F32, {d.batch, heads, d.lq})};
-  AttentionArgs args{d,       q.data(), k.data(), v.data(), q.dtype, k.dtype, v.dtype, r.out.dtype, r.out.data(),
-                     r.logsumexp.data<float>(), nullptr};
+  AttentionArgs args{d,       q.data(), k.data(),    v.data(),     q.dtype,
+                     k.dtype, v.dtype,  r.out.dtype, r.out.data(), r.logsumexp.data<float>(),
+                     nullptr};
   if (r.out.numel() == 0) return r;
   const Tensor scratch = device.empty(DType::Bool, {static_cast<std::int64_t>(attention_scratch_bytes(args))});
   args.scratch = scratch.data();

@@ -87,8 +87,7 @@ struct PairedOperands {
         sum[r][j] = accumulate ? _mm512_loadu_ps(c + r * c_row + j * kLanes) : _mm512_setzero_ps();
     for (std::int64_t k = 0; k < depth_pairs; ++k) {
       __m512bh col[kPanelVectors];
-      for (int j = 0; j < kPanelVectors; ++j)
-        col[j] = (__m512bh)_mm512_loadu_si512(b + (k * kPanel + j * kLanes) * 2);
+      for (int j = 0; j < kPanelVectors; ++j) col[j] = (__m512bh)_mm512_loadu_si512(b + (k * kPanel + j * kLanes) * 2);
       for (int r = 0; r < R; ++r) {
         std::int32_t pair;
         std::memcpy(&pair, a + r * a_row + 2 * k, sizeof pair);
@@ -109,7 +108,8 @@ struct PairedOperands {
       float* out = c + p * kPanel;
       for (; r + kRows <= rows; r += kRows)
         tile<kRows>(a + r * a_row, a_row, panel, depth_pairs, out + r * c_row, c_row, accumulate);
-      for (; r + 4 <= rows; r += 4) tile<4>(a + r * a_row, a_row, panel, depth_pairs, out + r * c_row, c_row, accumulate);
+      for (; r + 4 <= rows; r += 4)
+        tile<4>(a + r * a_row, a_row, panel, depth_pairs, out + r * c_row, c_row, accumulate);
       for (; r < rows; ++r) tile<1>(a + r * a_row, a_row, panel, depth_pairs, out + r * c_row, c_row, accumulate);
     }
   }
@@ -119,8 +119,8 @@ struct PairedOperands {
     const std::int64_t dp = pairs(d.depth);
     product(q, row_width(d.depth), rows, k + key * 2 * dp, dp * kPanel * 2, dp, panels(n), s, s_row, false);
   }
-  static void mix(const bf16* p, std::int64_t p_row, std::int64_t rows, const bf16* v, std::int64_t key,
-                  std::int64_t n, const AttentionDims& d, float* o, std::int64_t o_row) {
+  static void mix(const bf16* p, std::int64_t p_row, std::int64_t rows, const bf16* v, std::int64_t key, std::int64_t n,
+                  const AttentionDims& d, float* o, std::int64_t o_row) {
     product(p, p_row, rows, v + key * kPanel, pairs(d.lk) * kPanel * 2, pairs(n), panels(d.depth), o, o_row, true);
   }
 };

@@ -11,10 +11,10 @@ namespace eq {
 /// One grid of a convolution, how its output is cut, and the bytes it needs.
 struct ConvPlan {
   TapGrid grid;
-  std::int64_t columns;                    ///< channels of the result
-  std::int64_t out_height, out_width;      ///< of the result
-  bool transposed;                         ///< the filter's channel axes change places
-  bool half;                               ///< panels hold bf16
+  std::int64_t columns;                ///< channels of the result
+  std::int64_t out_height, out_width;  ///< of the result
+  bool transposed;                     ///< the filter's channel axes change places
+  bool half;                           ///< panels hold bf16
   std::int64_t row_blocks, row_size, col_blocks, col_size;
   std::size_t packed, column_bytes;
 };
@@ -23,7 +23,8 @@ struct ConvPlan {
 
 EQ_DECLARE_MATRIX(void conv_plan(ConvPlan& plan, const ConvArgs& a, int threads))
 EQ_DECLARE_MATRIX(void conv_pack(const ConvArgs& a, const ConvPlan& plan, void* to, ThreadPool& pool))
-EQ_DECLARE_MATRIX(void conv_compute(const ConvArgs& a, const ConvPlan& plan, const void* packed, float* columns, ThreadPool& pool))
+EQ_DECLARE_MATRIX(void conv_compute(const ConvArgs& a, const ConvPlan& plan, const void* packed, float* columns,
+                                    ThreadPool& pool))
 
 namespace eq::EQ_ISA {
 
@@ -44,19 +45,24 @@ struct ConvProblem {
   int segments() const { return 1; }
   std::int64_t depth(int) const { return plan.grid.depth(); }
   const T* packed_b(int, std::int64_t) const { return packed; }
-  void pack_b(int, std::int64_t, std::int64_t panel, std::int64_t k, std::int64_t kc, std::int64_t padded, T* to) const {
+  void pack_b(int, std::int64_t, std::int64_t panel, std::int64_t k, std::int64_t kc, std::int64_t padded,
+              T* to) const {
     pack_b_matrix(0, 0, panel, k, kc, padded, to);
   }
 
   void pack_a(int, std::int64_t, std::int64_t row, std::int64_t n, std::int64_t k, std::int64_t kc, std::int64_t padded,
               T* to) const {
-    if (args.x_dtype == DType::BF16) pack_patches(plan.grid, static_cast<const bf16*>(args.x), row, n, k, kc, padded, to);
-    else pack_patches(plan.grid, static_cast<const float*>(args.x), row, n, k, kc, padded, to);
+    if (args.x_dtype == DType::BF16)
+      pack_patches(plan.grid, static_cast<const bf16*>(args.x), row, n, k, kc, padded, to);
+    else
+      pack_patches(plan.grid, static_cast<const float*>(args.x), row, n, k, kc, padded, to);
   }
   void pack_b_matrix(int, std::int64_t, std::int64_t panel, std::int64_t k, std::int64_t kc, std::int64_t padded,
                      T* to) const {
-    if (args.filter_dtype == DType::BF16) pack_filter(static_cast<const bf16*>(args.filter), panel, k, kc, padded, to);
-    else pack_filter(static_cast<const float*>(args.filter), panel, k, kc, padded, to);
+    if (args.filter_dtype == DType::BF16)
+      pack_filter(static_cast<const bf16*>(args.filter), panel, k, kc, padded, to);
+    else
+      pack_filter(static_cast<const float*>(args.filter), panel, k, kc, padded, to);
   }
   float* direct(std::int64_t, std::int64_t row, std::int64_t col) const {
     const bool dense = plan.grid.y.out_step == 1 && plan.grid.x.out_step == 1;
@@ -146,7 +152,8 @@ void conv_pack(const ConvArgs& a, const ConvPlan& plan, void* to, ThreadPool& po
 }
 
 template <class T>
-static void conv_as(const ConvArgs& a, const ConvPlan& plan, const void* packed, const Columns& columns, ThreadPool& pool) {
+static void conv_as(const ConvArgs& a, const ConvPlan& plan, const void* packed, const Columns& columns,
+                    ThreadPool& pool) {
   const ConvProblem<T> problem{a, plan, static_cast<const T*>(packed), columns};
   Driver(problem, {plan.row_blocks, plan.row_size, plan.col_blocks, plan.col_size}).run(pool);
 }
@@ -195,13 +202,17 @@ void launch_grid(CpuDevice& on, const OpInfo& info, const ConvArgs& args, ConvPl
 void conv2d_launch(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter) {
   const ConvGeometry& g = args.geometry;
   ConvPlan plan{};
-  plan.grid = {g.batch, g.height, g.width, g.channels,
+  plan.grid = {g.batch,
+               g.height,
+               g.width,
+               g.channels,
                forward_axis(g.out_height, g.filter_height, g.stride_height, g.dilation_height, g.top),
                forward_axis(g.out_width, g.filter_width, g.stride_width, g.dilation_width, g.left)};
   plan.columns = g.out_channels;
   plan.out_height = g.out_height;
   plan.out_width = g.out_width;
-  launch_grid(cpu(device), info, args, plan, filter, {'c', 0, g.filter_height * g.filter_width, g.channels, g.out_channels});
+  launch_grid(cpu(device), info, args, plan, filter,
+              {'c', 0, g.filter_height * g.filter_width, g.channels, g.out_channels});
 }
 
 void conv2d_grad_input_launch(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter) {
@@ -209,7 +220,10 @@ void conv2d_grad_input_launch(Device& device, const OpInfo& info, const ConvArgs
   for (std::int64_t py = 0; py < g.stride_height; ++py) {
     for (std::int64_t px = 0; px < g.stride_width; ++px) {
       ConvPlan plan{};
-      plan.grid = {g.batch, g.out_height, g.out_width, g.out_channels,
+      plan.grid = {g.batch,
+                   g.out_height,
+                   g.out_width,
+                   g.out_channels,
                    transposed_axis(g.height, g.filter_height, g.stride_height, g.dilation_height, g.top, py),
                    transposed_axis(g.width, g.filter_width, g.stride_width, g.dilation_width, g.left, px)};
       if (plan.grid.rows() == 0) continue;

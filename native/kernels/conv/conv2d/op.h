@@ -14,9 +14,9 @@ namespace eq {
 
 struct ConvArgs {
   ConvGeometry geometry;
-  const void *x, *filter;      ///< x is dy for the transposed convolution
+  const void *x, *filter;  ///< x is dy for the transposed convolution
   DType x_dtype, filter_dtype;
-  void* y;                     ///< dx for the transposed convolution
+  void* y;  ///< dx for the transposed convolution
   DType y_dtype;
   EpilogueArgs epilogue;
 };
@@ -25,7 +25,7 @@ void conv2d_launch(Device& device, const OpInfo& info, const ConvArgs& args, con
 void conv2d_grad_input_launch(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter);
 
 struct ConvOptions {
-  Tensor bias, prelu;          ///< [O], or one element; may be absent
+  Tensor bias, prelu;  ///< [O], or one element; may be absent
   FusedActivation activation = FusedActivation::None;
   float leak = 0.2f;
 };

@@ -10,11 +10,11 @@
 namespace eq {
 
 struct ConvGeometry {
-  std::int64_t batch, height, width, channels;         ///< of the image
+  std::int64_t batch, height, width, channels;  ///< of the image
   std::int64_t out_height, out_width, out_channels;
   std::int64_t filter_height, filter_width;
   std::int64_t stride_height, stride_width, dilation_height, dilation_width;
-  std::int64_t top, left;                              ///< padding before the first row and column
+  std::int64_t top, left;  ///< padding before the first row and column
 
   Shape image() const { return {batch, height, width, channels}; }
   Shape filter() const { return {filter_height, filter_width, channels, out_channels}; }
@@ -27,7 +27,7 @@ struct ConvGeometry {
 /// What a call says beyond the tensors' shapes.
 struct ConvWindow {
   std::int64_t stride_height, stride_width, dilation_height, dilation_width, top, left;
-  std::int64_t out_height, out_width;                  ///< 0 where the output is an input of the kernel
+  std::int64_t out_height, out_width;  ///< 0 where the output is an input of the kernel
 };
 
 /// Checks window and shapes. Any output size is safe, since pixels outside the image read as zeros, as long as the
@@ -52,14 +52,15 @@ inline ConvGeometry conv_geometry(const char* op, const Shape& image, const Shap
     inside("a dimension of x", image[i], 0);
     inside("a dimension of the filter", filter[i], 0);
   }
-  return {image[0], image[1], image[2], image[3], w.out_height, w.out_width, filter[3], filter[0], filter[1],
-          w.stride_height, w.stride_width, w.dilation_height, w.dilation_width, w.top, w.left};
+  return {image[0],       image[1],          image[2],         image[3],  w.out_height,
+          w.out_width,    filter[3],         filter[0],        filter[1], w.stride_height,
+          w.stride_width, w.dilation_height, w.dilation_width, w.top,     w.left};
 }
 
 /// The storage of a product of two float tensors.
 inline DType product_dtype(const char* op, const Tensor& a, const Tensor& b) {
-  check_type(is_float(a.dtype) && is_float(b.dtype), op, ": tensors must be float32, got ", dtype_name(a.dtype), " and ",
-             dtype_name(b.dtype));
+  check_type(is_float(a.dtype) && is_float(b.dtype), op, ": tensors must be float32, got ", dtype_name(a.dtype),
+             " and ", dtype_name(b.dtype));
   return a.dtype == DType::BF16 || b.dtype == DType::BF16 ? DType::BF16 : DType::F32;
 }
 

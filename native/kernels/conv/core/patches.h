@@ -119,16 +119,18 @@ static void pack_tap_columns(const TapGrid& g, const S* image, const TapColumns&
     for (std::int64_t j = 0; j < c.count; j += kLanes) {
       const std::int64_t left = c.count - j;
       auto* at = reinterpret_cast<float*>(to + j * kPair);
-      if (left >= kLanes) store(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to));
-      else write_part(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to, left), left);
+      if (left >= kLanes)
+        store(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to));
+      else
+        write_part(at, units(pointers[k] + j, pointers[k + kPair - 1] + j, to, left), left);
     }
   }
 }
 
 /// B panel [kc pixels x columns col .. col + used of the flattened (tap, channel) axis].
 template <class S, class T>
-static void pack_patch_columns(const TapGrid& g, const S* image, std::int64_t col, std::int64_t used, std::int64_t width,
-                               std::int64_t pixel, std::int64_t kc, std::int64_t padded, T* to) {
+static void pack_patch_columns(const TapGrid& g, const S* image, std::int64_t col, std::int64_t used,
+                               std::int64_t width, std::int64_t pixel, std::int64_t kc, std::int64_t padded, T* to) {
   if (padded == 0) return;
   if (used < width) zero_run(to, padded * width);
   for (std::int64_t at = 0; at < used;) {

@@ -22,7 +22,10 @@ struct GradFilterProblem {
 
   GradFilterProblem(const ConvGradFilterArgs& a, float* room) : args(a), partial(room) {
     const ConvGeometry& g = a.geometry;
-    grid = {g.batch, g.height, g.width, g.channels,
+    grid = {g.batch,
+            g.height,
+            g.width,
+            g.channels,
             forward_axis(g.out_height, g.filter_height, g.stride_height, g.dilation_height, g.top),
             forward_axis(g.out_width, g.filter_width, g.stride_width, g.dilation_width, g.left)};
     // Fixed by the shape. Large filters give enough tasks without parts.
@@ -42,13 +45,17 @@ struct GradFilterProblem {
 
   void pack_a(int, std::int64_t part, std::int64_t row, std::int64_t n, std::int64_t k, std::int64_t kc,
               std::int64_t padded, T* to) const {
-    if (args.dy_dtype == DType::BF16) pack_dy(static_cast<const bf16*>(args.dy), part, row, n, k, kc, padded, to);
-    else pack_dy(static_cast<const float*>(args.dy), part, row, n, k, kc, padded, to);
+    if (args.dy_dtype == DType::BF16)
+      pack_dy(static_cast<const bf16*>(args.dy), part, row, n, k, kc, padded, to);
+    else
+      pack_dy(static_cast<const float*>(args.dy), part, row, n, k, kc, padded, to);
   }
   void pack_b(int, std::int64_t part, std::int64_t panel, std::int64_t k, std::int64_t kc, std::int64_t padded,
               T* to) const {
-    if (args.x_dtype == DType::BF16) pack_x(static_cast<const bf16*>(args.x), part, panel, k, kc, padded, to);
-    else pack_x(static_cast<const float*>(args.x), part, panel, k, kc, padded, to);
+    if (args.x_dtype == DType::BF16)
+      pack_x(static_cast<const bf16*>(args.x), part, panel, k, kc, padded, to);
+    else
+      pack_x(static_cast<const float*>(args.x), part, panel, k, kc, padded, to);
   }
   float* direct(std::int64_t part, std::int64_t row, std::int64_t col) const {
     return partial + (part * rows() + row) * cols() + col;
@@ -105,8 +112,10 @@ struct GradFilterProblem {
     transpose_units(tile);
     for (int c = 0; c < width; ++c) {
       float* to = args.df + (col + c) * m + o;
-      if (height == kLanes) store(to, tile[c]);
-      else write_part(to, tile[c], height);
+      if (height == kLanes)
+        store(to, tile[c]);
+      else
+        write_part(to, tile[c], height);
     }
   }
 };

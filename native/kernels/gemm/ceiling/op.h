@@ -22,8 +22,8 @@ inline Tensor ceiling_multiply(Device& device, bool half, std::int64_t rounds) {
   check_range(flops > 0, "CeilingMultiply: this processor does not multiply bf16");
   const int threads = ceiling_threads(device);
   const Tensor out = device.empty(DType::F32, {threads});
-  ceiling_multiply_launch(device, {"CeilingMultiply", {out.shape}, flops * static_cast<double>(rounds * threads), 0}, half,
-                          rounds, out.data<float>());
+  ceiling_multiply_launch(device, {"CeilingMultiply", {out.shape}, flops * static_cast<double>(rounds * threads), 0},
+                          half, rounds, out.data<float>());
   return out;
 }
 

@@ -19,7 +19,9 @@
 namespace eq::EQ_ISA {
 
 #if defined(EQ_AMX_EMULATE)
-struct Tile { alignas(64) unsigned char bytes[16][64]; };
+struct Tile {
+  alignas(64) unsigned char bytes[16][64];
+};
 static thread_local Tile emulated_tiles[8];
 static void emulated_load(int t, const void* p, std::int64_t stride) {
   for (int r = 0; r < 16; ++r) std::memcpy(emulated_tiles[t].bytes[r], static_cast<const char*>(p) + r * stride, 64);
@@ -33,7 +35,8 @@ static void emulated_multiply(int c, int a, int b) {
       for (int k = 0; k < 32; ++k) {
         const auto* x = reinterpret_cast<const bf16*>(emulated_tiles[a].bytes[m]);
         const auto* y = reinterpret_cast<const bf16*>(emulated_tiles[b].bytes[k / 2]);
-        reinterpret_cast<float*>(emulated_tiles[c].bytes[m])[n] += static_cast<float>(x[k]) * static_cast<float>(y[2 * n + k % 2]);
+        reinterpret_cast<float*>(emulated_tiles[c].bytes[m])[n] +=
+            static_cast<float>(x[k]) * static_cast<float>(y[2 * n + k % 2]);
       }
 }
 #define EQ_TILE_LOAD(t, p, stride) emulated_load(t, p, stride)
@@ -77,7 +80,7 @@ class TileScope {
 /// RT x CT tiles; c receives 16 RT rows of 16 CT sums, whatever part of them is used.
 template <int RT, int CT>
 static void micro_amx(std::int64_t kc, const bf16* a, const bf16* b, float* c, std::int64_t ldc, bool fresh) {
-  constexpr std::int64_t kLow = 16 * Panel<bf16>::kStride;       // the second tile row of A
+  constexpr std::int64_t kLow = 16 * Panel<bf16>::kStride;  // the second tile row of A
   constexpr std::int64_t kRowBytes = Panel<bf16>::kStride * 2, kPairBytes = CT * 64;
   constexpr std::int64_t kPanelSize = Panel<bf16>::kRows * Panel<bf16>::kStride;
   const std::int64_t c_bytes = ldc * 4;

@@ -32,7 +32,8 @@ EQ_INLINE vf activate(vf x, float leak, vf prelu) {
 }
 
 template <FusedActivation kActivation, class C>
-static void finish_as(const EpilogueArgs& e, const Columns& columns, const SumTile& t, C* c, const RowOffsets& offsets) {
+static void finish_as(const EpilogueArgs& e, const Columns& columns, const SumTile& t, C* c,
+                      const RowOffsets& offsets) {
   for (std::int64_t j = 0; j < t.n; j += kLanes) {
     const std::int64_t left = t.n - j, col = t.col + j;
     const vf scale = e.scale * (columns.scale ? load(columns.scale + col) : splat(1.0f));
@@ -44,12 +45,16 @@ static void finish_as(const EpilogueArgs& e, const Columns& columns, const SumTi
       if (e.addend) {
         const auto* wide = static_cast<const float*>(e.addend) + at;
         const auto* narrow = static_cast<const bf16*>(e.addend) + at;
-        if (e.addend_dtype == DType::BF16) v += e.beta * (left >= kLanes ? load(narrow) : read_part(narrow, left));
-        else v += e.beta * (left >= kLanes ? load(wide) : read_part(wide, left));
+        if (e.addend_dtype == DType::BF16)
+          v += e.beta * (left >= kLanes ? load(narrow) : read_part(narrow, left));
+        else
+          v += e.beta * (left >= kLanes ? load(wide) : read_part(wide, left));
       }
       v = activate<kActivation>(v, e.leak, prelu);
-      if (left >= kLanes) write(c + at, v);
-      else write_part(c + at, v, left);
+      if (left >= kLanes)
+        write(c + at, v);
+      else
+        write_part(c + at, v, left);
     }
   }
 }
@@ -58,16 +63,26 @@ template <class C>
 static void finish_in(const EpilogueArgs& e, const Columns& columns, const SumTile& t, C* c, const RowOffsets& o) {
   using A = FusedActivation;
   switch (e.activation) {
-    case A::None: return finish_as<A::None>(e, columns, t, c, o);
-    case A::Relu: return finish_as<A::Relu>(e, columns, t, c, o);
-    case A::Relu6: return finish_as<A::Relu6>(e, columns, t, c, o);
-    case A::Elu: return finish_as<A::Elu>(e, columns, t, c, o);
-    case A::LeakyRelu: return finish_as<A::LeakyRelu>(e, columns, t, c, o);
-    case A::Prelu: return finish_as<A::Prelu>(e, columns, t, c, o);
-    case A::Sigmoid: return finish_as<A::Sigmoid>(e, columns, t, c, o);
-    case A::Silu: return finish_as<A::Silu>(e, columns, t, c, o);
-    case A::Gelu: return finish_as<A::Gelu>(e, columns, t, c, o);
-    case A::QuickGelu: return finish_as<A::QuickGelu>(e, columns, t, c, o);
+    case A::None:
+      return finish_as<A::None>(e, columns, t, c, o);
+    case A::Relu:
+      return finish_as<A::Relu>(e, columns, t, c, o);
+    case A::Relu6:
+      return finish_as<A::Relu6>(e, columns, t, c, o);
+    case A::Elu:
+      return finish_as<A::Elu>(e, columns, t, c, o);
+    case A::LeakyRelu:
+      return finish_as<A::LeakyRelu>(e, columns, t, c, o);
+    case A::Prelu:
+      return finish_as<A::Prelu>(e, columns, t, c, o);
+    case A::Sigmoid:
+      return finish_as<A::Sigmoid>(e, columns, t, c, o);
+    case A::Silu:
+      return finish_as<A::Silu>(e, columns, t, c, o);
+    case A::Gelu:
+      return finish_as<A::Gelu>(e, columns, t, c, o);
+    case A::QuickGelu:
+      return finish_as<A::QuickGelu>(e, columns, t, c, o);
   }
 }
 

@@ -13,8 +13,10 @@ alignas(64) float sums[Panel<bf16>::kRows * kCols];
 
 bool check(int rows, int cols) {
   for (int k = 0; k < kCheckDepth; ++k) {
-    for (int i = 0; i < rows; ++i) a_panel[i * Panel<bf16>::kStride + k] = bf16(static_cast<float>((i * 7 + k * 3) % 11 - 5));
-    for (int j = 0; j < cols; ++j) b_panel[(k / 2 * cols + j) * 2 + k % 2] = bf16(static_cast<float>((j * 5 + k * 2) % 13 - 6));
+    for (int i = 0; i < rows; ++i)
+      a_panel[i * Panel<bf16>::kStride + k] = bf16(static_cast<float>((i * 7 + k * 3) % 11 - 5));
+    for (int j = 0; j < cols; ++j)
+      b_panel[(k / 2 * cols + j) * 2 + k % 2] = bf16(static_cast<float>((j * 5 + k * 2) % 13 - 6));
   }
   const auto micro = pick_micro<bf16>(rows, cols == kCols, false);
   micro(kCheckDepth, a_panel, b_panel, sums, kCols, true);

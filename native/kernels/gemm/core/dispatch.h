@@ -25,9 +25,10 @@ const char* matrix_isa_name(MatrixIsa isa);
   namespace eq::amx {                \
   signature;                         \
   }
-#define EQ_DISPATCH_MATRIX(fn)                                         \
-  (::eq::matrix_isa() == ::eq::MatrixIsa::Amx          ? ::eq::amx::fn \
-   : ::eq::matrix_isa() == ::eq::MatrixIsa::Avx512Bf16 ? ::eq::avx512bf16::fn : EQ_DISPATCH(fn))
+#define EQ_DISPATCH_MATRIX(fn)                                                \
+  (::eq::matrix_isa() == ::eq::MatrixIsa::Amx          ? ::eq::amx::fn        \
+   : ::eq::matrix_isa() == ::eq::MatrixIsa::Avx512Bf16 ? ::eq::avx512bf16::fn \
+                                                       : EQ_DISPATCH(fn))
 #else
 #define EQ_DECLARE_MATRIX(signature) EQ_DECLARE_ISA(signature)
 #define EQ_DISPATCH_MATRIX(fn) EQ_DISPATCH(fn)

@@ -45,7 +45,8 @@ static TaskGrid make_grid(std::int64_t batches, std::int64_t m, std::int64_t n, 
     split(cols, n, 2 * kCols);
   }
   split(rows, m, 2 * kRows);
-  const std::int64_t row_size = round_up(div_up(m, rows), Panel<T>::kRowGranule), col_size = round_up(div_up(n, cols), kCols);
+  const std::int64_t row_size = round_up(div_up(m, rows), Panel<T>::kRowGranule),
+                     col_size = round_up(div_up(n, cols), kCols);
   return {div_up(m, row_size), row_size, div_up(n, col_size), col_size};
 }
 
@@ -60,10 +61,10 @@ class Driver {
   // One task's part of the output and its working memory.
   struct Task {
     std::int64_t batch, row, rows, col, cols;
-    int panel_rows;        // rows per panel of A, balanced
+    int panel_rows;  // rows per panel of A, balanced
     std::int64_t panels;
     T *a, *b;
-    float* sums;           // one tile where k is one block, else all of the task's
+    float* sums;  // one tile where k is one block, else all of the task's
     std::int64_t sums_stride;
     bool one_block;
   };
@@ -122,8 +123,10 @@ class Driver {
     const T* packed = problem_.packed_b(s, t.batch);
     for (std::int64_t j = t.col / kCols; j < div_up(t.col + t.cols, kCols); ++j) {
       const T* b = t.b;
-      if (packed) b = packed + packed_offset<T>(depth, columns_, block, j);
-      else problem_.pack_b(s, t.batch, j, k, kc, padded, t.b);
+      if (packed)
+        b = packed + packed_offset<T>(depth, columns_, block, j);
+      else
+        problem_.pack_b(s, t.batch, j, k, kc, padded, t.b);
       run_panel(t, j, b, padded, fresh, last);
     }
   }

@@ -19,7 +19,7 @@ static inline const float* widen_columns(const ColumnVector& v, std::int64_t n, 
   const std::int64_t padded = round_up(n, kCols);
   for (std::int64_t j = 0; j < padded; ++j) {
     const std::int64_t i = v.scalar ? 0 : j;
-    to[j] = j >= n ? 0.0f
+    to[j] = j >= n                   ? 0.0f
             : v.dtype == DType::BF16 ? static_cast<float>(static_cast<const bf16*>(v.data)[i])
                                      : static_cast<const float*>(v.data)[i];
   }

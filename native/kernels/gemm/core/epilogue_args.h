@@ -11,7 +11,16 @@ namespace eq {
 
 /// The numbers are part of the binding (packages/native/src/ops/gemm.ts). Gelu is the exact one.
 enum class FusedActivation : std::uint8_t {
-  None = 0, Relu, Relu6, Elu, LeakyRelu, Prelu, Sigmoid, Silu, Gelu, QuickGelu
+  None = 0,
+  Relu,
+  Relu6,
+  Elu,
+  LeakyRelu,
+  Prelu,
+  Sigmoid,
+  Silu,
+  Gelu,
+  QuickGelu
 };
 
 /// A vector over the output columns, or one value for all of them.
@@ -25,8 +34,8 @@ struct EpilogueArgs {
   float scale = 1.0f;
   ColumnVector column_scale, bias, prelu;
   FusedActivation activation = FusedActivation::None;
-  float leak = 0.2f;               ///< slope of LeakyRelu
-  const void* addend = nullptr;    ///< laid out as the output
+  float leak = 0.2f;             ///< slope of LeakyRelu
+  const void* addend = nullptr;  ///< laid out as the output
   DType addend_dtype = DType::F32;
   float beta = 1.0f;
 

@@ -4,8 +4,9 @@
 // B, [kc x kCols], stays in the first-level cache while every panel of A passes. T is the panels' element type:
 // float, or bf16 where the processor multiplies bf16 pairs.
 //
-//   A panel, row-major: element (i, k) at i * kStride + k.   A panel, k-major: [k / kPair][i][k % kPair], kRows wide (not for tiles).
-//   B panel: [k / kPair][n][k % kPair], kCols wide; the last panel of a row of panels may be kLanes wide.
+//   A panel, row-major: element (i, k) at i * kStride + k.   A panel, k-major: [k / kPair][i][k % kPair], kRows wide
+//   (not for tiles). B panel: [k / kPair][n][k % kPair], kCols wide; the last panel of a row of panels may be kLanes
+//   wide.
 //
 // kStride is a constant that is no multiple of a page: rows never share cache sets, and addresses are immediates.
 #pragma once

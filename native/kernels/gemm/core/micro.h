@@ -30,7 +30,9 @@ Micro<bf16> pick_micro<bf16>(int rows, bool wide, bool k_major);
 EQ_INLINE vf multiply_add(vf sum, float a, vf b) { return sum + a * b; }
 
 #if defined(__AVX512BF16__)
-struct Pair { std::uint32_t bits; };
+struct Pair {
+  std::uint32_t bits;
+};
 EQ_INLINE vf multiply_add(vf sum, Pair a, vf b) {
   const __m512i both = _mm512_set1_epi32(static_cast<int>(a.bits));
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(both), reinterpret_cast<__m512bh>(b));

@@ -62,7 +62,8 @@ EQ_INLINE const S* zeros() {
 
 /// B panel from rows of k: row k at row(k), `used` columns, panel `width` wide.
 template <class S, class T, class Row>
-EQ_INLINE void pack_columns(Row row, std::int64_t kc, std::int64_t padded, std::int64_t used, std::int64_t width, T* to) {
+EQ_INLINE void pack_columns(Row row, std::int64_t kc, std::int64_t padded, std::int64_t used, std::int64_t width,
+                            T* to) {
   constexpr int kPair = Panel<T>::kPair;
   for (std::int64_t k = 0; k < padded; k += kPair, to += width * kPair) {
     if (k >= kc) {
@@ -74,8 +75,10 @@ EQ_INLINE void pack_columns(Row row, std::int64_t kc, std::int64_t padded, std::
     for (std::int64_t j = 0; j < width; j += kLanes) {
       const std::int64_t left = used - j;
       vf v{};
-      if (left >= kLanes) v = units(first + j, second + j, to);
-      else if (left > 0) v = units(first + j, second + j, to, left);
+      if (left >= kLanes)
+        v = units(first + j, second + j, to);
+      else if (left > 0)
+        v = units(first + j, second + j, to, left);
       store(reinterpret_cast<float*>(to + j * kPair), v);
     }
   }
@@ -112,8 +115,8 @@ EQ_INLINE vf row_units(const float* p, const bf16*) {
 
 /// B panel from columns: column j has its values of k one after the other at column(j).
 template <class S, class T, class Column>
-EQ_INLINE void pack_transposed(Column column, std::int64_t kc, std::int64_t padded, std::int64_t used, std::int64_t width,
-                               T* to) {
+EQ_INLINE void pack_transposed(Column column, std::int64_t kc, std::int64_t padded, std::int64_t used,
+                               std::int64_t width, T* to) {
   constexpr int kPair = Panel<T>::kPair;
   constexpr std::int64_t kStep = kLanes * kPair;
   for (std::int64_t j = 0; j < width; j += kLanes) {
@@ -152,7 +155,8 @@ EQ_INLINE void pack_tile_columns(Row row, std::int64_t k, std::int64_t kc, std::
       block[u] = left >= kLanes ? units(first, second, to) : units(first, second, to, left);
     }
     transpose_units(block);
-    for (int r = 0; r < kLanes && r < left; ++r) store(reinterpret_cast<float*>(to + (i + r) * Panel<T>::kStride + k), block[r]);
+    for (int r = 0; r < kLanes && r < left; ++r)
+      store(reinterpret_cast<float*>(to + (i + r) * Panel<T>::kStride + k), block[r]);
   }
 }
 
@@ -173,7 +177,9 @@ EQ_INLINE void pack_k_major(Row row, std::int64_t kc, std::int64_t padded, std::
     // Ascending k: what a store puts beyond its kRows units, the next one overwrites.
     for (std::int64_t i = 0; i < kRows; i += kLanes) {
       const std::int64_t left = rows - i;
-      const vf v = left >= kLanes ? units(first + i, second + i, to) : left > 0 ? units(first + i, second + i, to, left) : vf{};
+      const vf v = left >= kLanes ? units(first + i, second + i, to)
+                   : left > 0     ? units(first + i, second + i, to, left)
+                                  : vf{};
       store(reinterpret_cast<float*>(to + i * kPair), v);
     }
   }

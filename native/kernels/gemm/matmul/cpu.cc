@@ -1,22 +1,22 @@
 #include "kernels/gemm/core/dispatch.h"
-#include "kernels/gemm/core/frozen.h"
-#include "runtime/cpu/device.h"
 #include "kernels/gemm/core/driver.h"
 #include "kernels/gemm/core/epilogue.h"
+#include "kernels/gemm/core/frozen.h"
 #include "kernels/gemm/core/pack.h"
 #include "op.h"
+#include "runtime/cpu/device.h"
 
 namespace eq {
 
 /// Working memory of one product, in bytes, and how it is cut; made by the instruction set that computes it.
 struct MatMulPlan {
   std::int64_t row_blocks, row_size, col_blocks, col_size;
-  std::int64_t parts;                        ///< consecutive parts of k summed apart, then added in order
+  std::int64_t parts;  ///< consecutive parts of k summed apart, then added in order
   std::size_t packed, packed2, columns, partial;
-  bool half;                                 ///< panels hold bf16
+  bool half;  ///< panels hold bf16
 };
 struct MatMulRoom {
-  void *packed, *packed2;                    ///< null: tasks pack B themselves
+  void *packed, *packed2;  ///< null: tasks pack B themselves
   float *columns, *partial;
 };
 
@@ -24,7 +24,8 @@ struct MatMulRoom {
 
 EQ_DECLARE_MATRIX(MatMulPlan matmul_plan(const MatMulArgs& a, int threads))
 EQ_DECLARE_MATRIX(void matmul_pack(const MatMulArgs& a, bool half, void* to, ThreadPool& pool))
-EQ_DECLARE_MATRIX(void matmul_compute(const MatMulArgs& a, const MatMulPlan& plan, const MatMulRoom& room, ThreadPool& pool))
+EQ_DECLARE_MATRIX(void matmul_compute(const MatMulArgs& a, const MatMulPlan& plan, const MatMulRoom& room,
+                                      ThreadPool& pool))
 EQ_DECLARE_ISA(void matmul_i32_compute(const MatMulArgs& a, ThreadPool& pool))
 
 namespace eq::EQ_ISA {
@@ -40,8 +41,10 @@ struct Operand {
 
 template <class F>
 EQ_INLINE void with_values(const Operand& m, F f) {
-  if (m.dtype == DType::BF16) f(static_cast<const bf16*>(m.data) + m.offset);
-  else f(static_cast<const float*>(m.data) + m.offset);
+  if (m.dtype == DType::BF16)
+    f(static_cast<const bf16*>(m.data) + m.offset);
+  else
+    f(static_cast<const float*>(m.data) + m.offset);
 }
 
 /// Panel of rows row.. of an operand whose rows run along k.
@@ -154,7 +157,9 @@ struct SplitProduct : Product<T, KMajorA> {
 
   using Base = Product<T, KMajorA>;
   SplitProduct(const MatMulArgs& a, float* room, std::int64_t count)
-      : Base{a, nullptr, nullptr, {}}, partial(room), part_size(round_up(div_up(a.k, count), Panel<T>::kDepth)),
+      : Base{a, nullptr, nullptr, {}},
+        partial(room),
+        part_size(round_up(div_up(a.k, count), Panel<T>::kDepth)),
         parts(div_up(a.k, part_size)) {}
 
   std::int64_t batches() const { return parts; }
@@ -175,8 +180,7 @@ struct SplitProduct : Product<T, KMajorA> {
   void finish(std::int64_t part, std::int64_t row, const SumTile& tile) const {
     float* to = direct(part, row, tile.col);
     if (to == tile.sums) return;
-    for (std::int64_t r = 0; r < tile.rows; ++r)
-      copy_run(tile.sums + r * tile.stride, to + r * this->args.n, tile.n);
+    for (std::int64_t r = 0; r < tile.rows; ++r) copy_run(tile.sums + r * tile.stride, to + r * this->args.n, tile.n);
   }
   /// Adds the parts in order and finishes the rows.
   void reduce(const Columns& columns, ThreadPool& pool) const {
@@ -226,7 +230,8 @@ MatMulPlan matmul_plan(const MatMulArgs& a, int threads) {
   p.half = kMultipliesBf16 && (a.a_dtype == DType::BF16 || a.b_dtype == DType::BF16);
   p.parts = count_parts(a);
   const std::int64_t products = p.parts > 1 ? p.parts : a.batches;
-  const TaskGrid grid = p.half ? make_grid<bf16>(products, a.m, a.n, threads) : make_grid<float>(products, a.m, a.n, threads);
+  const TaskGrid grid =
+      p.half ? make_grid<bf16>(products, a.m, a.n, threads) : make_grid<float>(products, a.m, a.n, threads);
   p.row_blocks = grid.row_blocks;
   p.row_size = grid.row_size;
   p.col_blocks = grid.col_blocks;
@@ -261,7 +266,8 @@ static void compute_as(const MatMulArgs& a, const MatMulPlan& plan, const MatMul
     Driver(split, grid).run(pool);
     return split.reduce(columns, pool);
   }
-  const Product<T, KMajorA> product{a, static_cast<const T*>(room.packed), static_cast<const T*>(room.packed2), columns};
+  const Product<T, KMajorA> product{a, static_cast<const T*>(room.packed), static_cast<const T*>(room.packed2),
+                                    columns};
   if (room.packed2) pack_all(product, 1, 1, static_cast<T*>(room.packed2), pool);
   Driver(product, grid).run(pool);
 }
@@ -269,7 +275,8 @@ static void compute_as(const MatMulArgs& a, const MatMulPlan& plan, const MatMul
 void matmul_compute(const MatMulArgs& a, const MatMulPlan& plan, const MatMulRoom& room, ThreadPool& pool) {
   if constexpr (kMultipliesBf16) {
     if (plan.half) {
-      return a.a_transposed ? compute_as<bf16, true>(a, plan, room, pool) : compute_as<bf16, false>(a, plan, room, pool);
+      return a.a_transposed ? compute_as<bf16, true>(a, plan, room, pool)
+                            : compute_as<bf16, false>(a, plan, room, pool);
     }
   }
   a.a_transposed ? compute_as<float, true>(a, plan, room, pool) : compute_as<float, false>(a, plan, room, pool);
@@ -309,8 +316,9 @@ void matmul_launch(Device& device, const OpInfo& info, const MatMulArgs& args, c
   // Dropped after the launch: stream-ordered memory stays untouched until the kernel has run.
   const auto scratch = [&](std::size_t bytes) { return device.empty(DType::Bool, {static_cast<std::int64_t>(bytes)}); };
   const auto pack = [&](void* to) {
-    on.launch({"MatMulPack", {b.shape}, 0, static_cast<double>(b.bytes() + plan.packed)},
-              [args, half = plan.half, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(matmul_pack)(args, half, to, pool); });
+    on.launch(
+        {"MatMulPack", {b.shape}, 0, static_cast<double>(b.bytes() + plan.packed)},
+        [args, half = plan.half, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(matmul_pack)(args, half, to, pool); });
   };
   Tensor packed, packed2, partial;
   if (b.buffer->frozen) {

@@ -56,7 +56,7 @@ struct MatMulOptions {
   Tensor addend;                     ///< shape of C
   FusedActivation activation = FusedActivation::None;
   float leak = 0.2f, scale = 1.0f, scale2 = 1.0f, beta = 1.0f;
-  bool store_f32 = false;            ///< as gradients of trained parameters want it
+  bool store_f32 = false;  ///< as gradients of trained parameters want it
 };
 
 inline ColumnVector column_vector(const char* op, const char* name, const Tensor& t, std::int64_t n) {
@@ -163,8 +163,10 @@ inline Tensor matmul(Device& device, const char* op, const Tensor& a, const Tens
   const double flops = 2.0 * static_cast<double>(out.numel()) * static_cast<double>(args.k + args.k2);
   const OpInfo info(op, {a.shape, b.shape}, flops, static_cast<double>(a.bytes() + b.bytes() + c.bytes()));
   if (out.numel() == 0) return c;
-  if (integers) matmul_i32_launch(device, info, args);
-  else matmul_launch(device, info, args, b);
+  if (integers)
+    matmul_i32_launch(device, info, args);
+  else
+    matmul_launch(device, info, args, b);
   return c;
 }
 
