@@ -47,7 +47,8 @@ function sanitizerEnvironment() {
     LD_PRELOAD: libraries.join(' '),
     // Node frees little at its end, so leaks of the process say nothing; leaks of the device are counted by the fuzzer.
     ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:strict_string_checks=1',
-    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+    // What the build does not let recover ends the process all the same.
+    UBSAN_OPTIONS: 'print_stacktrace=0:halt_on_error=0',
   };
 }
 
@@ -116,7 +117,17 @@ function reportCrash({ status, signal, hung, index, err }, seed, env) {
   console.log(`  npm run fuzz -- --seed ${seed} --from ${index} --calls 1   (${path.relative(root, log)})`);
 }
 
-function merge(total, part) {
+/** Places where undefined behaviour was reported and the process went on, each once. */
+function reportedPlaces(err) {
+  const lines = [...err.matchAll(/([^\s:]+):(\d+):\d+: runtime error: ([^\n]*)/g)];
+  return lines.map(
+    ([, file, line, text]) =>
+      `${file.replace(/^.*\/native\//, 'native/')}:${line}: ${text.replace(/-?\d+/g, '#')}`,
+  );
+}
+
+function merge(total, part, err) {
+  for (const place of reportedPlaces(err)) total.places.add(place);
   total.calls += part.calls;
   total.problems.push(...part.problems);
   total.missing = part.missing;
@@ -132,13 +143,14 @@ function printSummary(total, crashes, calls) {
   for (const { index, name, mode, problem } of total.problems.slice(0, 50)) {
     console.log(`PROBLEM ${name} [${mode}], call ${index}: ${problem.slice(0, 300)}`);
   }
-  for (const name of total.missing) console.log(`PROBLEM ${name}`);
+  for (const name of [...total.missing, ...total.places]) console.log(`PROBLEM ${name}`);
   if (total.leaked > 0) console.log(`PROBLEM ${total.leaked} blocks of device memory were not given back`);
   const names = Object.keys(total.functions).length;
   console.log(
     `${names} functions: ${sum('accepted')} calls accepted, ${sum('refused')} refused, ${sum('faults')} faults`,
   );
-  const problems = total.problems.length + total.missing.length + (total.leaked > 0 ? 1 : 0);
+  const problems =
+    total.problems.length + total.missing.length + total.places.size + (total.leaked > 0 ? 1 : 0);
   console.log(`fuzz: ${calls} calls, ${crashes} crashes, ${problems} problems`);
   return crashes + problems === 0 ? 0 : 1;
 }
@@ -149,18 +161,19 @@ await main(async () => {
   runOrThrow(process.execPath, [path.join(root, 'tools', 'build-native.mjs'), '--sanitize']);
   fs.mkdirSync(folder, { recursive: true });
   const env = sanitizerEnvironment();
-  const total = { calls: 0, functions: {}, problems: [], missing: [], leaked: 0 };
+  const total = { calls: 0, functions: {}, problems: [], missing: [], leaked: 0, places: new Set() };
   let next = from;
   let crashes = 0;
   while (next < from + calls && crashes < MOST_CRASHES) {
     const ending = await runProcess(seed, next, from + calls - next, env);
     if (ending.status === 0) {
-      merge(total, JSON.parse(ending.out));
+      merge(total, JSON.parse(ending.out), ending.err);
       next = from + calls;
       continue;
     }
     if (ending.index < 0) throw new CommandError(`fuzz: the process did not start:\n${ending.err}`);
     crashes++;
+    for (const place of reportedPlaces(ending.err)) total.places.add(place);
     reportCrash(ending, seed, env);
     next = ending.index + 1;
   }

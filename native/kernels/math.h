@@ -34,7 +34,7 @@ EQ_INLINE vf vexp(vf x) {
 EQ_INLINE vf vlog(vf x) {
   const vi subnormal = (x < 1.17549435e-38f) & (x > 0.0f);
   const vf scaled = subnormal ? x * 33554432.0f : x;
-  const vi bits = as<vi>(scaled);
+  const vi bits = as<vi>(scaled) & 0x7fffffff;  // negative numbers give NaN below, whatever comes out here
   const vi exponent = (bits - 0x3f3504f3) >> 23;
   const vf f = as<vf>(bits - (exponent << 23)) - 1.0f;
   const vf e = __builtin_convertvector(exponent - (subnormal & 25), vf);
