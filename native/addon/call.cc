@@ -74,9 +74,11 @@ std::vector<Tensor> Call::tensors(std::size_t i, const char* name) {
   const Napi::Value v = info_[i];
   check_type(v.IsArray(), op_, ": ", name, " must be an array of tensor handles, got ", describe(v));
   const auto array = v.As<Napi::Array>();
+  const std::uint32_t n = array.Length();
+  check_range(n <= (1u << 20), op_, ": ", name, " has ", n, " entries, at most 2^20 are supported");
   std::vector<Tensor> out;
-  out.reserve(array.Length());
-  for (std::uint32_t k = 0; k < array.Length(); ++k) out.push_back(context_.unwrap(env(), array.Get(k), op_, name));
+  out.reserve(n);
+  for (std::uint32_t k = 0; k < n; ++k) out.push_back(context_.unwrap(env(), array.Get(k), op_, name));
   return out;
 }
 
