@@ -30,20 +30,48 @@ const OPTIONS = defineOptions('tiny-world:verify', {
   weights: option(z.string().default(SHIPPED_WEIGHTS), 'Model folder; by default the shipped one.'),
   data: option(z.string().default('.cache/tiny-world'), 'Folder for rendered pictures.'),
   engine: option(z.enum(ENGINES).default('equipoise-cpu'), 'What computes.'),
-  count: option(z.int().min(8).max(4096).default(128), 'Pictures of each suite.'),
-  seed: option(z.int().min(0).default(7), 'Seed of prompts and noise.'),
-  steps: option(z.int().min(1).max(1000).default(25), 'Denoising steps.'),
-  guidance: option(z.number().min(0).max(50).default(4), 'Guidance scale.'),
+  count: option(
+    z.int().min(8).max(4096).optional(),
+    'Pictures of each suite. Default: as on the card, else 128.',
+  ),
+  seed: option(z.int().min(0).optional(), 'Seed of prompts and noise. Default: as on the card, else 7.'),
+  steps: option(z.int().min(1).max(1000).optional(), 'Denoising steps. Default: as on the card, else 25.'),
+  guidance: option(z.number().min(0).max(50).optional(), 'Guidance scale. Default: as on the card, else 4.'),
   update: option(
     z.boolean().default(false),
     "Write the measurements, the sample grids and the card into the model's folder.",
   ),
 });
 
+/** Settings where neither the command line nor a card says. */
+const FALLBACK: Measurements['settings'] = { count: 128, seed: 7, steps: 25, guidance: 4 };
+
+/** The settings that the command line gave. */
+function given(
+  options: { [K in keyof Measurements['settings']]?: number | undefined },
+): Partial<Measurements['settings']> {
+  const { count, seed, steps, guidance } = options;
+  return Object.fromEntries(
+    Object.entries({ count, seed, steps, guidance }).filter(([, value]) => value !== undefined),
+  );
+}
+
+async function readMeasurements(path: string): Promise<Measurements> {
+  return parseJson(await readFile(path, 'utf8'), path) as unknown as Measurements;
+}
+
 async function main(): Promise<void> {
   const { engine, update, ...rest } = readOptions(OPTIONS);
   await useEngine(engine);
-  const options: MeasureOptions = { ...rest, onProgress: progressPrinter() };
+  const path = join(rest.weights, MEASURED);
+  const card = (await exists(path)) ? await readMeasurements(path) : undefined;
+  const settings = { ...(card?.settings ?? FALLBACK), ...given(rest) };
+  const options: MeasureOptions = {
+    ...settings,
+    weights: rest.weights,
+    data: rest.data,
+    onProgress: progressPrinter(),
+  };
   const measured = await measure(options);
   const checks = requirements(measured);
   for (const [name, value] of Object.entries(measured.scores))
@@ -71,7 +99,7 @@ async function compareWithCard(options: MeasureOptions, measured: Measurements):
       hints: ['Write them with --update.'],
     });
   }
-  const before = parseJson(await readFile(path, 'utf8'), path) as unknown as Measurements;
+  const before = await readMeasurements(path);
   const changed = differences(before, measured);
   for (const line of changed) console.log(`DIFFERS ${line}`);
   if (changed.length > 0) process.exitCode = 1;
