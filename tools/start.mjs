@@ -49,7 +49,7 @@ const steps = [
     title: 'Both pipelines on the embedded model',
     needs: path.join('packages', 'tiny-world', 'weights', 'model_index.json'),
     args: ['showcase', '--out', 'runs/showcase'],
-    summary: ({ report, kl, binding, rightAmongAll, rightAmongChosen }) => [
+    summary: ({ report, kl, right, rightAmongAll, rightAmongChosen }) => [
       `Pictures, plots and tables: ${report}`,
       '',
       '| ITI-GEN: divergence to uniform, nats | plain prompt | inclusive tokens |',
@@ -58,9 +58,9 @@ const steps = [
         ([name, { before, after }]) => `| ${name} | ${before.toFixed(3)} | ${after.toFixed(3)} |`,
       ),
       '',
-      '| MI-TUNE: two-object color binding | right | 95 % interval |',
+      '| MI-TUNE: held-out prompts | right | 95 % interval |',
       '|---|---|---|',
-      ...Object.entries(binding).map(
+      ...Object.entries(right).map(
         ([name, { value, low, high }]) =>
           `| ${name} | ${percent(value)} | ${percent(low)} to ${percent(high)} |`,
       ),

@@ -21,9 +21,14 @@ const options = defineOptions('showcase', {
   }),
   images: option(whole.default(240), 'Headshots before and after.', { group: 'Size' }),
   epochs: option(whole.default(30), 'Epochs of token learning.', { group: 'Size' }),
-  prompts: option(whole.default(48), 'Prompts whose candidates are scored.', { group: 'Size' }),
+  suite: option(
+    z.enum(['single', 'binding']).default('single'),
+    'What the tuned prompts ask for: one object with its color, or two with a color each.',
+    { group: 'Size' },
+  ),
+  prompts: option(whole.default(40), 'Prompts whose candidates are scored.', { group: 'Size' }),
   candidates: option(whole.default(8), 'Candidates per prompt.', { group: 'Size' }),
-  testPrompts: option(whole.default(96), 'Held-out prompts.', { group: 'Size' }),
+  testPrompts: option(whole.default(24), 'Held-out prompts.', { group: 'Size' }),
   tuneSteps: option(whole.default(100), 'Updates of the adapter.', { group: 'Size' }),
   steps: option(whole.default(20), 'Denoising steps.', { group: 'Size' }),
   seed: option(z.int().min(0).default(42), 'Seed of everything.'),
@@ -33,7 +38,7 @@ const options = defineOptions('showcase', {
 export const showcase = defineCommand({
   options,
   description:
-    'Runs both pipelines end to end on the embedded model: inclusive tokens for skin tone and eyeglasses, and tuning on what mutual information chooses for prompts with two colored objects. Writes report.html with the numbers as JSON and CSV beside it.',
+    'Runs both pipelines end to end on the embedded model: inclusive tokens for skin tone and eyeglasses, and tuning on what mutual information chooses. Writes report.html with the numbers as JSON and CSV beside it.',
   examples: ['equipoise showcase --out runs/showcase'],
   async run(
     {
@@ -44,6 +49,7 @@ export const showcase = defineCommand({
       seed,
       images,
       epochs,
+      suite,
       prompts,
       candidates,
       testPrompts,
@@ -64,21 +70,15 @@ export const showcase = defineCommand({
       guidance: 3,
       seed,
     };
-    const miTune = { prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
-    // Other weights or settings work in a folder of their own; what is there for these is reused.
-    const work = join(
-      out,
-      sha256Json({
-        model: embedded.parts.hash,
-        clip: embedded.clip.hash,
-        itiGen,
-        miTune,
-        engine,
-        precision,
-      }).slice(0, 12),
-    );
-    const first = await runItiGen(embedded, join(work, 'iti-gen'), itiGen, context);
-    const second = await runMiTune(embedded, join(work, 'mi-tune'), miTune, context);
+    const miTune = { suite, prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
+    // Other weights or settings work in folders of their own; what is there for these is reused.
+    const folder = (name: string, settings: object): string =>
+      join(
+        out,
+        `${name}-${sha256Json({ model: embedded.parts.hash, clip: embedded.clip.hash, settings, engine, precision }).slice(0, 12)}`,
+      );
+    const first = await runItiGen(embedded, folder('iti-gen', itiGen), itiGen, context);
+    const second = await runMiTune(embedded, folder('mi-tune', miTune), miTune, context);
     const report = await writeReport(
       out,
       await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }),
@@ -89,15 +89,15 @@ export const showcase = defineCommand({
         { before: value, after: first.after.balance[i]?.kl.value ?? null },
       ]),
     );
-    const binding = Object.fromEntries(
-      second.results.map(({ name, binding: { value, low, high } }) => [name, { value, low, high }]),
+    const right = Object.fromEntries(
+      second.results.map(({ name, right: { value, low, high } }) => [name, { value, low, high }]),
     );
     context.print(
       JSON.stringify(
         {
           report,
           kl,
-          binding,
+          right,
           rightAmongAll: second.rightAmongAll,
           rightAmongChosen: second.rightAmongChosen,
           agreement: second.agreement,

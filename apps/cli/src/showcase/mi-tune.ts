@@ -1,7 +1,7 @@
 /** MI-TUNE on the embedded model: score its own pictures, tune on the best, compare with pictures taken at random. */
 import { join } from 'node:path';
 import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
-import { type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
+import { invalid, type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
 import { encodePng } from '@equipoise/diffusion';
 import { type Estimate, kendallTauB, meanWithInterval } from '@equipoise/metrics';
 import {
@@ -16,11 +16,15 @@ import {
   tuneJob,
 } from '@equipoise/mi-tune';
 import type { RgbImage } from '@equipoise/models';
-import { bindingPrompts, findScenes, type ScenePrompt } from '@equipoise/tiny-world';
+import { bindingPrompts, findScenes, type ScenePrompt, singlePrompts } from '@equipoise/tiny-world';
 import type * as tf from '@tensorflow/tfjs-core';
 import { type Embedded, packed } from './model.js';
 
+/** What the prompts ask for: one object with its color, or two with a color each. */
+export type PromptSuite = 'single' | 'binding';
+
 export interface MiTuneSettings {
+  readonly suite: PromptSuite;
   readonly prompts: number;
   readonly candidates: number;
   readonly testPrompts: number;
@@ -32,8 +36,8 @@ export interface MiTuneSettings {
 
 export interface TunedResult {
   readonly name: string;
-  /** Share of test prompts with every object in its own color, with a bootstrap interval over prompts. */
-  readonly binding: Estimate;
+  /** Share of test pictures with every object as asked for, with a bootstrap interval over pictures. */
+  readonly right: Estimate;
   readonly images: readonly RgbImage[];
   readonly log: readonly FineTuneLog[];
 }
@@ -49,6 +53,7 @@ export interface MiTuneResult {
   readonly pairsPerSecond: number;
 }
 
+const PICTURES_PER_TEST_PROMPT = 4;
 const ADAPTER: AdapterConfig = {
   kind: 'dora',
   rank: 8,
@@ -66,10 +71,8 @@ export async function runMiTune(
 ): Promise<MiTuneResult> {
   const { parts } = embedded;
   const { seed, steps, guidance } = settings;
-  // Test prompts come from another seed and are kept apart from the prompts that are tuned on.
-  const training = bindingPrompts(seed, settings.prompts);
-  const texts = [...new Set(training.map(({ text }) => text))];
-  const test = bindingPrompts(seed + 1, settings.testPrompts).filter(({ text }) => !texts.includes(text));
+  const { training, test } = splitPrompts(settings);
+  const texts = training.map(({ text }) => text);
   const sampling: SamplingOptions = { seed, steps, guidance };
   const started = performance.now();
   const rows = await sweep(
@@ -114,6 +117,23 @@ export async function runMiTune(
     agreement: agreementOf(rows, verdicts),
     pairsPerSecond,
   };
+}
+
+/** Distinct prompts to tune on, and others to test on. */
+function splitPrompts({ suite, prompts, testPrompts, seed }: MiTuneSettings): {
+  training: ScenePrompt[];
+  test: ScenePrompt[];
+} {
+  const wanted = prompts + testPrompts;
+  // All 64 single prompts there are, in an order of the seed's; pairs are drawn until there are enough different ones.
+  const pool =
+    suite === 'single'
+      ? new PhiloxSequence(seed, streamId('showcase', 'prompts')).shuffle(singlePrompts(64))
+      : bindingPrompts(seed, 2 * wanted);
+  const distinct = [...new Map(pool.map((prompt) => [prompt.text, prompt])).values()];
+  if (distinct.length < wanted)
+    throw invalid('prompts and test-prompts', `at most ${distinct.length} together`, wanted);
+  return { training: distinct.slice(0, prompts), test: distinct.slice(prompts, wanted) };
 }
 
 /** The judge's verdict on every candidate's finished picture. */
@@ -228,28 +248,22 @@ async function evaluate(
   log: readonly FineTuneLog[],
   context: JobContext,
 ): Promise<TunedResult> {
+  const wanted = Array.from({ length: PICTURES_PER_TEST_PROMPT }, () => test).flat();
   const images: RgbImage[] = [];
-  for (let start = 0; start < test.length; start += 32) {
+  for (let start = 0; start < wanted.length; start += 32) {
     // Candidate numbers far from those of the sweep: no test picture shares its noise with a training picture.
-    const requests = test
+    const requests = wanted
       .slice(start, start + 32)
       .map(({ text }, i) => ({ prompt: text, candidate: 1_000_000 + start + i }));
     images.push(...(await draw(embedded, requests, sampling, context)));
     context.onProgress?.({
       task: `test pictures, ${name}`,
       done: images.length,
-      total: test.length,
+      total: wanted.length,
       unit: 'image',
     });
   }
-  const found = await findScenes(embedded.judges.scene, test, packed(images));
-  return {
-    name,
-    binding: meanWithInterval(
-      found.map(({ bound }) => (bound ? 1 : 0)),
-      { seed: sampling.seed },
-    ),
-    images,
-    log,
-  };
+  const found = await findScenes(embedded.judges.scene, wanted, packed(images));
+  const right = found.map(({ bound }) => (bound ? 1 : 0));
+  return { name, right: meanWithInterval(right, { seed: sampling.seed }), images, log };
 }

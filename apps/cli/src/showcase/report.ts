@@ -86,16 +86,18 @@ async function itiGenBlocks(
 }
 
 async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Promise<Block[]> {
-  const binding = tableOf(
-    'Two-object color binding on held-out prompts',
-    result.results.map(({ name, binding: { value, low, high, count } }) => ({
+  const right = tableOf(
+    settings.suite === 'binding'
+      ? 'Two objects, each in its own color'
+      : 'One object with its color and shape',
+    result.results.map(({ name, right: { value, low, high, count } }) => ({
       model: name,
       'right (share)': value,
       '95 % low': low,
       '95 % high': high,
-      prompts: count,
+      pictures: count,
     })),
-    'Judged by the embedded binding judge, one picture per prompt, the same noise for all three.',
+    'Held-out prompts, judged by the embedded scene judge; the same noise for all three.',
   );
   const choice = tableOf(
     'What mutual information chooses',
@@ -116,7 +118,7 @@ async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Pro
       kind: 'text',
       text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by point-wise mutual information in the sampling loop; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.`,
     },
-    { kind: 'table', table: binding },
+    { kind: 'table', table: right },
     { kind: 'table', table: choice },
     {
       kind: 'images',
@@ -137,11 +139,11 @@ export async function showcaseReport(
   const [first] = itiGen.result.before.balance;
   const [after] = itiGen.result.after.balance;
   const score = (name: string): number =>
-    miTune.result.results.find((r) => r.name === name)?.binding.value ?? Number.NaN;
+    miTune.result.results.find((r) => r.name === name)?.right.value ?? Number.NaN;
   const percent = (value: number): string => `${(100 * value).toFixed(0)} %`;
   return {
     title: 'Equipoise on its embedded model',
-    summary: `Inclusive tokens took the divergence of ${first?.attribute} from uniform from ${first?.kl.value.toPrecision(2)} to ${after?.kl.value.toPrecision(2)} nats; tuning on what mutual information chose took color binding from ${percent(score('base model'))} to ${percent(score('MI-TUNE'))} (random choice: ${percent(score('random choice'))}).`,
+    summary: `Inclusive tokens took the divergence of ${first?.attribute} from uniform from ${first?.kl.value.toPrecision(2)} to ${after?.kl.value.toPrecision(2)} nats; tuning on what mutual information chose took the share of right pictures from ${percent(score('base model'))} to ${percent(score('MI-TUNE'))} (random choice: ${percent(score('random choice'))}).`,
     sections: [
       { title: 'Inclusive: ITI-GEN', blocks: await itiGenBlocks(itiGen.result, itiGen.settings) },
       { title: 'Faithful: MI-TUNE', blocks: await miTuneBlocks(miTune.result, miTune.settings) },
