@@ -73,7 +73,7 @@ async function runProcess(seed, from, calls, env) {
     if (index !== last) {
       last = index;
       since = Date.now();
-      process.stderr.write(`\r${index - from} of ${calls} calls `);
+      if (process.stderr.isTTY) process.stderr.write(`\r${index - from} of ${calls} calls `);
     } else if (Date.now() - since > HANG_MS) {
       hung = true;
       child.kill('SIGKILL');
@@ -84,7 +84,7 @@ async function runProcess(seed, from, calls, env) {
     child.once('close', (...ending) => resolve(ending));
   });
   clearInterval(watch);
-  process.stderr.write('\r\u001b[K');
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
   return { status, signal, hung, index: readProgress(progressFile), out, err };
 }
 
