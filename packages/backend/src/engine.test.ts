@@ -54,11 +54,14 @@ async function watchTimer(seconds: number): Promise<Lateness> {
   }, TICK_MS);
   const start = performance.now();
   // Enqueued in slices, as a model's layers are: each call checks shapes, enqueues and returns.
-  for (let i = 0; i < repeats; i++) {
-    once();
-    if (i % 50 === 49) await new Promise((resolve) => setImmediate(resolve));
+  // More is queued where the probe was slow, so that the kernels run at least as long as asked for.
+  while (performance.now() - start < seconds * 1e3) {
+    for (let i = 0; i < repeats; i++) {
+      once();
+      if (i % 50 === 49) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await device.flush();
   }
-  await device.flush();
   clearInterval(timer);
   a.dispose();
   return { worst, worstOwn, ticks, busy: performance.now() - start };
@@ -71,7 +74,7 @@ t.test('a 10 ms timer is at most 50 ms late while kernels run for two seconds', 
   const attempts: number[] = [];
   for (let i = 0; i < 3; i++) {
     const { worst, worstOwn, ticks, busy } = await watchTimer(2);
-    t.ok(busy > 500, `kernels ran for ${busy.toFixed(0)} ms`);
+    t.ok(busy >= 2000, `kernels ran for ${busy.toFixed(0)} ms`);
     t.ok(ticks > busy / TICK_MS / 20, `${ticks} ticks`);
     t.comment(`worst ${worst.toFixed(1)} ms, ${worstOwn.toFixed(1)} ms of it not in the run queue`);
     attempts.push(crowded ? worstOwn : worst);
