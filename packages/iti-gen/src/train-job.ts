@@ -1,5 +1,4 @@
 /** Learning as a resumable run: references, features, checkpoints, logs and files in one folder. */
-import fs from 'node:fs/promises';
 import {
   invalid,
   type JobContext,
@@ -12,18 +11,12 @@ import {
   throwIfCancelled,
 } from '@equipoise/core';
 import { TensorBoardWriter } from '@equipoise/report';
-import {
-  float32Source,
-  openSafetensors,
-  readFloat32,
-  type TensorSource,
-  writeSafetensors,
-} from '@equipoise/weights';
+import { readTrainingState, writeTrainingState } from '@equipoise/weights';
 import { type Attribute, type AttributeFiles, chooseReferences, imbalanceWarning } from './attributes.js';
 import type { LoadedClip } from './clip-folder.js';
 import { attributeFeatures } from './features.js';
 import { type InclusiveTokens, saveTokens } from './tokens.js';
-import { InclusiveTrainer, type StepLog, type TrainOptions, type TrainState } from './train.js';
+import { InclusiveTrainer, type StepLog, type TrainOptions } from './train.js';
 
 export interface TrainJobOptions extends TrainOptions {
   /** References per category; the paper uses 25. */
@@ -114,8 +107,19 @@ async function learn(
   });
   const trainer = new InclusiveTrainer(attributes, features, clip.clip, clip.tokenizer, options);
   try {
-    const state = await readCheckpoint(run.path(CHECKPOINT));
+    const state = await readTrainingState(run.path(CHECKPOINT));
     if (state !== undefined) trainer.restore(state);
+    // Fewer epochs than are done would give tokens that a fresh run with these options does not.
+    if (trainer.epoch > options.epochs)
+      throw invalid(
+        'epochs',
+        `at least the ${trainer.epoch} that ${job.folder} has done`,
+        prose(String(options.epochs)),
+        {
+          code: 'conflict',
+          hints: ['Earlier tokens are in tokens-epoch-N.safetensors, or choose another folder.'],
+        },
+      );
     const board = new TensorBoardWriter(run.path('tensorboard'));
     while (trainer.epoch < options.epochs) {
       throwIfCancelled(context.signal, 'iti-gen train');
@@ -123,12 +127,13 @@ async function learn(
       const logs = await run.time('epochs', () => trainer.epochStep(context));
       await journal.append(String(epoch), logs);
       board.scalars(epoch, scalarsOf(logs));
-      await writeCheckpoint(run.path(CHECKPOINT), await trainer.state());
+      // Before the checkpoint: a run killed in between makes the epoch, and this file, again.
       if (trainer.epoch % options.saveEvery === 0)
         await saveTokens(
           run.path(`tokens-epoch-${trainer.epoch}.safetensors`),
           await trainer.tokens(clip.hash),
         );
+      await writeTrainingState(run.path(CHECKPOINT), await trainer.state());
     }
     return await trainer.tokens(clip.hash);
   } finally {
@@ -151,41 +156,4 @@ function scalarsOf(logs: readonly StepLog[]): Record<string, number> {
     });
   }
   return scalars;
-}
-
-async function writeCheckpoint(file: string, state: TrainState): Promise<void> {
-  const tensors: TensorSource[] = state.attributes.flatMap((attribute, a) =>
-    (['tokens', 'm', 'v'] as const).map((part) =>
-      float32Source(`${a}.${part}`, [attribute[part].length], attribute[part]),
-    ),
-  );
-  await writeSafetensors(file, tensors, { metadata: { epoch: String(state.epoch) } });
-}
-
-async function readCheckpoint(file: string): Promise<TrainState | undefined> {
-  if (
-    !(await fs.stat(file).then(
-      () => true,
-      () => false,
-    ))
-  )
-    return undefined;
-  const opened = await openSafetensors(file);
-  try {
-    const epoch = Number(opened.metadata.get('epoch'));
-    if (!Number.isInteger(epoch) || epoch < 0)
-      throw invalid(`${file}: epoch`, 'a number of epochs', prose(String(opened.metadata.get('epoch'))), {
-        code: 'corrupt',
-      });
-    const attributes: TrainState['attributes'][number][] = [];
-    for (let a = 0; opened.tensors.has(`${a}.tokens`); a++) {
-      const [tokens, m, v] = await Promise.all(
-        ['tokens', 'm', 'v'].map((part) => readFloat32(opened.get(`${a}.${part}`))),
-      );
-      attributes.push({ tokens: tokens as Float32Array, m: m as Float32Array, v: v as Float32Array });
-    }
-    return { epoch, attributes };
-  } finally {
-    await opened.close();
-  }
 }

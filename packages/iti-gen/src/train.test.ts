@@ -147,10 +147,10 @@ t.test('what does not fit is refused by name', async (t) => {
   });
   const learner = trainer(clip, features, 'paper');
   const state = await learner.state();
-  t.throws(() => learner.restore({ ...state, attributes: state.attributes.slice(1) }), { code: 'conflict' });
+  t.throws(() => learner.restore({ ...state, tensors: state.tensors.slice(1) }), { code: 'conflict' });
   learner.restore({
     ...state,
-    attributes: state.attributes.map((a) => ({ ...a, tokens: a.tokens.map(() => Number.NaN) })),
+    tensors: state.tensors.map((tensor) => ({ ...tensor, value: tensor.value.map(() => Number.NaN) })),
   });
   await t.rejects(learner.epochStep(), {
     code: 'numeric',

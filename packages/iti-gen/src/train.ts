@@ -16,6 +16,7 @@ import {
   streamId,
 } from '@equipoise/core';
 import type { CLIPModel, TextPrefix } from '@equipoise/models';
+import type { TrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Attribute } from './attributes.js';
 import { type AttributeFeatures, categoryMeans } from './features.js';
@@ -64,17 +65,6 @@ export interface StepLog {
   readonly fallback: boolean;
   /** Mean cosine between text and image direction of each pair (0,1), (0,2), ... */
   readonly pairCosine: readonly number[];
-}
-
-/** All that a later process needs to go on exactly where this one stopped. */
-export interface TrainState {
-  /** Epochs completed. */
-  readonly epoch: number;
-  readonly attributes: readonly {
-    readonly tokens: Float32Array;
-    readonly m: Float32Array;
-    readonly v: Float32Array;
-  }[];
 }
 
 /** One attribute's variables. */
@@ -252,23 +242,24 @@ export class InclusiveTrainer {
     return { prompt, compat, length, width: this.clip.config.text.hidden_size, clip: clipHash, attributes };
   }
 
-  async state(): Promise<TrainState> {
-    const attributes = [];
+  /** Everything that changes while learning; the position counts epochs, the tensors are the attributes' tokens. */
+  async state(): Promise<TrainingState> {
+    const tensors = [];
     for (const { parameter, m, v } of this.#learned)
-      attributes.push({ tokens: await floats(parameter), m: await floats(m), v: await floats(v) });
-    return { epoch: this.#epoch, attributes };
+      tensors.push({ value: await floats(parameter), m: await floats(m), v: await floats(v) });
+    return { position: this.#epoch, tensors };
   }
 
   /** @throws EquipoiseError when the state has other attributes or sizes */
-  restore(state: TrainState): void {
-    if (state.attributes.length !== this.#learned.length)
-      throw invalid('state', `${this.#learned.length} attributes`, state.attributes.length, {
+  restore(state: TrainingState): void {
+    if (state.tensors.length !== this.#learned.length)
+      throw invalid('state', `${this.#learned.length} attributes`, state.tensors.length, {
         code: 'conflict',
       });
-    for (const [a, { tokens, m, v }] of state.attributes.entries()) {
+    for (const [a, { value, m, v }] of state.tensors.entries()) {
       const learned = this.#learned[a] as Learned;
       for (const [variable, values] of [
-        [learned.parameter, tokens],
+        [learned.parameter, value],
         [learned.m, m],
         [learned.v, v],
       ] as const) {
@@ -282,7 +273,7 @@ export class InclusiveTrainer {
         tf.tidy(() => variable.assign(tf.tensor(values, variable.shape as [number, number, number])));
       }
     }
-    this.#epoch = state.epoch;
+    this.#epoch = state.position;
   }
 
   dispose(): void {

@@ -18,4 +18,5 @@ export * from './save-folder.js';
 export * from './sharded.js';
 export * from './state-dict.js';
 export * from './tensor-source.js';
+export * from './training-state.js';
 export { isPickleName } from './unsafe-formats.js';
