@@ -120,7 +120,8 @@ const REASONS: Record<string, string> = {
   ENAMETOOLONG: 'the name is too long',
 };
 
-function writeError(path: string, error: unknown): unknown {
+/** A system error of writing `path` as an EquipoiseError `io` that says why; anything else as it is. */
+export function writeError(path: string, error: unknown): unknown {
   const code = systemErrorCode(error);
   if (error instanceof EquipoiseError || code === undefined || !/^E[A-Z0-9]+$/.test(code)) return error;
   const reason = REASONS[code] ?? (error instanceof Error ? error.message : code);

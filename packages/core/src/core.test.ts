@@ -10,10 +10,12 @@ import {
   EquipoiseError,
   editDistance,
   exists,
+  formatDuration,
   formatError,
   invalid,
   isCancelled,
   nearest,
+  Pace,
   ProgressCounter,
   type ProgressEvent,
   parseJson,
@@ -256,6 +258,22 @@ t.test('temporary files of dead processes are cleared away', async (t) => {
   await writeFile(join(folder, '.other.tmp'), '');
   t.strictSame(await removeStaleTemporaries(folder), [`.a.json.${dead}.0123456789ab.tmp`]);
   t.equal((await readdir(folder)).length, 2);
+});
+
+t.test('the pace of a job', (t) => {
+  t.strictSame([0, 59.4, 61, 3599, 3600, 90_061].map(formatDuration), [
+    '0s',
+    '59s',
+    '1m01s',
+    '59m59s',
+    '1h00m',
+    '1d01h',
+  ]);
+  const { rate, left, cpu } = new Pace(10, 'pair').advance(5);
+  t.match(rate, /^[0-9.e+]+ pairs\/s$/);
+  t.match(left, /^\d+s$/);
+  t.match(cpu, /^\d+%$/);
+  t.end();
 });
 
 t.test('progress and cancellation', async (t) => {

@@ -1,7 +1,15 @@
 /** An append-only record of finished units of work, safe against being killed at any instant. */
 import { type FileHandle, open } from 'node:fs/promises';
-import { writeFully } from './atomic.js';
+import { writeError, writeFileAtomic, writeFully } from './atomic.js';
 import { EquipoiseError, invalid } from './errors.js';
+
+export interface JournalOptions {
+  /**
+   * Whether a stored value is whole. With it, damaged lines and values that fail it are dropped when the journal is
+   * opened, so that their units run again; without it a damaged line is an error.
+   */
+  readonly accept?: (key: string, value: unknown) => boolean;
+}
 
 /**
  * A file of one JSON line per unit: `{"key":…,"value":…}`. A line torn by a crash is dropped when the file is
@@ -12,28 +20,32 @@ export class Journal<T> {
   readonly #file: FileHandle;
   #end: number;
   #queue: Promise<void> = Promise.resolve();
+  /** Lines that were dropped as damaged when the journal was opened. */
+  readonly dropped: number;
 
   private constructor(
     readonly path: string,
     file: FileHandle,
     entries: Map<string, T>,
     end: number,
+    dropped: number,
   ) {
     this.#file = file;
     this.#entries = entries;
     this.#end = end;
+    this.dropped = dropped;
   }
 
   /**
    * Opens or creates a journal.
    *
-   * @throws EquipoiseError `corrupt` when a line other than the last is not what a journal writes
+   * @throws EquipoiseError `corrupt` when a line other than the last is not what a journal writes, unless the options
+   * say how to tell the good ones
    */
-  static async open<T>(path: string): Promise<Journal<T>> {
-    const file = await open(path, 'a+').then(async (created) => {
-      await created.close();
-      return open(path, 'r+');
-    });
+  static async open<T>(path: string, options: JournalOptions = {}): Promise<Journal<T>> {
+    await (await open(path, 'a+')).close();
+    const dropped = options.accept === undefined ? 0 : await salvage(path, options.accept);
+    const file = await open(path, 'r+');
     try {
       const text = await file.readFile();
       const end = text.lastIndexOf(0x0a) + 1;
@@ -44,7 +56,7 @@ export class Journal<T> {
         const { key, value } = parseLine(line, path, i + 1);
         entries.set(key, value as T);
       }
-      return new Journal(path, file, entries, end);
+      return new Journal(path, file, entries, end, dropped);
     } catch (error) {
       await file.close();
       throw error;
@@ -64,15 +76,23 @@ export class Journal<T> {
     return this.#entries.get(key);
   }
 
-  /** Records a unit; when the promise resolves it is on the disk. A key recorded again takes the new value. */
+  /**
+   * Records a unit; when the promise resolves it is on the disk. A key recorded again takes the new value.
+   *
+   * @throws EquipoiseError `io` when the system refuses, for example because the disk is full; nothing is recorded then
+   */
   append(key: string, value: T): Promise<void> {
     const line = JSON.stringify({ key, value });
     if (line === undefined || value === undefined)
       throw invalid(`${this.path}: ${key}`, 'a JSON value', value);
     const write = this.#queue.then(async () => {
       const data = Buffer.from(`${line}\n`);
-      await writeFully(this.#file, data, this.#end);
-      await this.#file.datasync();
+      try {
+        await writeFully(this.#file, data, this.#end);
+        await this.#file.datasync();
+      } catch (error) {
+        throw writeError(this.path, error);
+      }
       this.#end += data.byteLength;
       this.#entries.set(key, value);
     });
@@ -92,6 +112,24 @@ export class Journal<T> {
     await this.#queue;
     await this.#file.close();
   }
+}
+
+/** Rewrites a journal with its good lines only, if any is bad; a torn last line is left to the caller. */
+async function salvage(path: string, accept: (key: string, value: unknown) => boolean): Promise<number> {
+  const handle = await open(path, 'r');
+  const text = await handle.readFile('utf8').finally(() => handle.close());
+  const lines = text.split('\n').slice(0, -1);
+  const good = lines.filter((line, i) => {
+    try {
+      const { key, value } = parseLine(line, path, i + 1);
+      return accept(key, value);
+    } catch {
+      return false;
+    }
+  });
+  const dropped = lines.length - good.length;
+  if (dropped > 0) await writeFileAtomic(path, good.map((line) => `${line}\n`).join(''));
+  return dropped;
 }
 
 function parseLine(line: string, path: string, number: number): { key: string; value: unknown } {

@@ -1,4 +1,5 @@
 /** Progress reports and cancellation, passed down through every long-running call. */
+import { availableParallelism } from 'node:os';
 import { EquipoiseError } from './errors.js';
 
 export interface ProgressEvent {
@@ -68,4 +69,44 @@ export class ProgressCounter {
       ...(values === undefined ? {} : { values }),
     });
   }
+}
+
+/**
+ * The live numbers of a long job: units per second, time left, and how busy the processor is with it (100 % is all of
+ * the cores the process may use). Units that were found done do not count towards the rate.
+ */
+export class Pace {
+  readonly #started = performance.now();
+  readonly #cpu = process.cpuUsage();
+  #done = 0;
+
+  /** @param todo units that have to be done now */
+  constructor(
+    readonly todo: number,
+    readonly unit: string,
+  ) {}
+
+  /** Counts `count` more units and gives the values to show beside the bar. */
+  advance(count: number): Record<string, string> {
+    this.#done += count;
+    const seconds = (performance.now() - this.#started) / 1000;
+    const rate = this.#done / seconds;
+    const { user, system } = process.cpuUsage(this.#cpu);
+    const busy = (user + system) / 1e6 / seconds / availableParallelism();
+    return {
+      rate: `${rate.toPrecision(3)} ${this.unit}s/s`,
+      left: formatDuration((this.todo - this.#done) / rate),
+      cpu: `${Math.round(100 * busy)}%`,
+    };
+  }
+}
+
+/** `45s`, `12m03s`, `5h07m`, `3d04h`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value: number): string => String(Math.floor(value)).padStart(2, '0');
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)}h${two((whole % 3600) / 60)}m`;
+  return `${Math.floor(whole / 86_400)}d${two((whole % 86_400) / 3600)}h`;
 }

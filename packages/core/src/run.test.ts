@@ -215,6 +215,62 @@ t.test('a journal survives a torn line and keeps order', async (t) => {
   await t.rejects(Journal.open(path), { code: 'corrupt', message: /line 1 is not valid JSON/ });
 });
 
+t.test('a damaged journal drops what is damaged, where its owner can tell', async (t) => {
+  const path = join(t.testdir(), 'units.jsonl');
+  await writeFile(
+    path,
+    '{"key":"a","value":1}\nrubbish\n{"key":"b","value":-1}\n{"key":"c","value":3}\n{"key":"d',
+  );
+  const journal = await Journal.open<number>(path, { accept: (_, value) => (value as number) > 0 });
+  t.equal(journal.dropped, 2);
+  t.strictSame(
+    [...journal.entries],
+    [
+      ['a', 1],
+      ['c', 3],
+    ],
+  );
+  await journal.append('b', 2);
+  await journal.close();
+  const again = await Journal.open<number>(path);
+  t.strictSame(
+    [...again.entries],
+    [
+      ['a', 1],
+      ['c', 3],
+      ['b', 2],
+    ],
+  );
+  await again.close();
+});
+
+t.test('a journal on a full device says so and keeps what it has', async (t) => {
+  const path = join(t.testdir(), 'units.jsonl');
+  const script = `import { Journal } from '@equipoise/core';
+    process.on('SIGXFSZ', () => {});
+    const journal = await Journal.open(${JSON.stringify(path)});
+    await journal.append('small', 1);
+    await journal.append('large', 'x'.repeat(1 << 20)).then(
+      () => console.log('written'), (error) => console.log(error.code, error.message.includes('size limit')));
+    await journal.append('next', 2);
+    await journal.close();`;
+  const command = `ulimit -f 64; exec "${process.execPath}" --import=tsx --conditions=equipoise-source --input-type=module -e "$SCRIPT"`;
+  const output = execFileSync('bash', ['-c', command], {
+    env: { ...process.env, SCRIPT: script },
+    encoding: 'utf8',
+  });
+  t.equal(output.trim(), 'io true');
+  const journal = await Journal.open(path);
+  t.strictSame(
+    [...journal.entries],
+    [
+      ['small', 1],
+      ['next', 2],
+    ],
+  );
+  await journal.close();
+});
+
 t.test('the environment', async (t) => {
   const versions = await packageVersions(['zod', 'no-such-package'], import.meta.url);
   t.match(versions, { zod: /^\d+\.\d+\.\d+/ });
