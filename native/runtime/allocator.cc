@@ -42,7 +42,7 @@ Block CachingAllocator::allocate(std::size_t bytes) {
   }
   stats_.in_use += block.bytes;
   ++stats_.blocks;
-  stats_.peak = std::max(stats_.peak, stats_.in_use + stats_.cached);
+  stats_.peak = std::max(stats_.peak, stats_.in_use);
   return block;
 }
 
@@ -53,8 +53,10 @@ void CachingAllocator::free(Block block) {
   --stats_.blocks;
   stats_.cached += block.bytes;
   cache_.emplace(block.bytes, block);
-  // Bound what idles in the cache: half of what is in use, and never less than 256 MiB.
-  const std::size_t keep = std::max<std::size_t>(std::size_t{256} << 20, stats_.in_use / 2);
+  // A training step gives back in its backward pass what its next forward pass asks for again, and fresh pages cost
+  // more than most kernels: live and cached memory together may reach a quarter above the largest live size seen.
+  const std::size_t bound = std::max<std::size_t>(std::size_t{256} << 20, stats_.peak + stats_.peak / 4);
+  const std::size_t keep = bound - std::min(bound, stats_.in_use);
   if (stats_.cached <= keep) return;
   const std::uint64_t done = source_.completed();
   for (auto it = cache_.end(); it != cache_.begin() && stats_.cached > keep;) {

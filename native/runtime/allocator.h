@@ -13,7 +13,7 @@ namespace eq {
 struct MemoryStats {
   std::size_t in_use = 0;  ///< bytes of live tensors, rounded up to block sizes
   std::size_t cached = 0;  ///< bytes kept for reuse
-  std::size_t peak = 0;    ///< largest in_use + cached so far
+  std::size_t peak = 0;    ///< largest in_use so far
   std::size_t limit = 0;   ///< in_use + cached never exceeds this
   std::size_t blocks = 0;  ///< live blocks
   std::uint64_t allocations = 0, cache_hits = 0;

@@ -31,6 +31,7 @@ export interface MemoryStats {
   inUse: number;
   /** Bytes kept for reuse. */
   cached: number;
+  /** Largest `inUse` so far. */
   peak: number;
   limit: number;
   /** Live blocks. */

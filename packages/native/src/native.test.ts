@@ -38,6 +38,23 @@ t.test('an upload into reused memory waits for kernels that still read it', asyn
   t.ok(results.every((r, i) => r.every((v) => v === i)));
 });
 
+t.test('a training step finds the memory of the step before it again', (t) => {
+  const size = (32 << 20) / 4;
+  const step = () => {
+    const activations = Array.from({ length: 12 }, () => native.ops.fill('f32', [size], 0));
+    for (const activation of activations) native.release(activation);
+  };
+  step();
+  const before = native.memory();
+  step();
+  const after = native.memory();
+  t.equal(after.allocations - before.allocations, 12);
+  t.equal(after.cacheHits - before.cacheHits, 12);
+  t.equal(after.peak, before.peak);
+  t.ok(after.peak >= 12 * size * 4, 'peak counts live memory');
+  t.end();
+});
+
 t.test('wrong arguments are TypeErrors and RangeErrors that name op and argument', (t) => {
   const x = f32([1]);
   const bad = (fn: () => unknown, type: typeof Error, message: RegExp) => {
