@@ -11,6 +11,7 @@ import {
   frechetDistance,
   kendallTauB,
   kernelDistance,
+  klToTarget,
   klToUniform,
   klToUniformWithInterval,
   meanDifferenceWithInterval,
@@ -98,6 +99,12 @@ t.test('divergence from uniform', async (t) => {
   for (const { counts, value } of reference.kl) t.ok(close(klToUniform(counts), value, 1e-14), `${counts}`);
   t.equal(klToUniform([3, 3, 3]), 0);
   t.ok(close(klToUniform([7, 0, 0, 0]), Math.log(4), 1e-15));
+  t.ok(close(klToTarget([30, 10], [3, 1]), 0, 1e-15), 'shares as wanted');
+  t.ok(close(klToTarget([1, 1], [3, 1]), 0.5 * Math.log(2 / 3) + 0.5 * Math.log(2), 1e-15));
+  t.equal(klToTarget([1, 1], [1, 0]), Number.POSITIVE_INFINITY, 'what the target excludes occurs');
+  t.equal(klToTarget([5, 0], [1, 0]), 0);
+  t.throws(() => klToTarget([1, 1], [1]), /target: expected 2 shares/);
+  t.throws(() => klToTarget([1, 1], [0, 0]), /target: expected at least one positive share/);
   t.throws(() => klToUniform([0, 0]), /at least one observation/);
   t.throws(() => klToUniform([1, -1]), />= 0/);
   t.strictSame([...countLabels([0, 2, 2], 3)], [1, 0, 2]);

@@ -10,7 +10,7 @@ export {
 } from './judges/headshot-judge.js';
 export { JudgeNetwork } from './judges/network.js';
 export { readScene, type SeenObject } from './judges/scene-judge.js';
-export { JUDGE_TASKS, type JudgeTask, judgeAccuracy, judgeOutputs } from './judges/tasks.js';
+export { JUDGE_TASKS, type JudgeTask, judgeAccuracy, judgeFeatures, judgeOutputs } from './judges/tasks.js';
 export { type GenerateOptions, generate } from './model/generate.js';
 export { type Judges, loadJudges, loadTinyClip, loadTinyModel, SHIPPED_WEIGHTS } from './model/load.js';
 export { distribution, findHeadshots } from './verify/headshots.js';

@@ -114,11 +114,16 @@ export class JudgeNetwork extends Model {
 
   /** Logits [B, outputs], or [B, 64, outputs] by cell, of pictures [B, 64, 64, 3] in [-1, 1]. */
   forward(pictures: tf.Tensor4D): tf.Tensor {
+    return tf.tidy(() => this.#output.forward(this.features(pictures)));
+  }
+
+  /** What the logits are read from: [B, 192] of the picture, or [B, 64, 96] by cell. */
+  features(pictures: tf.Tensor4D): tf.Tensor {
     return tf.tidy(() => {
       let x = pictures;
       for (const layer of this.#convolutions) x = layer.forward(x);
-      if (this.#hidden === null) return this.#output.forward(tf.reshape(x, [x.shape[0], GRID * GRID, LAST]));
-      return this.#output.forward(this.#hidden.forward(tf.reshape(x, [x.shape[0], -1]), 'relu'));
+      if (this.#hidden === null) return tf.reshape(x, [x.shape[0], GRID * GRID, LAST]);
+      return this.#hidden.forward(tf.reshape(x, [x.shape[0], -1]), 'relu');
     });
   }
 }

@@ -1,7 +1,9 @@
 /** The two judges side by side: how each is built, taught and scored. */
+import type { Rows } from '@equipoise/metrics';
 import * as tf from '@tensorflow/tfjs-core';
 import { pictureTensor } from '../data/pictures.js';
 import type { HeadshotLabels, SceneLabels, WorldLabels } from '../world/attributes.js';
+import { IMAGE_BYTES } from '../world/render.js';
 import { headsLoss, oneHotTargets } from './heads.js';
 import {
   HEADSHOT_ATTRIBUTES,
@@ -70,23 +72,44 @@ export const JUDGE_TASKS: readonly JudgeTask[] = [scene, headshot];
 
 const EVALUATION_BATCH = 128;
 
-/** The judge's output for pictures given as bytes: one row each. */
-export async function judgeOutputs(
-  network: JudgeNetwork,
+/** One row of numbers for each picture, computed in batches. */
+async function rowsOf(
   images: Uint8Array,
   indices: readonly number[],
+  compute: (pictures: tf.Tensor4D) => tf.Tensor,
 ): Promise<Float32Array[]> {
   const rows: Float32Array[] = [];
   for (let start = 0; start < indices.length; start += EVALUATION_BATCH) {
     const part = indices.slice(start, start + EVALUATION_BATCH);
-    const output = tf.tidy(() => network.forward(pictureTensor(images, part)));
+    const output = tf.tidy(() => compute(pictureTensor(images, part)));
     const values = (await output.data()) as Float32Array;
     output.dispose();
+    const length = values.length / part.length;
     part.forEach((_, row) => {
-      rows.push(values.slice(row * network.rowLength, (row + 1) * network.rowLength));
+      rows.push(values.slice(row * length, (row + 1) * length));
     });
   }
   return rows;
+}
+
+/** The judge's output for pictures given as bytes: one row each. */
+export function judgeOutputs(
+  network: JudgeNetwork,
+  images: Uint8Array,
+  indices: readonly number[],
+): Promise<Float32Array[]> {
+  return rowsOf(images, indices, (pictures) => network.forward(pictures));
+}
+
+/** The judge's last features of all pictures: what distances between sets of pictures are measured in. */
+export async function judgeFeatures(network: JudgeNetwork, images: Uint8Array): Promise<Rows> {
+  const count = images.length / IMAGE_BYTES;
+  const indices = Array.from({ length: count }, (_, i) => i);
+  const rows = await rowsOf(images, indices, (pictures) => network.features(pictures));
+  const width = rows[0]?.length ?? 0;
+  const data = new Float32Array(count * width);
+  for (const [i, row] of rows.entries()) data.set(row, i * width);
+  return { count, width, data };
 }
 
 /** Pictures with labels, as a data set holds them. */
