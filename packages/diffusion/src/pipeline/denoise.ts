@@ -58,7 +58,22 @@ export interface DenoiseOptions extends JobContext {
    * in the same pass (MI-TUNE, Algorithm 2). In terms of eps whatever the model predicts.
    */
   readonly miWeight?: (timestep: number, index: number) => number;
+  /**
+   * The unconditional output of the first model call [N, h, w, C], where the caller has it already: with one seed for
+   * many prompts it is the same for all of them. Not freed.
+   */
+  readonly firstUncond?: tf.Tensor4D;
+  /** Exact savings; all on by default. Off, the same numbers are computed the long way: for tests and timing. */
+  readonly savings?: Partial<DenoiseSavings>;
   readonly onStep?: (event: StepEvent) => void | Promise<void>;
+}
+
+/** What the loop need not compute twice; neither changes a number. */
+export interface DenoiseSavings {
+  /** Both branches of guidance see the same latent: everything before the first cross-attention runs once. */
+  readonly sharedPrefix: boolean;
+  /** Keys and values of each distinct text are projected once, not for each image and step. */
+  readonly keysOnce: boolean;
 }
 
 export interface DenoiseResult {
@@ -71,7 +86,7 @@ export interface DenoiseResult {
 interface Chunk {
   readonly start: number;
   readonly count: number;
-  readonly context: CrossAttentionCache;
+  readonly context: CrossAttentionCache | tf.Tensor3D;
   readonly added: AddedConditions | undefined;
 }
 
@@ -94,17 +109,47 @@ function projectText(
   count: number,
 ): Pick<Chunk, 'context' | 'added'> {
   const { cond, uncond, added } = options.conditioning;
-  const context = bothSides(cond, uncond, start, count);
   const timeIds = added?.timeIds.slice(start, start + count) ?? [];
-  const projected = {
-    context: options.unet.crossAttentionCache(context),
+  return {
+    context: projectContext(options, start, count),
     added: added && {
       textEmbeds: bothSides(added.cond, added.uncond, start, count),
       timeIds: uncond === null ? timeIds : [...timeIds, ...timeIds],
     },
   };
-  context.dispose();
-  return projected;
+}
+
+function projectContext(
+  { unet, conditioning, savings }: DenoiseOptions,
+  start: number,
+  count: number,
+): CrossAttentionCache | tf.Tensor3D {
+  const { cond, uncond, promptIndex } = conditioning;
+  const context = bothSides(cond, uncond, start, count);
+  if (savings?.keysOnce === false) return context;
+  try {
+    if (promptIndex === undefined) return unet.crossAttentionCache(context);
+    // Rows of one prompt are equal on either side: the first of each is projected and stands for the others.
+    const prompts = promptIndex.slice(start, start + count);
+    const firsts = [...new Set(prompts)].map((prompt) => prompts.indexOf(prompt));
+    const own = prompts.map((prompt) => firsts.indexOf(prompts.indexOf(prompt)));
+    const sides = uncond === null ? [0] : [0, 1];
+    const distinct = tf.tidy(() =>
+      tf.gather(
+        context,
+        tf.tensor1d(
+          sides.flatMap((side) => firsts.map((row) => side * count + row)),
+          'int32',
+        ),
+      ),
+    );
+    const places = sides.flatMap((side) => own.map((row) => side * firsts.length + row));
+    const cache = unet.crossAttentionCache(distinct, places);
+    distinct.dispose();
+    return cache;
+  } finally {
+    context.dispose();
+  }
 }
 
 function makeChunks(options: DenoiseOptions): Chunk[] {
@@ -132,16 +177,17 @@ function disposeChunk({ context, added }: Chunk): void {
 
 /** The model's outputs for the whole batch. */
 function predict(
-  unet: UNet2DConditionModel,
+  { unet, conditioning, savings }: DenoiseOptions,
   chunks: readonly Chunk[],
   step: SamplerStep,
   latents: tf.Tensor4D,
-  guided: boolean,
 ): Predictions {
+  const guided = conditioning.uncond !== null;
   const { cond, uncond } = tf.tidy(() => {
     const parts = chunks.map(({ start, count, context, added }) => {
       const own = chunks.length === 1 ? latents : rows(latents, start, count);
-      const input = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
+      const scaled = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
+      const input = guided && savings?.sharedPrefix === false ? tf.concat([scaled, scaled], 0) : scaled;
       const output = unet.forward(input, step.timestep, context, added && { added });
       const [first, second = first] = guided ? tf.split(output, 2, 0) : [output];
       return { uncond: first as tf.Tensor4D, cond: second as tf.Tensor4D };
@@ -156,6 +202,37 @@ function predict(
   if (guided) return { cond, uncond };
   uncond.dispose();
   return { cond, uncond: null };
+}
+
+/** {@link predict} where the unconditional output is known: half of the work. */
+function predictConditional(
+  { unet }: DenoiseOptions,
+  chunks: readonly Chunk[],
+  step: SamplerStep,
+  latents: tf.Tensor4D,
+  firstUncond: tf.Tensor4D,
+): Predictions {
+  const cond = tf.tidy(() =>
+    tf.concat(
+      chunks.map(({ start, count, context, added }) => {
+        const own = rows(latents, start, count);
+        const input = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
+        const text = context instanceof tf.Tensor ? rows(context, count, count) : context.slice(count, count);
+        const output = unet.forward(
+          input,
+          step.timestep,
+          text,
+          added && {
+            added: { textEmbeds: rows(added.textEmbeds, count, count), timeIds: added.timeIds.slice(count) },
+          },
+        );
+        if (!(text instanceof tf.Tensor)) text.dispose();
+        return output;
+      }),
+      0,
+    ),
+  );
+  return { cond, uncond: tf.clone(firstUncond) };
 }
 
 /** Waits for a step and refuses to go on from NaN: one number of each image is read back. */
@@ -182,6 +259,10 @@ function checkOptions(options: DenoiseOptions, latents: tf.Tensor4D): void {
   if (latents.shape[0] !== cond.shape[0]) {
     throw invalid('latents', `${cond.shape[0]} images, as in the conditioning`, latents.shape);
   }
+  if (options.firstUncond !== undefined && uncond === null)
+    throw invalid('firstUncond', 'nothing without an unconditional side', options.firstUncond.shape);
+  if (options.firstUncond !== undefined && options.firstUncond.shape.join() !== latents.shape.join())
+    throw invalid('firstUncond', `the shape of the latents, [${latents.shape}]`, options.firstUncond.shape);
   if (uncond === null && miWeight !== undefined) {
     throw invalid('miWeight', 'an unconditional side in the conditioning', 'none');
   }
@@ -196,7 +277,7 @@ function checkOptions(options: DenoiseOptions, latents: tf.Tensor4D): void {
  */
 export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Promise<DenoiseResult> {
   checkOptions(options, latents);
-  const { unet, sampler, signal } = options;
+  const { sampler, signal, firstUncond } = options;
   throwIfCancelled(signal, 'denoise');
   const chunks = makeChunks(options);
   let state: TensorState = { latents: tf.clone(latents), history: [], held: null };
@@ -209,7 +290,10 @@ export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Pr
     });
     for (let index = 0; index < sampler.timesteps.length; index++) {
       const step = sampler.coefficients(index);
-      const predictions = predict(unet, chunks, step, state.latents, options.conditioning.uncond !== null);
+      const predictions =
+        index === 0 && firstUncond !== undefined
+          ? predictConditional(options, chunks, step, state.latents, firstUncond)
+          : predict(options, chunks, step, state.latents);
       const { result, sums } = await advance(step, index, state, predictions, options);
       if (sums !== null && options.miWeight !== undefined) mi.push(sums);
       state = nextState(step, state, result, sampler.historyLength);

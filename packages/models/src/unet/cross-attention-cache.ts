@@ -6,25 +6,59 @@ import { EquipoiseError } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { KeyValue, Transformer2DModel } from './transformer.js';
 
+type Layers = Map<Transformer2DModel, readonly KeyValue[]>;
+
 export class CrossAttentionCache {
-  /** Number of texts. */
-  readonly batch: number;
-  readonly #layers = new Map<Transformer2DModel, readonly KeyValue[]>();
+  readonly #layers: Layers;
+
+  private constructor(
+    /** Number of texts. */
+    readonly batch: number,
+    layers: Layers,
+  ) {
+    this.#layers = layers;
+  }
 
   /**
    * @param transformers all transformers of the model that will be given this cache
-   * @param context the text [B, L, D]
+   * @param context the text [T, L, D]
+   * @param rows which of the texts each batch element has, where texts repeat: each is then projected once. Default:
+   * every text, in order
    */
-  constructor(transformers: Iterable<Transformer2DModel>, context: tf.Tensor3D) {
-    this.batch = context.shape[0];
+  static project(
+    transformers: Iterable<Transformer2DModel>,
+    context: tf.Tensor3D,
+    rows?: readonly number[],
+  ): CrossAttentionCache {
+    const layers: Layers = new Map();
     for (const transformer of transformers) {
-      const keyValues = transformer.blocks.map(({ attn2 }) => tf.tidy(() => attn2.keyValue(context)));
+      const keyValues = transformer.blocks.map(({ attn2 }) =>
+        tf.tidy(() => {
+          const projected = attn2.keyValue(context);
+          if (rows === undefined) return projected;
+          const index = tf.tensor1d([...rows], 'int32');
+          return { key: tf.gather(projected.key, index), value: tf.gather(projected.value, index) };
+        }),
+      );
       for (const { key, value } of keyValues) {
         tf.keep(key);
         tf.keep(value);
       }
-      this.#layers.set(transformer, keyValues);
+      layers.set(transformer, keyValues);
     }
+    return new CrossAttentionCache(rows?.length ?? context.shape[0], layers);
+  }
+
+  /** The `count` batch elements from `start` on, as a cache of their own; free it too. */
+  slice(start: number, count: number): CrossAttentionCache {
+    const cut = (x: tf.Tensor3D): tf.Tensor3D => tf.keep(tf.slice(x, [start, 0, 0], [count, -1, -1]));
+    const layers: Layers = new Map();
+    for (const [transformer, keyValues] of this.#layers)
+      layers.set(
+        transformer,
+        keyValues.map(({ key, value }) => ({ key: cut(key), value: cut(value) })),
+      );
+    return new CrossAttentionCache(count, layers);
   }
 
   /**

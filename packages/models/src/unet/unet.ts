@@ -91,15 +91,19 @@ export class UNet2DConditionModel extends Model {
    * Projects a text once for all steps of a sampler. Free it with `dispose()`; make a new one after changing
    * weights or adapters. Gradients do not flow into it.
    *
-   * @param context [B, L, cross_attention_dim]
+   * @param context [T, L, cross_attention_dim]
+   * @param rows which of the texts each batch element has; default: every text, in order
    */
-  crossAttentionCache(context: tf.Tensor3D): CrossAttentionCache {
+  crossAttentionCache(context: tf.Tensor3D, rows?: readonly number[]): CrossAttentionCache {
     this.#checkContext(context);
+    const texts = context.shape[0];
+    if (rows?.every((row) => Number.isInteger(row) && row >= 0 && row < texts) === false)
+      throw invalid('rows', `integers from 0 to ${texts - 1}`, rows);
     const transformers: Transformer2DModel[] = [];
     for (const [, module] of this.namedModules()) {
       if (module instanceof Transformer2DModel) transformers.push(module);
     }
-    return new CrossAttentionCache(transformers, context);
+    return CrossAttentionCache.project(transformers, context, rows);
   }
 
   /**
