@@ -5,10 +5,11 @@
  * any process, and all prompts are compared under equal noise.
  */
 import type { JobContext } from '@equipoise/core';
-import { createSampler, denoise, latentNoise, type Sampler } from '@equipoise/diffusion';
+import { createSampler, denoise, latentNoise } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
+import { allSavings, type FirstPredictions, type Savings, scoringSampler } from './savings.js';
 
 export interface SamplingOptions extends MiWeightOptions {
   readonly seed: number;
@@ -21,17 +22,18 @@ export interface CandidateRequest {
   readonly candidate: number;
 }
 
+export interface CandidateComputation {
+  /** Default: all. `earlyStop` is the caller's: see `finish`. */
+  readonly savings?: Savings;
+  /** Where {@link Savings.firstStep} finds what other prompts have computed. */
+  readonly first?: FirstPredictions | undefined;
+}
+
 export interface CandidateBatch {
   /** Score of each candidate, nats. */
   readonly mi: Float64Array;
   /** Latents after the last step that was run [N, h, w, c]; the caller frees them. */
   readonly latents: tf.Tensor4D;
-}
-
-/** The sampler without the steps at its end that no longer count: enough to score, not to see. */
-export function scoringSampler(sampler: Sampler, truncation = TRUNCATION): Sampler {
-  const counted = sampler.timesteps.filter((t) => t > truncation).length;
-  return { ...sampler, timesteps: sampler.timesteps.slice(0, counted) };
 }
 
 /**
@@ -45,6 +47,7 @@ export async function sampleCandidates(
   options: SamplingOptions,
   finish: boolean,
   context: JobContext = {},
+  { savings = allSavings(true), first }: CandidateComputation = {},
 ): Promise<CandidateBatch> {
   const schedule = partsSchedule(parts);
   const full = createSampler(parts.scheduler, { steps: options.steps }, schedule);
@@ -53,8 +56,9 @@ export async function sampleCandidates(
   const seeds = requests.map(({ candidate }) => options.seed + candidate);
   const noise = latentNoise('philox', [requests.length, ...parts.latentShape], options.seed, seeds);
   const initial = tf.tidy(() => tf.mul(noise.initial(), full.initNoiseSigma) as tf.Tensor4D);
-  const conditioning = tf.tidy(() => contexts(states, requests));
+  const conditioning = { ...tf.tidy(() => contexts(states, requests)), promptIndex: promptRows(requests) };
   states.dispose();
+  const firstUncond = savings.firstStep ? first?.take(requests.map(({ candidate }) => candidate)) : undefined;
   try {
     const { latents, mi } = await denoise(initial, {
       unet: parts.unet,
@@ -63,12 +67,20 @@ export async function sampleCandidates(
       guidance: options.guidance,
       noise: (index) => noise.step(index),
       miWeight: (timestep) => miWeight(schedule, timestep, options),
+      ...(firstUncond !== undefined && { firstUncond }),
+      savings,
       ...context,
     });
     return { mi: scores(mi, sampler.timesteps, requests.length, options.truncation), latents };
   } finally {
-    tf.dispose([initial, conditioning.cond, conditioning.uncond]);
+    tf.dispose([initial, conditioning.cond, conditioning.uncond, ...(firstUncond ? [firstUncond] : [])]);
   }
+}
+
+/** Which of the distinct prompts each request has. */
+function promptRows(requests: readonly CandidateRequest[]): number[] {
+  const distinct = [...new Set(requests.map(({ prompt }) => prompt))];
+  return requests.map(({ prompt }) => distinct.indexOf(prompt));
 }
 
 /** The text states of each request, from the states of '' and the distinct prompts. */
@@ -76,8 +88,7 @@ function contexts(
   states: tf.Tensor3D,
   requests: readonly CandidateRequest[],
 ): { cond: tf.Tensor3D; uncond: tf.Tensor3D } {
-  const distinct = [...new Set(requests.map(({ prompt }) => prompt))];
-  const rows = requests.map(({ prompt }) => distinct.indexOf(prompt) + 1);
+  const rows = promptRows(requests).map((row) => row + 1);
   return {
     cond: tf.gather(states, tf.tensor1d(rows, 'int32')),
     uncond: tf.gather(states, tf.zeros([requests.length], 'int32')),

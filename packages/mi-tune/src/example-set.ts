@@ -16,7 +16,7 @@ import { float32Source, openSafetensors, readFloat32, writeSafetensors } from '@
 import * as tf from '@tensorflow/tfjs-core';
 import { type SamplingOptions, sampleCandidates } from './candidates.js';
 import { type DiffusionParts, encodePrompts } from './parts.js';
-import type { SweepRow } from './sweep.js';
+import type { SweepRow } from './sweep-folder.js';
 
 export interface ExampleEntry {
   readonly prompt: string;

@@ -2,10 +2,23 @@ export * from './candidates.js';
 export * from './estimate.js';
 export * from './example-set.js';
 export * from './fine-tune.js';
+export { mergeSweeps } from './merge.js';
 export * from './mi-weight.js';
 export * from './open-parts.js';
 export * from './parts.js';
 export * from './prompts.js';
+export { allSavings, type Savings, scoringSampler } from './savings.js';
+export type { AlignmentScorer } from './scorer.js';
+export { exportScores, PARQUET, type QueryResult, queryScores } from './scores-table.js';
+export * from './selection.js';
 export { studentQuantile } from './student.js';
-export * from './sweep.js';
+export { mergeShards, type PictureScores, type SweepJob, type SweepOptions, sweep } from './sweep.js';
+export {
+  readSweep,
+  requireComplete,
+  type Shard,
+  type StoredSweep,
+  type SweepRow,
+  sweepRows,
+} from './sweep-folder.js';
 export * from './tune-job.js';

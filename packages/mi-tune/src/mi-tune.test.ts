@@ -17,12 +17,10 @@ import {
   FineTuner,
   type FineTuneState,
   loadExamples,
-  mergeShards,
   miWeight,
   parsePrompts,
   partsSchedule,
   type SweepOptions,
-  scoringSampler,
   sweep,
   topCandidates,
   WEIGHTINGS,
@@ -116,54 +114,6 @@ const options: SweepOptions = {
   guidance: 7.5,
   seed: 42,
 };
-
-t.test('a sweep resumes to the same rows, and shards merge to the whole', async (t) => {
-  const folder = temporary();
-  const whole = await sweep({ folder: path.join(folder, 'whole'), parts, options });
-  t.equal(whole.length, 15);
-  t.ok(whole.every(({ mi }) => mi > 0));
-  const stop = new AbortController();
-  let seen = 0;
-  const interrupted = path.join(folder, 'interrupted');
-  await t.rejects(
-    sweep(
-      { folder: interrupted, parts, options },
-      {
-        signal: stop.signal,
-        onProgress: ({ task }) => {
-          if (task === 'mi sweep' && ++seen === 3) stop.abort();
-        },
-      },
-    ),
-    { code: 'cancelled' },
-  );
-  const journal = fs.readFileSync(path.join(interrupted, 'scores.jsonl'), 'utf8');
-  t.ok(journal.length > 0);
-  // As a kill in the middle of a write would leave it.
-  fs.writeFileSync(path.join(interrupted, 'scores.jsonl'), `${journal}{"key":"2","val`);
-  t.same(await sweep({ folder: interrupted, parts, options }), whole);
-  const shards = [];
-  for (let index = 0; index < 3; index++)
-    shards.push(
-      await sweep({
-        folder: path.join(folder, `shard-${index}`),
-        parts,
-        options,
-        shard: { index, count: 3 },
-      }),
-    );
-  t.same(mergeShards(shards), whole);
-  await t.rejects(
-    sweep({ folder: path.join(folder, 'whole'), parts, options: { ...options, guidance: 3 } }),
-    { code: 'conflict', message: /option guidance: 7.5 in the folder, 3 now/ },
-  );
-});
-
-t.test('scoring stops early and the steps left out change no score', (t) => {
-  const sampler = createSampler(parts.scheduler, { steps: 50 }, schedule);
-  t.equal(scoringSampler(sampler).timesteps.length, 47);
-  t.end();
-});
 
 t.test('set, tuning and resuming', async (t) => {
   const folder = temporary();

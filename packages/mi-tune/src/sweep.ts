@@ -1,12 +1,44 @@
 /**
  * A sweep scores M candidates of each prompt. Its unit of work is a batch of candidates, fixed by the settings: batch b
  * holds candidates b*B .. (b+1)*B-1 of the list (prompt 0 candidate 0, prompt 0 candidate 1, ...). A batch is journaled
- * when it is done; whatever kills the process, the next start repeats at most the batches that were under way, with the
- * same numbers. Shard i of n owns the batches b with b mod n = i.
+ * when it is done; whatever kills the process, the next start repeats at most the batch that was under way, with the same
+ * numbers, and makes again what was damaged on the disk. Shard i of n owns the batches b with b mod n = i.
  */
-import { invalid, type JobContext, Journal, ProgressCounter, prose, Run, sha256Json } from '@equipoise/core';
+import { getPrecision } from '@equipoise/backend';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  Journal,
+  Pace,
+  ProgressCounter,
+  prose,
+  Run,
+  type RunSpec,
+  sha256Json,
+} from '@equipoise/core';
+import type { RgbImage } from '@equipoise/models';
+import * as tf from '@tensorflow/tfjs-core';
 import { type CandidateRequest, type SamplingOptions, sampleCandidates } from './candidates.js';
 import type { DiffusionParts } from './parts.js';
+import { allSavings, FirstPredictions, type Savings } from './savings.js';
+import type { AlignmentScorer } from './scorer.js';
+import { exportScores } from './scores-table.js';
+import {
+  batchCheck,
+  batchNumbers,
+  batchUnits,
+  isBatch,
+  JOURNAL,
+  rowsOf,
+  type Shard,
+  type StoredBatch,
+  type StoredRow,
+  SWEEP_COMMAND,
+  type SweepPlan,
+  type SweepRow,
+  writePrompts,
+} from './sweep-folder.js';
 
 export interface SweepOptions extends SamplingOptions {
   readonly prompts: readonly string[];
@@ -16,21 +48,11 @@ export interface SweepOptions extends SamplingOptions {
   readonly batch: number;
 }
 
-export interface Shard {
-  readonly index: number;
-  readonly count: number;
+/** Scores of finished pictures, recorded beside MI; all candidates are then made to the end. */
+export interface PictureScores {
+  readonly scorers: readonly AlignmentScorer[];
+  readonly decode: (latents: tf.Tensor4D) => Promise<RgbImage[]>;
 }
-
-/** One scored candidate. */
-export interface SweepRow {
-  readonly prompt: string;
-  readonly promptIndex: number;
-  readonly candidate: number;
-  readonly mi: number;
-}
-
-/** `[promptIndex, candidate, mi]`, as journaled. */
-type StoredRow = readonly [number, number, number];
 
 export interface SweepJob {
   readonly folder: string;
@@ -40,48 +62,97 @@ export interface SweepJob {
   readonly adapter?: string;
   /** Default: all batches. */
   readonly shard?: Shard;
+  /** Exact savings; default all. They change no score, so that a sweep may go on with others. */
+  readonly savings?: Savings;
+  readonly pictures?: PictureScores;
+  /** Told what was found damaged and is made again. */
+  readonly onDamage?: (message: string) => void;
 }
 
-function checkOptions({ prompts, candidates, batch, steps }: SweepOptions, shard: Shard): void {
+const WHOLE: Shard = { index: 0, count: 1 };
+const RESERVED = ['prompt', 'prompt_index', 'candidate', 'seed', 'mi', 'model', 'adapter', 'options'];
+
+function checkJob({ options, pictures }: SweepJob, shard: Shard): void {
+  const { prompts, candidates, batch, steps } = options;
   for (const [name, value] of Object.entries({ candidates, batch, steps })) {
     if (!Number.isInteger(value) || value < 1) throw invalid(name, 'a positive whole number', value);
   }
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prompts);
-  const twice = prompts.find((prompt, i) => prompts.indexOf(prompt) !== i);
-  if (twice !== undefined) throw invalid('prompts', 'each prompt once', prose(`"${twice}" twice`));
+  const empty = prompts.findIndex((prompt) => prompt.trim() === '');
+  if (empty >= 0) throw invalid(`prompts[${empty}]`, 'a text', prompts[empty]);
+  const seen = new Set<string>();
+  for (const prompt of prompts) {
+    if (seen.has(prompt)) throw invalid('prompts', 'each prompt once', prose(`"${prompt}" twice`));
+    seen.add(prompt);
+  }
   const { index, count } = shard;
   if (!(Number.isInteger(count) && count >= 1 && Number.isInteger(index) && index >= 0 && index < count)) {
     throw invalid('shard', 'an index from 0 to count - 1', prose(`${index} of ${count}`));
   }
+  const names = (pictures?.scorers ?? []).map(({ name }) => name);
+  const bad = names.find(
+    (name, i) => !/^[a-z][a-z0-9_]*$/.test(name) || RESERVED.includes(name) || names.indexOf(name) !== i,
+  );
+  if (bad !== undefined) throw invalid('scorers', 'distinct names of small letters, digits and _', bad);
 }
 
-/** Runs what is missing of a sweep, or of one shard of it, and returns the shard's rows in order. */
-export async function sweep(
-  { folder, parts, options, adapter = '', shard = { index: 0, count: 1 } }: SweepJob,
-  context: JobContext = {},
-): Promise<SweepRow[]> {
-  checkOptions(options, shard);
+/** What identifies a sweep; `mi merge` writes the same for the whole. */
+export function sweepSpec({ parts, options, adapter = '', pictures }: SweepJob, shard: Shard): RunSpec {
   const { prompts, ...settings } = options;
-  const run = await Run.open(folder, {
-    command: 'mi sweep',
-    options: { ...settings, shard: `${shard.index}/${shard.count}` },
+  const scorers = pictures?.scorers ?? [];
+  return {
+    command: SWEEP_COMMAND,
+    options: {
+      ...settings,
+      shard: `${shard.index}/${shard.count}`,
+      scorers: scorers.map(({ name }) => name),
+      engine: tf.getBackend(),
+      precision: getPrecision(),
+    },
     seeds: { sweep: options.seed },
-    inputs: { model: parts.hash, adapter, prompts: sha256Json(prompts) },
-  });
+    inputs: {
+      model: parts.hash,
+      adapter,
+      prompts: sha256Json(prompts),
+      ...Object.fromEntries(scorers.map(({ name, hash }) => [`scorer ${name}`, hash])),
+    },
+  };
+}
+
+/**
+ * Runs what is missing of a sweep, or of one shard of it, exports the scores as Parquet and returns the rows in order.
+ *
+ * @throws EquipoiseError `conflict` for a folder of another sweep, `busy` for one in use, `io` when the disk is full: what
+ * is done stays done
+ */
+export async function sweep(job: SweepJob, context: JobContext = {}): Promise<SweepRow[]> {
+  const { folder, options, shard = WHOLE } = job;
+  checkJob(job, shard);
+  const spec = sweepSpec(job, shard);
+  const plan: SweepPlan = {
+    prompts: options.prompts.length,
+    candidates: options.candidates,
+    batch: options.batch,
+    shard,
+    scorers: spec.options.scorers as string[],
+  };
+  const run = await Run.open(folder, spec);
   try {
-    const journal = await Journal.open<StoredRow[]>(run.path('scores.jsonl'));
+    await writePrompts(run.folder, options.prompts);
+    const journal = await Journal.open<StoredBatch>(run.path(JOURNAL), {
+      accept: (key, value) => isBatch(plan, key, value),
+    });
+    if (journal.dropped > 0)
+      job.onDamage?.(`${journal.path}: ${journal.dropped} damaged lines; their batches are made again`);
+    let batches: StoredBatch[];
     try {
-      const stored = await run.time('batches', () => runBatches(parts, options, shard, journal, context));
-      await run.finish();
-      return stored.map(([promptIndex, candidate, mi]) => ({
-        prompt: prompts[promptIndex] as string,
-        promptIndex,
-        candidate,
-        mi,
-      }));
+      batches = await run.time('batches', () => runBatches(job, plan, journal, context));
     } finally {
       await journal.close();
     }
+    await run.time('export', () => exportScores(run.folder));
+    await run.finish();
+    return rowsOf(batches, options.prompts, plan.scorers);
   } catch (error) {
     await run.fail(error);
     throw error;
@@ -89,61 +160,67 @@ export async function sweep(
 }
 
 async function runBatches(
-  parts: DiffusionParts,
-  options: SweepOptions,
-  shard: Shard,
-  journal: Journal<StoredRow[]>,
+  job: SweepJob,
+  plan: SweepPlan,
+  journal: Journal<StoredBatch>,
   context: JobContext,
-): Promise<StoredRow[]> {
-  const total = options.prompts.length * options.candidates;
-  const batches = Array.from({ length: Math.ceil(total / options.batch) }, (_, b) => b).filter(
-    (b) => b % shard.count === shard.index,
-  );
-  const size = (b: number): number => Math.min(options.batch, total - b * options.batch);
-  const progress = new ProgressCounter('mi sweep', context, {
-    total: batches.reduce((sum, b) => sum + size(b), 0),
-    unit: 'candidate',
-  });
-  const rows: StoredRow[] = [];
-  for (const b of batches) {
-    const done = await journal.once(String(b), () => scoreBatch(parts, options, b, size(b), context));
-    rows.push(...done);
-    progress.advance(done.length);
+): Promise<StoredBatch[]> {
+  const numbers = batchNumbers(plan);
+  const sizes = new Map(numbers.map((b) => [b, batchUnits(plan, b).length]));
+  const size = (some: readonly number[]): number => some.reduce((sum, b) => sum + (sizes.get(b) ?? 0), 0);
+  const progress = new ProgressCounter(SWEEP_COMMAND, context, { total: size(numbers), unit: 'pair' });
+  const found = numbers.filter((b) => journal.has(String(b)));
+  if (found.length > 0) progress.advance(size(found));
+  const pace = new Pace(size(numbers) - size(found), 'pair');
+  const { parts, options, savings = allSavings(true) } = job;
+  const first = new FirstPredictions(parts, options, options.candidates, options.batch);
+  try {
+    for (const b of numbers) {
+      if (journal.has(String(b))) continue;
+      const rows = await scoreBatch(job, plan, b, { savings, first }, context);
+      await journal.append(String(b), { rows, check: batchCheck(rows) });
+      progress.advance(rows.length, pace.advance(rows.length));
+    }
+  } finally {
+    first.dispose();
   }
-  return rows;
+  return numbers.map((b) => journal.get(String(b)) as StoredBatch);
 }
 
 async function scoreBatch(
-  parts: DiffusionParts,
-  options: SweepOptions,
+  { parts, options, pictures }: SweepJob,
+  plan: SweepPlan,
   b: number,
-  size: number,
+  computation: { savings: Savings; first: FirstPredictions },
   { signal }: JobContext,
 ): Promise<StoredRow[]> {
-  const units = Array.from({ length: size }, (_, k) => {
-    const at = b * options.batch + k;
-    return { promptIndex: Math.floor(at / options.candidates), candidate: at % options.candidates };
-  });
+  const units = batchUnits(plan, b);
   const requests: CandidateRequest[] = units.map(({ promptIndex, candidate }) => ({
     prompt: options.prompts[promptIndex] as string,
     candidate,
   }));
-  const { mi, latents } = await sampleCandidates(parts, requests, options, false, { signal });
-  latents.dispose();
-  return units.map(({ promptIndex, candidate }, k) => [promptIndex, candidate, mi[k] as number]);
-}
-
-/** The k best candidates of each prompt, best first; ties go to the lower candidate. */
-export function topCandidates(rows: readonly SweepRow[], k: number): SweepRow[] {
-  const byPrompt = new Map<number, SweepRow[]>();
-  for (const row of rows) byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), row]);
-  const chosen: SweepRow[] = [];
-  for (const [, own] of [...byPrompt].sort(([a], [b]) => a - b)) {
-    if (k > own.length || !Number.isInteger(k) || k < 1)
-      throw invalid('top', `a whole number from 1 to the ${own.length} candidates of a prompt`, k);
-    chosen.push(...own.sort((a, b) => b.mi - a.mi || a.candidate - b.candidate).slice(0, k));
+  const finish = pictures !== undefined || !computation.savings.earlyStop;
+  const { mi, latents } = await sampleCandidates(parts, requests, options, finish, { signal }, computation);
+  const columns: ArrayLike<number>[] = [mi];
+  try {
+    if (pictures !== undefined) {
+      const images = await pictures.decode(latents);
+      const prompts = requests.map(({ prompt }) => prompt);
+      for (const scorer of pictures.scorers) columns.push(await scorer.score(images, prompts, { signal }));
+    }
+  } finally {
+    latents.dispose();
   }
-  return chosen;
+  return units.map(({ promptIndex, candidate }, k) => {
+    const values = columns.map((column) => column[k] as number);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0)
+      throw new EquipoiseError(
+        'numeric',
+        `mi sweep: ${['mi', ...plan.scorers][bad]} of candidate ${candidate} of "${options.prompts[promptIndex]}": expected a finite number, got ${values[bad]}`,
+      );
+    return [promptIndex, candidate, ...values];
+  });
 }
 
 /** Rows of all shards in the order of the whole sweep. */
