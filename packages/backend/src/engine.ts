@@ -4,6 +4,8 @@ import * as tf from '@tensorflow/tfjs-core';
 
 export const ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'tensorflow', 'cpu'] as const;
 export type Engine = (typeof ENGINES)[number];
+/** The CUDA sources compiled for the host (native/simt): slow, and there for the tests alone. */
+export const SIMT_ENGINE = 'equipoise-simt';
 
 export type Precision = 'f32' | 'bf16';
 let precision: Precision = 'f32';
@@ -25,8 +27,8 @@ export function setPrecision(value: Precision): void {
  * optional peer dependencies.
  * @throws Error that says how to install or build what is missing
  */
-export async function useEngine(engine: Engine): Promise<void> {
-  if (!ENGINES.includes(engine))
+export async function useEngine(engine: Engine | typeof SIMT_ENGINE): Promise<void> {
+  if (engine !== SIMT_ENGINE && !ENGINES.includes(engine))
     throw new RangeError(`engine: expected ${ENGINES.join(', ')}, got ${String(engine)}`);
   if (engine === 'tensorflow') loadTensorflow();
   if (engine === 'cpu') await import('@tensorflow/tfjs-backend-cpu');

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { addonCandidates } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { EquipoiseBackend } from './backend.js';
+import { SIMT_ENGINE } from './engine.js';
 import { registerPortable } from './fused/index.js';
 import './storage.js';
 
@@ -13,4 +14,7 @@ if (addonCandidates('cuda').some((file) => fs.existsSync(file))) {
   tf.registerBackend('equipoise-cuda', () => new EquipoiseBackend('cuda'), 0);
 }
 
-for (const name of ['cpu', 'tensorflow', 'equipoise-cpu', 'equipoise-cuda']) registerPortable(name);
+if (process.env.EQUIPOISE_TEST_ENGINE === SIMT_ENGINE)
+  tf.registerBackend(SIMT_ENGINE, () => new EquipoiseBackend('simt'), 0);
+
+for (const name of ['cpu', 'tensorflow', 'equipoise-cpu', 'equipoise-cuda', SIMT_ENGINE]) registerPortable(name);

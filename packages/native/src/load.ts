@@ -5,7 +5,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NativeAddon } from './binding.js';
 
-export type DeviceKind = 'cpu' | 'cuda';
+/** `simt` is the CUDA sources compiled for the host, for tests (native/simt). */
+export type DeviceKind = 'cpu' | 'cuda' | 'simt';
 
 const packageRoot = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const loaded = new Map<DeviceKind, NativeAddon>();

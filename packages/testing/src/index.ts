@@ -3,3 +3,4 @@ export * from './engine-checks.js';
 export * from './fixtures.js';
 export * from './reference.js';
 export * from './shapes.js';
+export * from './test-engine.js';

@@ -1,6 +1,6 @@
 /** The fused ops that are not differentiable, PyTorch fixtures of DoRA and AdamW, and refusals of bad input. */
 import { PhiloxStream } from '@equipoise/core';
-import { fixturesOf, requireClose, requireNoLeak } from '@equipoise/testing';
+import { fixturesOf, requireClose, requireNoLeak, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { ENGINES, uploadWeight, useEngine } from '../index.js';
@@ -233,7 +233,7 @@ for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] 
 }
 
 t.test('adamW trains a frozen bf16 weight in f32 memory of its own', async (t) => {
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   const weight = uploadWeight(new Uint8Array(Uint16Array.of(0x3f80, 0xc000).buffer), [2], 'BF16', {
     storage: 'bf16',
   });

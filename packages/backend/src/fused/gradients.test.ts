@@ -3,10 +3,10 @@
  * definition, on each engine.
  */
 import { PhiloxStream } from '@equipoise/core';
-import { type Array64, numericGradient, requireClose, requireNoLeak } from '@equipoise/testing';
+import { type Array64, numericGradient, requireClose, requireNoLeak, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { ENGINES, useEngine } from '../index.js';
+import { useEngine } from '../index.js';
 import { type FusedCase, SMALL_CASES } from './testing/cases.js';
 
 const widen = (values: Float32Array, shape: number[]): Array64 => ({
@@ -51,7 +51,8 @@ async function check({ name, shapes, op, reference }: FusedCase): Promise<void> 
   tf.dispose([tensors, y, dy, gradients]);
 }
 
-for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] !== undefined)) {
+const engines = testEngine() === 'equipoise-cpu' ? (['equipoise-cpu', 'cpu'] as const) : [testEngine()];
+for (const engine of engines) {
   t.test(engine, async (t) => {
     await useEngine(engine);
     for (const testCase of SMALL_CASES) {

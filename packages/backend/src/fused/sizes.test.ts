@@ -3,7 +3,7 @@
  * gradient, against the portable compositions; and with bf16 storage.
  */
 import { PhiloxStream } from '@equipoise/core';
-import { type Array64, directionLoss64, requireClose } from '@equipoise/testing';
+import { type Array64, directionLoss64, requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { useEngine } from '../index.js';
@@ -55,7 +55,7 @@ const compare = (
 async function check(testCase: FusedCase): Promise<void> {
   await useEngine('cpu');
   const portable = await run(testCase);
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   const native = await run(testCase);
   const inputs = testCase.shapes.map(
     (shape, i): Array64 => ({ shape, data: Float64Array.from(makeInput(i, shape)) }),
@@ -88,7 +88,7 @@ for (const [attribute, depth] of [
     ) as unknown as Record<keyof typeof shapes, Array64>;
     const rest = { categories, attribute, consistency: 0.8 };
     const gradients: Float32Array[] = [];
-    for (const engine of ['cpu', 'equipoise-cpu'] as const) {
+    for (const engine of ['cpu', testEngine()] as const) {
       await useEngine(engine);
       const [text, original, imageMeans] = Object.values(inputs).map(({ data, shape }) =>
         tf.tensor(Float32Array.from(data), [...shape]),

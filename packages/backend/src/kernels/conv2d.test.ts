@@ -1,9 +1,10 @@
 import { type ConvWindow, FusedActivation, type Handle, type Storage } from '@equipoise/native';
+import { testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { conv2d, currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
 
-await useEngine('equipoise-cpu');
+await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
 /** Values in (-1, 1) that bf16 holds exactly. */
@@ -205,7 +206,7 @@ t.test('the fused convolution and its gradients agree with the cpu backend', asy
   const ours = compute();
   await useEngine('cpu');
   const theirs = compute();
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   for (const [i, name] of ['y', 'dx', 'dfilter', 'dbias'].entries()) {
     const error = normError(ours[i] as Float32Array, theirs[i] as Float32Array);
     t.ok(error <= 1e-5, `${name}: error ${error}`);

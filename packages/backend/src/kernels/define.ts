@@ -1,10 +1,10 @@
-/** Registration helpers: kernels are written once and registered for both native devices. */
+/** Registration helpers: kernels are written once and registered for all native devices. */
 import type { Handle, NativeOps } from '@equipoise/native';
 import type { DataType, KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { EquipoiseBackend } from '../backend.js';
 
-export const NATIVE_BACKENDS = ['equipoise-cpu', 'equipoise-cuda'] as const;
+export const NATIVE_BACKENDS = ['equipoise-cpu', 'equipoise-cuda', 'equipoise-simt'] as const;
 
 /** What a kernel function works with. */
 export class KernelCall {
@@ -67,7 +67,7 @@ export class KernelCall {
   }
 }
 
-/** Registers a kernel under a TensorFlow.js kernel name for `equipoise-cpu` and `equipoise-cuda`. */
+/** Registers a kernel under a TensorFlow.js kernel name for all native devices. */
 export function defineNative(kernelName: string, run: (call: KernelCall) => TensorInfo | TensorInfo[]): void {
   const kernelFunc: KernelFunc = ({ inputs, attrs, backend }) =>
     run(

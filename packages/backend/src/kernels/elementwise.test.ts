@@ -6,12 +6,12 @@ import {
   UNARY_OPS,
   type UnaryOp,
 } from '@equipoise/native';
-import { erf64, LENGTHS, ulpDistance } from '@equipoise/testing';
+import { erf64, LENGTHS, testEngine, ulpDistance } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, toStorage, useEngine } from '../index.js';
 
-await useEngine('equipoise-cpu');
+await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
 /** Reproducible numbers in [0, 1). */

@@ -1,7 +1,7 @@
 /**
  * Movement, indexing and image kernels against TensorFlow.js's own `cpu` engine, at awkward sizes and in both storages.
  */
-import { requireClose } from '@equipoise/testing';
+import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, toStorage, useEngine } from '../index.js';
@@ -43,7 +43,7 @@ const results = ({ run, inputs }: Case, storage?: 'bf16'): { outcome: Outcome; s
 async function compare(t: Tap.Test, cases: Case[]): Promise<void> {
   await useEngine('cpu');
   const expected = cases.map((c) => results(c).outcome);
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   cases.forEach((c, i) => {
     const check = (got: Outcome, storage: string, tolerance: number) => {
       const want = expected[i] as Outcome;
@@ -272,7 +272,7 @@ t.test('resizing', async (t) => {
 });
 
 t.test('gradients of resizing are its adjoint: <resize(x), dy> = <x, resize*(dy)>', async (t) => {
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   for (const resize of [tf.image.resizeBilinear, tf.image.resizeNearestNeighbor]) {
     for (const [shape, size] of SIZES) {
       for (const [corners, half] of FLAGS) {

@@ -1,9 +1,10 @@
 import { FusedActivation, type Handle, type Storage } from '@equipoise/native';
+import { testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
 
-await useEngine('equipoise-cpu');
+await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
 /** Values in (-1, 1) that bf16 holds exactly. */

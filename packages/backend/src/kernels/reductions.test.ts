@@ -1,7 +1,7 @@
 /** Reductions, scans and softmax against float64, in both storages and with any number of threads. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { requireClose } from '@equipoise/testing';
+import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { toStorage, useEngine } from '../index.js';
@@ -35,7 +35,7 @@ const subsets = (n: number): number[][] =>
   );
 
 t.test('reductions over every set of axes, in both storages, against float64', async (t) => {
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   for (const shape of [[7, 33, 5], [1, 70, 1, 130], [2, 1, 3, 2, 2, 3], [3, 0, 2], [4097], [600, 33]]) {
     const x = numbers(tf.util.sizeFromShape(shape));
     const small = x.map((v) => 1 + v / 64);
@@ -82,7 +82,7 @@ t.test('reductions over every set of axes, in both storages, against float64', a
 });
 
 t.test('large sums keep float32 accuracy; int32 and bool reduce exactly; NaN stays', async (t) => {
-  await useEngine('equipoise-cpu');
+  await useEngine(testEngine());
   const n = 3_000_001;
   const x = numbers(n).map((v) => v + 1000.1);
   const exact = x.reduce((a, b) => a + b, 0);
@@ -147,7 +147,7 @@ t.test('results do not depend on the number of threads', (t) => {
     import * as tf from '@tensorflow/tfjs-core';
     import { createHash } from 'node:crypto';
     import { useEngine } from '../index.js';
-    await useEngine('equipoise-cpu');
+    await useEngine(testEngine());
     const x = tf.reshape(tf.sin(tf.range(0, 500_000)), [500, 1000]);
     const ids = tf.tensor1d(Int32Array.from({ length: 500 }, (_, i) => i % 7));
     const results = [tf.sum(x), tf.sum(x, 0), tf.mean(x, 1), tf.prod(tf.add(x, 1), 0), tf.softmax(x), tf.max(x, 0), tf.transpose(x), tf.unsortedSegmentSum(x, ids, 7)];

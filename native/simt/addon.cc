@@ -1,0 +1,15 @@
+#include "addon/context.h"
+#include "simt/device.h"
+
+namespace eq::addon {
+
+std::shared_ptr<Device> create_device() { return simt::SimtDevice::create(); }
+
+Napi::Object describe_device(Napi::Env env, Device& device) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("device", device.name());
+  o.Set("model", "CUDA sources on the host, a thread at a time");
+  return o;
+}
+
+}  // namespace eq::addon

@@ -1,0 +1,56 @@
+// The device that the tests run CUDA sources on without a GPU (simt.h). Launches run at once, on the calling thread.
+// Every tensor is an allocation of its own that ends at an inaccessible page and starts as NaN.
+#pragma once
+
+#include <deque>
+#include <map>
+
+#include "runtime/cuda/kernel.cuh"
+#include "runtime/device.h"
+
+namespace eq::simt {
+
+class SimtDevice final : public Device {
+ public:
+  static std::shared_ptr<SimtDevice> create();
+  ~SimtDevice() override;
+
+  std::string name() const override { return "simt"; }
+  void upload(const Tensor& t, const void* source, DType source_dtype) override;
+  void read(const Tensor& t, void* destination, std::function<void(std::string)> done) override;
+  void synchronize() override;
+
+  void* raw_allocate(std::size_t bytes) override;
+  void raw_free(void* p, std::size_t bytes) override;
+  std::uint64_t submitted() const override { return 1; }
+  std::uint64_t completed() const override { return 1; }
+  void wait_for(std::uint64_t) override {}
+  bool reuses_memory() const override { return false; }
+
+  Fault fault_site(const OpInfo& info, const char* message);
+  unsigned* tickets() { return tickets_; }
+  /// What an access to `address` hit, in words.
+  std::string describe_address(std::uintptr_t address) const;
+
+ private:
+  SimtDevice();
+  std::string take_fault();
+
+  struct Allocation {
+    std::byte* map;
+    std::size_t map_bytes, bytes;
+  };
+  std::map<std::byte*, Allocation> allocations_;
+  struct Site {
+    OpInfo info;
+    const char* message;
+  };
+  std::deque<Site> sites_;
+  FaultRecord record_{};
+  std::string overrun_;
+  unsigned tickets_[kTickets]{};
+};
+
+inline SimtDevice& simt_device(Device& device) { return static_cast<SimtDevice&>(device); }
+
+}  // namespace eq::simt

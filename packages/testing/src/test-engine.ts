@@ -1,0 +1,17 @@
+/** The native device that a test file runs on. */
+
+export const TEST_ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'equipoise-simt'] as const;
+export type TestEngine = (typeof TEST_ENGINES)[number];
+
+/**
+ * `equipoise-cpu`, or what EQUIPOISE_TEST_ENGINE names: the same tests check the CUDA device on a GPU, and its sources
+ * on the host (`equipoise-simt`).
+ * @throws RangeError for any other name
+ */
+export function testEngine(): TestEngine {
+  const name = process.env.EQUIPOISE_TEST_ENGINE ?? 'equipoise-cpu';
+  const engine = TEST_ENGINES.find((known) => known === name);
+  if (engine === undefined)
+    throw new RangeError(`EQUIPOISE_TEST_ENGINE: expected ${TEST_ENGINES.join(', ')}, got ${name}`);
+  return engine;
+}
