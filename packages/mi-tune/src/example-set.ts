@@ -12,17 +12,24 @@ import {
   writeFileAtomic,
   writeJsonAtomic,
 } from '@equipoise/core';
+import { encodePng } from '@equipoise/diffusion';
+import { decodeImage } from '@equipoise/models';
 import { float32Source, openSafetensors, readFloat32, writeSafetensors } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type SamplingOptions, sampleCandidates } from './candidates.js';
 import { type DiffusionParts, encodePrompts } from './parts.js';
+import { type Decode, type Encode, slug } from './pictures.js';
+import type { RealImage } from './real-images.js';
 import type { SweepRow } from './sweep-folder.js';
 
 export interface ExampleEntry {
   readonly prompt: string;
-  readonly candidate: number;
-  /** Score by which it was chosen; null for a real image without one. */
-  readonly mi: number | null;
+  /** Candidate number; null for a real image. */
+  readonly candidate: number | null;
+  /** Point-wise MI with its prompt: summed while sampling, or estimated for a real image. */
+  readonly mi: number;
+  /** File name of a real image. */
+  readonly real?: string;
   /** Folder below the set's. */
   readonly folder: string;
 }
@@ -34,8 +41,24 @@ export interface ExampleSet {
   readonly examples: readonly ExampleEntry[];
 }
 
-/** Turns latents into PNG files; left out where no pictures are wanted. */
-export type DecodeToPng = (latents: tf.Tensor4D) => Promise<Uint8Array[]>;
+/** What goes into a set. */
+export interface SetContents {
+  /** Candidates of the model, made again to the end. */
+  readonly chosen: readonly Pick<SweepRow, 'prompt' | 'candidate' | 'mi'>[];
+  /** Real pictures beside them. */
+  readonly real?: readonly RealImage[];
+}
+
+export interface SetOptions {
+  /** Examples made together. */
+  readonly batch: number;
+  /** Writes a picture with each example. */
+  readonly decode?: Decode | undefined;
+  /** Needed for real pictures. */
+  readonly encode?: Encode | undefined;
+  /** Hash of the adapter on the model; '' for none. */
+  readonly adapter?: string;
+}
 
 const MANIFEST = 'manifest.json';
 const TENSORS = 'example.safetensors';
@@ -47,16 +70,13 @@ const TENSORS = 'example.safetensors';
 export async function buildSet(
   folder: string,
   parts: DiffusionParts,
-  chosen: readonly SweepRow[],
+  contents: SetContents,
   sampling: SamplingOptions,
-  options: { batch: number; decode?: DecodeToPng },
+  options: SetOptions,
   context: JobContext = {},
 ): Promise<ExampleSet> {
-  const hash = sha256Json({
-    model: parts.hash,
-    sampling,
-    chosen: chosen.map(({ prompt, candidate, mi }) => [prompt, candidate, mi]),
-  });
+  const { chosen, real = [] } = contents;
+  const hash = setHash(parts, contents, sampling, options.adapter ?? '');
   const existing = await readSet(folder).catch((error: unknown) => {
     if (error instanceof EquipoiseError && error.code === 'missing') return undefined;
     throw error;
@@ -67,45 +87,66 @@ export async function buildSet(
       code: 'conflict',
       hints: ['Choose another folder, or delete this one.'],
     });
-  const progress = new ProgressCounter('fine-tuning set', context, { total: chosen.length, unit: 'example' });
+  const total = chosen.length + real.length;
+  if (total === 0) throw invalid('fine-tuning set', 'at least one example', total);
+  const progress = new ProgressCounter('fine-tuning set', context, { total, unit: 'example' });
   const examples: ExampleEntry[] = [];
+  const add = async (
+    entries: readonly Omit<ExampleEntry, 'folder'>[],
+    latents: tf.Tensor4D,
+  ): Promise<void> => {
+    const states = encodePrompts(
+      parts,
+      entries.map(({ prompt }) => prompt),
+    );
+    try {
+      const images = await options.decode?.(latents);
+      for (const [i, entry] of entries.entries()) {
+        const name = exampleFolder(examples.length, entry.prompt);
+        const image = images?.[i];
+        await writeExample(path.join(folder, name), latents, states, i, image && (await encodePng(image)));
+        examples.push({ ...entry, folder: name });
+      }
+    } finally {
+      tf.dispose([states, latents]);
+    }
+    progress.advance(entries.length);
+  };
   for (let start = 0; start < chosen.length; start += options.batch) {
     const rows = chosen.slice(start, start + options.batch);
     const { latents } = await sampleCandidates(parts, rows, sampling, true, { signal: context.signal });
-    try {
-      const pngs = await options.decode?.(latents);
-      const states = encodePrompts(
-        parts,
-        rows.map(({ prompt }) => prompt),
-      );
-      for (const [i, row] of rows.entries()) {
-        const entry = {
-          prompt: row.prompt,
-          candidate: row.candidate,
-          mi: row.mi,
-          folder: exampleFolder(start + i, row.prompt),
-        };
-        await writeExample(path.join(folder, entry.folder), latents, states, i, pngs?.[i]);
-        examples.push(entry);
-      }
-      states.dispose();
-    } finally {
-      latents.dispose();
-    }
-    progress.advance(rows.length);
+    await add(
+      rows.map(({ prompt, candidate, mi }) => ({ prompt, candidate, mi })),
+      latents,
+    );
+  }
+  for (const { prompt, file, mi } of real) {
+    if (options.encode === undefined) throw invalid('encode', 'an encoder for real pictures', options.encode);
+    const latents = options.encode(await decodeImage(file), file);
+    await add([{ prompt, candidate: null, mi, real: path.basename(file) }], latents);
   }
   const set: ExampleSet = { format: 1, hash, examples };
   await writeJsonAtomic(path.join(folder, MANIFEST), set as never);
   return set;
 }
 
+function setHash(
+  parts: DiffusionParts,
+  { chosen, real = [] }: SetContents,
+  sampling: SamplingOptions,
+  adapter: string,
+): string {
+  return sha256Json({
+    model: parts.hash,
+    adapter,
+    sampling,
+    chosen: chosen.map(({ prompt, candidate, mi }) => [prompt, candidate, mi]),
+    real: real.map(({ prompt, hash, mi }) => [prompt, hash, mi]),
+  });
+}
+
 function exampleFolder(index: number, prompt: string): string {
-  const slug = prompt
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '')
-    .slice(0, 60);
-  return `${String(index).padStart(6, '0')}-${slug}`;
+  return `${String(index).padStart(6, '0')}-${slug(prompt)}`;
 }
 
 /** Latents and text states in PyTorch's layouts, under the names of the published data sets. */

@@ -12,9 +12,10 @@ import type { Adapter } from '@equipoise/adapters';
 import { type AdamWParameter, adamW, randomNormal } from '@equipoise/backend';
 import { EquipoiseError, invalid, PhiloxSequence, streamId } from '@equipoise/core';
 import { forwardFactors, type Schedule } from '@equipoise/diffusion';
+import type { TrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LoadedExample } from './example-set.js';
-import { type DiffusionParts, partsSchedule } from './parts.js';
+import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
 
 export interface FineTuneOptions {
   readonly learningRate: number;
@@ -54,33 +55,28 @@ export interface FineTuneLog {
   readonly learningRate: number;
 }
 
-/** All that a later process needs to go on exactly where this one stopped. */
-export interface FineTuneState {
-  readonly step: number;
-  /** Trained tensors and their moments, in the order of the adapter's variables. */
-  readonly tensors: readonly {
-    readonly value: Float32Array;
-    readonly m: Float32Array;
-    readonly v: Float32Array;
-  }[];
-}
-
-/** Trains one adapter on one set. Call {@link dispose} when done; the adapter itself stays. */
+/**
+ * Trains adapters on one set: of the denoiser, and where one sits on the text encoder, of both together. Call
+ * {@link dispose} when done; the adapters stay.
+ */
 export class FineTuner {
   readonly #variables: tf.Variable[];
   readonly #moments: { m: tf.Variable; v: tf.Variable }[];
   readonly #schedule: Schedule;
+  /** Whether the text states are computed anew in each step, because an adapter changes them. */
+  readonly #tunesText: boolean;
   #step = 0;
 
   constructor(
     readonly parts: DiffusionParts,
-    readonly adapter: Adapter,
+    readonly adapters: readonly Adapter[],
     readonly examples: readonly LoadedExample[],
     readonly options: FineTuneOptions,
   ) {
     if (examples.length === 0) throw invalid('examples', 'at least one example', examples.length);
     this.#schedule = partsSchedule(parts);
-    this.#variables = adapter.variables();
+    this.#variables = adapters.flatMap((adapter) => adapter.variables());
+    this.#tunesText = adapters.some(({ model }) => model === parts.textEncoder);
     this.#moments = this.#variables.map(({ shape }) => ({ m: zeros(shape), v: zeros(shape) }));
   }
 
@@ -91,7 +87,7 @@ export class FineTuner {
   /**
    * One optimizer update over batch x accumulation examples.
    *
-   * @throws EquipoiseError `numeric` when the loss or a gradient is not finite; the adapter is then unchanged
+   * @throws EquipoiseError `numeric` when the loss or a gradient is not finite; the adapters are then unchanged
    */
   async update(): Promise<FineTuneLog> {
     const {
@@ -147,7 +143,7 @@ export class FineTuner {
       gradientScale: 1 / accumulation,
     }).dispose();
     tf.dispose(sums);
-    this.adapter.changed();
+    for (const adapter of this.adapters) adapter.changed();
     this.#step++;
     return { step: this.#step, loss, gradientNorm, learningRate };
   }
@@ -189,13 +185,7 @@ export class FineTuner {
       concatenate(rows.map((row) => (examples[row] as LoadedExample).latents)),
       shape,
     );
-    const states = rows.map((row) => (examples[row] as LoadedExample).states);
-    const width = parts.unet.config.cross_attention_dim;
-    const context = tf.tensor3d(concatenate(states), [
-      rows.length,
-      (states[0] as Float32Array).length / width,
-      width,
-    ]);
+    const context = this.#context(rows.map((row) => examples[row] as LoadedExample));
     const factors = timesteps.map((t) => forwardFactors(this.#schedule, t));
     const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [rows.length, 1, 1, 1]);
     const [signal, spread] = [column(factors.map((f) => f.signal)), column(factors.map((f) => f.noise))];
@@ -208,7 +198,19 @@ export class FineTuner {
     return tf.mean(tf.squaredDifference(prediction, target)) as tf.Scalar;
   }
 
-  async state(): Promise<FineTuneState> {
+  /** Text states of examples [B, L, C]: as stored with the set, or as the tuned text encoder makes them. */
+  #context(examples: readonly LoadedExample[]): tf.Tensor3D {
+    if (this.#tunesText)
+      return encodePrompts(
+        this.parts,
+        examples.map(({ prompt }) => prompt),
+      );
+    const width = this.parts.unet.config.cross_attention_dim;
+    const length = (examples[0] as LoadedExample).states.length / width;
+    return tf.tensor3d(concatenate(examples.map(({ states }) => states)), [examples.length, length, width]);
+  }
+
+  async state(): Promise<TrainingState> {
     const tensors = [];
     for (const [i, variable] of this.#variables.entries()) {
       const { m, v } = this.#moments[i] as { m: tf.Variable; v: tf.Variable };
@@ -217,11 +219,11 @@ export class FineTuner {
       );
       tensors.push({ value: value as Float32Array, m: first as Float32Array, v: second as Float32Array });
     }
-    return { step: this.#step, tensors };
+    return { position: this.#step, tensors };
   }
 
   /** @throws EquipoiseError `conflict` when the state belongs to another adapter */
-  restore({ step, tensors }: FineTuneState): void {
+  restore({ position, tensors }: TrainingState): void {
     if (tensors.length !== this.#variables.length)
       throw invalid('state', `${this.#variables.length} tensors`, tensors.length, { code: 'conflict' });
     for (const [i, { value, m, v }] of tensors.entries()) {
@@ -239,8 +241,8 @@ export class FineTuner {
         tf.tidy(() => target.assign(tf.tensor(values, target.shape)));
       }
     }
-    this.adapter.changed();
-    this.#step = step;
+    for (const adapter of this.adapters) adapter.changed();
+    this.#step = position;
   }
 
   dispose(): void {

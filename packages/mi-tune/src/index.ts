@@ -1,18 +1,31 @@
+export * from './agreement.js';
 export * from './candidates.js';
 export * from './estimate.js';
+export * from './evaluate.js';
 export * from './example-set.js';
+export * from './external-scorer.js';
 export * from './fine-tune.js';
 export { mergeSweeps } from './merge.js';
 export * from './mi-weight.js';
 export * from './open-parts.js';
 export * from './parts.js';
+export { type Decode, decoderOf, type Encode, encoderOf, pictureName, readPictures } from './pictures.js';
 export * from './prompts.js';
+export * from './real-images.js';
+export * from './rounds.js';
 export { allSavings, type Savings, scoringSampler } from './savings.js';
 export type { AlignmentScorer } from './scorer.js';
 export { exportScores, PARQUET, type QueryResult, queryScores } from './scores-table.js';
 export * from './selection.js';
 export { studentQuantile } from './student.js';
-export { mergeShards, type PictureScores, type SweepJob, type SweepOptions, sweep } from './sweep.js';
+export {
+  mergeShards,
+  PICTURES,
+  type PictureScores,
+  type SweepJob,
+  type SweepOptions,
+  sweep,
+} from './sweep.js';
 export {
   readSweep,
   requireComplete,

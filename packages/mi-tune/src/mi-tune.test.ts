@@ -7,7 +7,7 @@ import { useEngine } from '@equipoise/backend';
 import { parseJson } from '@equipoise/core';
 import { createSampler, denoise } from '@equipoise/diffusion';
 import { fixturesOf, requireClose } from '@equipoise/testing';
-import { openSafetensors, readFloat32 } from '@equipoise/weights';
+import { openSafetensors, readFloat32, type TrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import {
@@ -15,7 +15,6 @@ import {
   encodePrompts,
   FINE_TUNE_DEFAULTS,
   FineTuner,
-  type FineTuneState,
   loadExamples,
   miWeight,
   parsePrompts,
@@ -122,11 +121,14 @@ t.test('set, tuning and resuming', async (t) => {
   t.equal(chosen.length, 6);
   t.ok(chosen.every((row, i) => i % 2 === 0 || row.mi <= (chosen[i - 1] as { mi: number }).mi));
   t.throws(() => topCandidates(rows, 6), /top: expected a whole number from 1 to the 5 candidates/);
-  const set = await buildSet(path.join(folder, 'set'), parts, chosen, options, { batch: 4 });
-  t.same(await buildSet(path.join(folder, 'set'), parts, chosen, options, { batch: 4 }), set);
-  await t.rejects(buildSet(path.join(folder, 'set'), parts, chosen.slice(1), options, { batch: 4 }), {
-    code: 'conflict',
-  });
+  const set = await buildSet(path.join(folder, 'set'), parts, { chosen }, options, { batch: 4 });
+  t.same(await buildSet(path.join(folder, 'set'), parts, { chosen }, options, { batch: 4 }), set);
+  await t.rejects(
+    buildSet(path.join(folder, 'set'), parts, { chosen: chosen.slice(1) }, options, { batch: 4 }),
+    {
+      code: 'conflict',
+    },
+  );
   const examples = await loadExamples(path.join(folder, 'set'), parts);
   const settings = {
     ...FINE_TUNE_DEFAULTS,
@@ -137,17 +139,17 @@ t.test('set, tuning and resuming', async (t) => {
     seed: 7,
   };
   const run = async (
-    from: FineTuneState | undefined,
+    from: TrainingState | undefined,
     until: number,
     gradientCheckpointing = false,
-  ): Promise<{ state: FineTuneState; losses: number[] }> => {
+  ): Promise<{ state: TrainingState; losses: number[] }> => {
     const adapter = createAdapter(
       parts.unet,
       'test',
       { kind: 'dora', rank: 4, alpha: 4, init: 'gaussian', targets: ['to_q', 'to_k', 'to_v', 'to_out.0'] },
       1,
     );
-    const tuner = new FineTuner(parts, adapter, examples, { ...settings, gradientCheckpointing });
+    const tuner = new FineTuner(parts, [adapter], examples, { ...settings, gradientCheckpointing });
     if (from !== undefined) tuner.restore(from);
     const losses: number[] = [];
     while (tuner.step < until) losses.push((await tuner.update()).loss);

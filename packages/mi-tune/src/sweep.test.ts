@@ -145,7 +145,7 @@ t.test('shards merge to the whole', async (t) => {
   });
   await t.rejects(mergeSweeps(at('mixed'), [...shards.slice(0, 3), at('other')]), {
     code: 'conflict',
-    message: /expected shards of one sweep, got two[^]*seed: 42 and 1/,
+    message: /expected shards of one sweep, got two[\s\S]*seed: 42 and 1/,
   });
   fs.appendFileSync(path.join(shards[1] as string, 'scores.jsonl'), 'x');
   fs.truncateSync(path.join(shards[1] as string, 'scores.jsonl'), 30);

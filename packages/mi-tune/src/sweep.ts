@@ -4,6 +4,7 @@
  * when it is done; whatever kills the process, the next start repeats at most the batch that was under way, with the same
  * numbers, and makes again what was damaged on the disk. Shard i of n owns the batches b with b mod n = i.
  */
+import { join } from 'node:path';
 import { getPrecision } from '@equipoise/backend';
 import {
   EquipoiseError,
@@ -21,6 +22,7 @@ import type { RgbImage } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { type CandidateRequest, type SamplingOptions, sampleCandidates } from './candidates.js';
 import type { DiffusionParts } from './parts.js';
+import { type Decode, writePicture } from './pictures.js';
 import { allSavings, FirstPredictions, type Savings } from './savings.js';
 import type { AlignmentScorer } from './scorer.js';
 import { exportScores } from './scores-table.js';
@@ -51,7 +53,9 @@ export interface SweepOptions extends SamplingOptions {
 /** Scores of finished pictures, recorded beside MI; all candidates are then made to the end. */
 export interface PictureScores {
   readonly scorers: readonly AlignmentScorer[];
-  readonly decode: (latents: tf.Tensor4D) => Promise<RgbImage[]>;
+  readonly decode: Decode;
+  /** Also keep the pictures, as PNG files under `pictures/`. Default false. */
+  readonly keep?: boolean;
 }
 
 export interface SweepJob {
@@ -64,10 +68,15 @@ export interface SweepJob {
   readonly shard?: Shard;
   /** Exact savings; default all. They change no score, so that a sweep may go on with others. */
   readonly savings?: Savings;
-  readonly pictures?: PictureScores;
+  readonly pictures?: PictureScores | undefined;
+  /** Whether `scores.parquet` is written at the end. Default true. */
+  readonly table?: boolean;
   /** Told what was found damaged and is made again. */
   readonly onDamage?: (message: string) => void;
 }
+
+/** Folder of kept pictures, below the sweep's. */
+export const PICTURES = 'pictures';
 
 const WHOLE: Shard = { index: 0, count: 1 };
 const RESERVED = ['prompt', 'prompt_index', 'candidate', 'seed', 'mi', 'model', 'adapter', 'options'];
@@ -106,6 +115,7 @@ export function sweepSpec({ parts, options, adapter = '', pictures }: SweepJob, 
       ...settings,
       shard: `${shard.index}/${shard.count}`,
       scorers: scorers.map(({ name }) => name),
+      pictures: pictures?.keep === true,
       engine: tf.getBackend(),
       precision: getPrecision(),
     },
@@ -150,7 +160,7 @@ export async function sweep(job: SweepJob, context: JobContext = {}): Promise<Sw
     } finally {
       await journal.close();
     }
-    await run.time('export', () => exportScores(run.folder));
+    if (job.table !== false) await run.time('export', () => exportScores(run.folder));
     await run.finish();
     return rowsOf(batches, options.prompts, plan.scorers);
   } catch (error) {
@@ -188,7 +198,7 @@ async function runBatches(
 }
 
 async function scoreBatch(
-  { parts, options, pictures }: SweepJob,
+  { folder, parts, options, pictures }: SweepJob,
   plan: SweepPlan,
   b: number,
   computation: { savings: Savings; first: FirstPredictions },
@@ -207,6 +217,14 @@ async function scoreBatch(
       const images = await pictures.decode(latents);
       const prompts = requests.map(({ prompt }) => prompt);
       for (const scorer of pictures.scorers) columns.push(await scorer.score(images, prompts, { signal }));
+      if (pictures.keep === true)
+        for (const [k, unit] of units.entries())
+          await writePicture(join(folder, PICTURES), images[k] as RgbImage, {
+            prompt: prompts[k] as string,
+            ...unit,
+            seed: options.seed + unit.candidate,
+            mi: mi[k] as number,
+          });
     }
   } finally {
     latents.dispose();

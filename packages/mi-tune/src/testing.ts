@@ -3,20 +3,30 @@ import { parseSchedulerConfig, type TextToImagePipeline } from '@equipoise/diffu
 import { fixturesOf } from '@equipoise/testing';
 import type { DiffusionParts } from './parts.js';
 
-export async function smallParts(
+export async function smallPipeline(
   sampler: 'DDPMScheduler' | 'DDIMScheduler' = 'DDPMScheduler',
-): Promise<DiffusionParts> {
+): Promise<{ parts: DiffusionParts; pipeline: TextToImagePipeline }> {
   const folder = fixturesOf(import.meta.resolve('@equipoise/diffusion')).path('sd');
   const { loadPipeline } = await import('@equipoise/diffusion');
-  const { parts } = (await loadPipeline(folder, { storage: 'f32' })) as TextToImagePipeline;
+  const pipeline = (await loadPipeline(folder, { storage: 'f32' })) as TextToImagePipeline;
+  const { parts } = pipeline;
   const side = parts.unet.config.sample_size as number;
   const { config: scheduler } = parseSchedulerConfig(parts.scheduler, { as: sampler, pipeline: 'sd' });
   return {
-    unet: parts.unet,
-    textEncoder: parts.textEncoder,
-    tokenizer: parts.tokenizer,
-    scheduler,
-    hash: 'fixture',
-    latentShape: [side, side, parts.unet.config.in_channels],
+    pipeline,
+    parts: {
+      unet: parts.unet,
+      textEncoder: parts.textEncoder,
+      tokenizer: parts.tokenizer,
+      scheduler,
+      hash: 'fixture',
+      latentShape: [side, side, parts.unet.config.in_channels],
+    },
   };
+}
+
+export async function smallParts(
+  sampler: 'DDPMScheduler' | 'DDIMScheduler' = 'DDPMScheduler',
+): Promise<DiffusionParts> {
+  return (await smallPipeline(sampler)).parts;
 }
