@@ -36,7 +36,7 @@ struct Context::PendingRead {
   std::string fault;
 };
 
-Context::Context(Napi::Env env) : device_(create_device()) {
+Context::Context(Napi::Env env) {
   napi_value name;
   must(env, napi_create_string_utf8(env, "equipoise reads", NAPI_AUTO_LENGTH, &name), "naming the read queue");
   const auto call = [](napi_env e, napi_value, void*, void* data) {
@@ -57,12 +57,20 @@ Context::Context(Napi::Env env) : device_(create_device()) {
 Context::~Context() { shutdown(); }
 
 const std::shared_ptr<Device>& Context::shared_device() {
-  check_type(device_ != nullptr, "the device has been shut down");
+  check_type(!closed_, "the device has been shut down");
+  if (!device_) device_ = create_device(index_);
   return device_;
 }
 
+void Context::select(int index) {
+  check_type(!device_ || index == index_, "device ", index_, " is in use already; this process cannot change to ", index);
+  index_ = index;
+}
+
 void Context::shutdown() {
+  closed_ = true;
   if (!device_) return;
+  device_->abandon_recording();
   // Runs what is queued; its reads then reach the completion queue, and no later callback can start.
   device_->wait_for(device_->submitted());
   device_.reset();
@@ -121,7 +129,9 @@ Tensor& Context::unwrap(napi_env env, napi_value value, const char* op, const ch
   check_type(napi_unwrap(env, value, &data) == napi_ok && data, op, ": ", argument, " must be a tensor handle");
   auto& tensor = *static_cast<Tensor*>(data);
   check_type(tensor.buffer != nullptr, op, ": ", argument, " has been disposed");
-  check_type(tensor.buffer->device.get() == &device(), op, ": ", argument, " belongs to another device");
+  Device& own = device();
+  check_type(tensor.buffer->device.get() == &own, op, ": ", argument, " belongs to another device");
+  if (own.recording()) own.keep(tensor.buffer);
   return tensor;
 }
 

@@ -11,8 +11,10 @@
 
 namespace eq::addon {
 
-/// Defined once per addon (CPU, CUDA): creates the device of this environment.
-std::shared_ptr<Device> create_device();
+/// Defined once per addon (CPU, CUDA): creates the device of this environment, the `index`th of its kind.
+std::shared_ptr<Device> create_device(int index);
+/// What devices there are, without opening any: [{ device, model, usable, reason }].
+Napi::Array list_devices(Napi::Env env);
 /// Describes processor or GPU, instruction sets and limits for `equipoise doctor`.
 Napi::Object describe_device(Napi::Env env, Device& device);
 
@@ -22,8 +24,10 @@ class Context {
   ~Context();
   static Context& of(Napi::Env env) { return *env.GetInstanceData<Context>(); }
 
-  /// Throws after shutdown.
+  /// The device, opened at its first use. Throws where it cannot be used, and after shutdown.
   Device& device() { return *shared_device(); }
+  /// Chooses among several devices of the kind; only before the first use of another.
+  void select(int index);
   const std::shared_ptr<Device>& shared_device();
   /// Starts a read into a fresh typed array; the promise resolves with it, or rejects with the fault.
   Napi::Promise read(Napi::Env env, const Tensor& t);
@@ -40,6 +44,8 @@ class Context {
   void complete(Napi::Env env, PendingRead& read);
 
   std::shared_ptr<Device> device_;
+  int index_ = 0;
+  bool closed_ = false;
   napi_threadsafe_function completions_ = nullptr;
   int pending_ = 0;
 };

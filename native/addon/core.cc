@@ -31,6 +31,24 @@ void reshape(Call& c) { c.give(c.tensor(0, "tensor").reshaped(c.shape(1, "shape"
 void read(Call& c) { c.give(Napi::Value(c.context().read(c.env(), c.tensor(0, "tensor")))); }
 void read_sync(Call& c) { c.give(c.context().read_sync(c.env(), c.tensor(0, "tensor"))); }
 
+// copy(tensor) -> a tensor of its own memory
+void copy(Call& c) {
+  const Tensor& from = c.tensor(0, "tensor");
+  const Tensor to = c.device().empty(from.dtype, from.shape);
+  c.device().copy(to, from);
+  c.give(to);
+}
+
+// copyInto(to, from)
+void copy_into(Call& c) {
+  const Tensor &to = c.tensor(0, "to"), &from = c.tensor(1, "from");
+  check_type(!to.buffer->frozen, "copyInto: a frozen tensor never changes");
+  check_type(to.dtype == from.dtype, "copyInto: ", dtype_name(from.dtype), " values do not fit a ",
+             dtype_name(to.dtype), " tensor");
+  check_range(to.numel() == from.numel(), "copyInto: shapes ", to.shape.str(), " and ", from.shape.str(), " differ");
+  c.device().copy(to, from);
+}
+
 void info(Call& c) {
   const Tensor& t = c.tensor(0, "tensor");
   Napi::Object o = Napi::Object::New(c.env());
@@ -53,6 +71,9 @@ void memory(Call& c) {
   o.Set("blocks", static_cast<double>(s.blocks));
   o.Set("allocations", static_cast<double>(s.allocations));
   o.Set("cacheHits", static_cast<double>(s.cache_hits));
+  o.Set("requested", static_cast<double>(s.requested));
+  o.Set("held", static_cast<double>(s.held));
+  o.Set("largestCached", static_cast<double>(c.device().memory().largest_cached()));
   c.give(o);
 }
 
@@ -67,6 +88,7 @@ void shutdown(Call& c) { c.context().shutdown(); }
 void set_profiling(Call& c) { c.device().profiler().enable(c.boolean(0, "on")); }
 
 void take_profile(Call& c) {
+  c.device().flush_profile();
   const auto ranges = c.device().profiler().take();
   Napi::Array out = Napi::Array::New(c.env(), ranges.size());
   for (std::uint32_t i = 0; i < ranges.size(); ++i) {
@@ -82,6 +104,48 @@ void take_profile(Call& c) {
   }
   c.give(out);
 }
+
+void select_device(Call& c) { c.context().select(static_cast<int>(c.integer(0, "index", 0, 1 << 16))); }
+void devices(Call& c) { c.give(list_devices(c.env())); }
+
+// Graphs: random, so that no object of another addon can pass for one.
+constexpr napi_type_tag kRecordingTag = {0x91c5e20f6d7b4a83ULL, 0x8e03b7f4a1d2695cULL};
+using RecordingSlot = std::unique_ptr<Recording>;
+
+RecordingSlot& recording_of(Call& c, std::size_t i) {
+  const napi_value value = c.raw(i);
+  napi_valuetype type;
+  napi_typeof(c.env(), value, &type);
+  bool ours = false;
+  check_type(type == napi_object && napi_check_object_type_tag(c.env(), value, &kRecordingTag, &ours) == napi_ok && ours,
+             c.op(), ": recording must be a handle of a recording");
+  void* data = nullptr;
+  napi_unwrap(c.env(), value, &data);
+  return *static_cast<RecordingSlot*>(data);
+}
+
+void begin_recording(Call& c) { c.device().begin_recording(); }
+void abandon_recording(Call& c) { c.device().abandon_recording(); }
+
+// endRecording() -> recording
+void end_recording(Call& c) {
+  auto slot = std::make_unique<RecordingSlot>(c.device().end_recording());
+  napi_value object;
+  napi_create_object(c.env(), &object);
+  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<RecordingSlot*>(data); };
+  check_type(napi_wrap(c.env(), object, slot.get(), finalize, nullptr, nullptr) == napi_ok,
+             "endRecording: no handle could be made");
+  slot.release();
+  napi_type_tag_object(c.env(), object, &kRecordingTag);
+  c.give(Napi::Value(c.env(), object));
+}
+
+void replay(Call& c) {
+  RecordingSlot& slot = recording_of(c, 0);
+  check_type(slot != nullptr, "replay: the recording has been released");
+  slot->replay();
+}
+void release_recording(Call& c) { recording_of(c, 0).reset(); }
 
 void describe(Call& c) { c.give(describe_device(c.env(), c.device())); }
 
@@ -101,6 +165,15 @@ const Op kOps[] = {
     {"setProfiling", set_profiling},
     {"takeProfile", take_profile},
     {"describe", describe},
+    {"selectDevice", select_device},
+    {"devices", devices},
+    {"copy", copy},
+    {"copyInto", copy_into},
+    {"beginRecording", begin_recording},
+    {"endRecording", end_recording},
+    {"abandonRecording", abandon_recording},
+    {"replay", replay},
+    {"releaseRecording", release_recording},
 };
 
 }  // namespace

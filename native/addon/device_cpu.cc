@@ -5,7 +5,20 @@
 
 namespace eq::addon {
 
-std::shared_ptr<Device> create_device() { return CpuDevice::create(); }
+std::shared_ptr<Device> create_device(int index) {
+  check_type(index == 0, "device cpu:", index, ": there is one CPU device");
+  return CpuDevice::create();
+}
+
+Napi::Array list_devices(Napi::Env env) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("device", "cpu");
+  o.Set("model", cpu_features().model);
+  o.Set("usable", true);
+  Napi::Array all = Napi::Array::New(env, 1);
+  all.Set(0u, o);
+  return all;
+}
 
 Napi::Object describe_device(Napi::Env env, Device& device) {
   const CpuFeatures& f = cpu_features();

@@ -54,14 +54,15 @@ Block CachingAllocator::allocate(std::size_t bytes) {
   const std::size_t want = source_.reuses_memory() ? rounded(bytes) : bytes;
   ++stats_.allocations;
   Block block;
-  if (!source_.reuses_memory() || !((current_ != 0 && take(current_, want, block)) || take(0, want, block)))
-    block = obtain(bytes, want);
+  const bool reused =
+      (current_ != 0 && take(current_, want, block)) || (source_.reuses_memory() && take(0, want, block));
+  if (!reused) block = obtain(bytes, want);
   block.requested = bytes;
   block.pool = current_;
   stats_.in_use += block.bytes;
   stats_.requested += bytes;
   ++stats_.blocks;
-  stats_.peak = std::max(stats_.peak, stats_.total());
+  stats_.peak = std::max(stats_.peak, stats_.in_use);
   return block;
 }
 
@@ -84,8 +85,10 @@ void CachingAllocator::free(Block block) {
   }
   stats_.cached += block.bytes;
   cache_.emplace(block.bytes, block);
-  // Bound what idles in the cache: half of what is in use, and never less than 256 MiB.
-  const std::size_t keep = std::max<std::size_t>(std::size_t{256} << 20, stats_.in_use / 2);
+  // A training step gives back in its backward pass what its next forward pass asks for again, and fresh pages cost
+  // more than most kernels: live and cached memory together may reach a quarter above the largest live size seen.
+  const std::size_t bound = std::max<std::size_t>(std::size_t{256} << 20, stats_.peak + stats_.peak / 4);
+  const std::size_t keep = bound - std::min(bound, stats_.in_use);
   if (stats_.cached <= keep) return;
   const std::uint64_t done = source_.completed();
   for (auto it = cache_.end(); it != cache_.begin() && stats_.cached > keep;) {

@@ -18,11 +18,10 @@ struct MemoryStats {
   std::size_t requested = 0;  ///< bytes that these tensors asked for
   std::size_t cached = 0;     ///< bytes kept for reuse
   std::size_t held = 0;       ///< free bytes that recorded graphs keep to themselves
-  std::size_t peak = 0;       ///< largest in_use + cached + held so far
+  std::size_t peak = 0;       ///< largest in_use so far
   std::size_t limit = 0;      ///< in_use + cached + held never exceeds this
   std::size_t blocks = 0;     ///< live blocks
   std::uint64_t allocations = 0, cache_hits = 0;
-  std::size_t total() const { return in_use + cached + held; }
 };
 
 /// Where raw memory comes from and how far the queue has come; implemented by each device.

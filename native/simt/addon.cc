@@ -3,7 +3,9 @@
 
 namespace eq::addon {
 
-std::shared_ptr<Device> create_device() { return simt::SimtDevice::create(); }
+std::shared_ptr<Device> create_device(int) { return simt::SimtDevice::create(); }
+
+Napi::Array list_devices(Napi::Env env) { return Napi::Array::New(env, 0); }
 
 Napi::Object describe_device(Napi::Env env, Device& device) {
   Napi::Object o = Napi::Object::New(env);

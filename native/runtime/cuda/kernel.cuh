@@ -40,6 +40,9 @@ inline unsigned grid_for(Device& device, std::int64_t n, std::int64_t per_block,
   return static_cast<unsigned>(blocks < most ? blocks : most);
 }
 
+/// True while launches are recorded for a graph: nothing may wait, and nothing may be timed.
+inline bool recording(Device& device) { return device.recording(); }
+
 /// A small table that a kernel reads (tensor lists and the like), copied to device memory in stream order. The host
 /// copy may be dropped at once; keep the tensor until the launch.
 Tensor stage(Device& device, const void* table, std::size_t bytes);
