@@ -1,0 +1,233 @@
+// The bf16 tile kernel for sm_80 and later: a ring of shared-memory stages filled by cp.async, fragments by ldmatrix,
+// products by mma.sync m16n8k16 with f32 sums. Matmul, the convolutions and the low-rank layers differ in their loaders
+// and epilogues only.
+//
+// Shared memory holds tiles as their operand lies: k-major [tile rows][kDepth], else [kDepth][tile rows], in chunks of
+// 16 bytes permuted within a line so that the eight rows of an 8 x 8 matrix lie in different banks. Low-rank operands,
+// whatever their storage, are rounded into the first stage after the main loop, always k-major.
+//
+// Tensor cores cut sums instead of rounding them, an error that grows with the number of steps. Where the result is kept
+// in f32 (gradients of trained parameters), kPromote adds every kPromoteSteps steps to rounded sums apart.
+#pragma once
+
+#include "kernels/gemm/core/tile_epilogue.cuh"
+#include "runtime/cuda/warp_mma.cuh"
+
+namespace eq::tile {
+
+/// Tile of a block and of a warp, and the pipeline.
+template <int M, int N, int WarpM, int WarpN, int Blocks, bool Promote>
+struct MmaConfig {
+  static constexpr int kM = M, kN = N, kWarpM = WarpM, kWarpN = WarpN, kBlocks = Blocks;
+  static constexpr int kWarps = M / WarpM * (N / WarpN), kThreads = 32 * kWarps;
+  static constexpr int kDepth = 32, kStages = 4, kPromoteSteps = 2;
+  static constexpr bool kPromote = Promote;
+  static constexpr int kRowTiles = WarpM / 16, kColumnTiles = WarpN / 8;
+  static constexpr int kPitch = WarpN + 8;  ///< of a warp's staging rows, in floats
+  static constexpr unsigned stage_bytes() { return static_cast<unsigned>((M + N) * kDepth * 2); }
+  static constexpr unsigned shared_bytes() { return kStages * stage_bytes(); }
+  static_assert(kWarps * 16 * kPitch * 4 <= kStages * (M + N) * kDepth * 2);
+};
+/// Sums stored as bf16, large outputs: 64 KB of shared memory, two blocks on a multiprocessor.
+using LargeMma = MmaConfig<128, 128, 64, 32, 2, false>;
+/// Everything else.
+using SmallMma = MmaConfig<64, 64, 32, 32, 3, true>;
+
+/// Element offset of a chunk in a tile whose lines have kRow chunks.
+template <int kRow>
+struct Permuted {
+  static_assert(kRow == 4 || kRow % 8 == 0);
+  __device__ static int at(int line, int chunk) {
+    return (line * kRow + (kRow == 4 ? chunk ^ (line >> 1 & 3) : chunk ^ (line & 7))) * 8;
+  }
+};
+/// Layout of a tile of kRows rows (or columns) of the product.
+template <class Config, int kRows, bool kAlongK>
+using TileLayout = Permuted<(kAlongK ? Config::kDepth : kRows) / 8>;
+
+/// The 16 x 16 fragment of A at rows from `row` and steps from `k` of a tile.
+template <class Config, bool kAlongK>
+__device__ inline void load_a(std::uint32_t (&a)[4], const bf16* tile, int row, int k) {
+  using Layout = TileLayout<Config, Config::kM, kAlongK>;
+  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, within = lane % 8;
+  if constexpr (kAlongK)
+    load_matrices<false>(a, tile + Layout::at(row + lane % 16, k / 8 + lane / 16));
+  else
+    load_matrices<true>(a, tile + Layout::at(k + matrix / 2 * 8 + within, row / 8 + matrix % 2));
+}
+/// Fragments of B of 16 columns from `column`: (b[0], b[1]) and (b[2], b[3]).
+template <class Config, bool kAlongK>
+__device__ inline void load_b(std::uint32_t (&b)[4], const bf16* tile, int column, int k) {
+  using Layout = TileLayout<Config, Config::kN, kAlongK>;
+  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, within = lane % 8;
+  if constexpr (kAlongK)
+    load_matrices<false>(b, tile + Layout::at(column + matrix / 2 * 8 + within, k / 8 + matrix % 2));
+  else
+    load_matrices<true>(b, tile + Layout::at(k + matrix % 2 * 8 + within, column / 8 + matrix / 2));
+}
+
+template <class Config>
+struct Sums {
+  float at[Config::kRowTiles][Config::kColumnTiles][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (auto& row : at)
+#pragma unroll
+      for (auto& tile : row)
+#pragma unroll
+        for (float& x : tile) x = 0.0f;
+  }
+};
+
+/// Adds the products of one stage.
+template <class Config, bool kAlongA, bool kAlongB>
+__device__ inline void multiply(Sums<Config>& sums, const bf16* tile_a, const bf16* tile_b, int row, int column) {
+#pragma unroll
+  for (int k = 0; k < Config::kDepth; k += 16) {
+    std::uint32_t b[Config::kColumnTiles / 2][4];
+#pragma unroll
+    for (int j = 0; j < Config::kColumnTiles / 2; ++j) load_b<Config, kAlongB>(b[j], tile_b, column + j * 16, k);
+#pragma unroll
+    for (int i = 0; i < Config::kRowTiles; ++i) {
+      std::uint32_t a[4];
+      load_a<Config, kAlongA>(a, tile_a, row + i * 16, k);
+#pragma unroll
+      for (int j = 0; j < Config::kColumnTiles; ++j)
+        mma_bf16(sums.at[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+    }
+  }
+}
+
+/// Rounds rows `first`.. of a low-rank operand [rows, depth] at steps from k, times `factor`, into a k-major tile.
+template <class Config>
+__device__ inline void load_low_rank(bf16* tile, const void* from, DType type, std::int64_t first, std::int64_t rows,
+                                     int tile_rows, int k, int depth, float factor) {
+  using Layout = Permuted<Config::kDepth / 8>;
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < tile_rows * (Config::kDepth / 8); i += Config::kThreads) {
+    const int row = i / (Config::kDepth / 8), chunk = i % (Config::kDepth / 8);
+    float v[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const int at = k + chunk * 8 + j;
+      v[j] = first + row < rows && at < depth ? factor * load_float(from, type, (first + row) * depth + at) : 0.0f;
+    }
+    store_vector<8>(tile + Layout::at(row, chunk), v);
+  }
+}
+
+template <class Config>
+__device__ inline void add_low_rank(Sums<Config>& sums, const LowRank& low, const Output& out, bf16* shared,
+                                    std::int64_t tile_row, std::int64_t tile_column, int row, int column) {
+  bf16* const tile_b = shared + Config::kM * Config::kDepth;
+#pragma unroll 1
+  for (int k = 0; k < low.k; k += Config::kDepth) {
+    __syncthreads();
+    load_low_rank<Config>(shared, low.a, low.a_type, tile_row, out.m, Config::kM, k, low.k, low.scale);
+    load_low_rank<Config>(tile_b, low.b, low.b_type, tile_column, out.n, Config::kN, k, low.k, 1.0f);
+    __syncthreads();
+    multiply<Config, true, true>(sums, shared, tile_b, row, column);
+  }
+}
+
+template <class Config, class LoadA, class LoadB>
+__global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(const Problem<LoadA, LoadB> p) {
+  constexpr bool kAlongA = LoadA::kAlongK, kAlongB = LoadB::kAlongK;
+  constexpr int kDepth = Config::kDepth, kStages = Config::kStages;
+  constexpr int kStage = (Config::kM + Config::kN) * kDepth;
+  bf16* const shared = dynamic_shared<bf16>();
+
+  const GridPlace place = grid_place(p.grid, blockIdx.x);
+  const std::int64_t tile_row = std::int64_t{place.row} * Config::kM;
+  const std::int64_t tile_column = std::int64_t{place.column} * Config::kN;
+  const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0;
+  const std::int64_t k_left = p.k - k_first, k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
+  const int steps = static_cast<int>((k_size + kDepth - 1) / kDepth);
+  LayerOffsets offsets;
+  LoadA a = p.a;
+  LoadB b = p.b;
+  if (p.grid.parts) {
+    offsets.c = place.layer * p.out.m * p.out.n;
+  } else if (p.batches.rank > 0) {
+    offsets = layer_offsets(p.batches, place.layer);
+    if constexpr (LoadA::kBatched) a.advance(offsets.a);
+    if constexpr (LoadB::kBatched) b.advance(offsets.b);
+  }
+  const TileCopy<LoadA, TileLayout<Config, Config::kM, kAlongA>, kAlongA ? Config::kM : kDepth,
+                 kAlongA ? kDepth : Config::kM, Config::kThreads, kAlongA>
+      copy_a(a, tile_row);
+  const TileCopy<LoadB, TileLayout<Config, Config::kN, kAlongB>, kAlongB ? Config::kN : kDepth,
+                 kAlongB ? kDepth : Config::kN, Config::kThreads, kAlongB>
+      copy_b(b, tile_column);
+  const auto async = [](bf16* to, const bf16* from, int bytes) { copy_async(to, from, bytes); };
+  const auto fill = [&](int step) {
+    if (step < steps) {
+      bf16* const stage = shared + step % kStages * kStage;
+      copy_a.queue(k_first + std::int64_t{step} * kDepth, stage, async);
+      copy_b.queue(k_first + std::int64_t{step} * kDepth, stage + Config::kM * kDepth, async);
+    }
+    copy_commit();
+  };
+
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  constexpr int kWarpColumns = Config::kN / Config::kWarpN;
+  const int row = warp / kWarpColumns * Config::kWarpM, column = warp % kWarpColumns * Config::kWarpN;
+  Sums<Config> sums, rounded;
+  sums.clear();
+  if constexpr (Config::kPromote) rounded.clear();
+  const auto promote = [&] {
+#pragma unroll
+    for (int i = 0; i < Config::kRowTiles; ++i)
+#pragma unroll
+      for (int j = 0; j < Config::kColumnTiles; ++j)
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          rounded.at[i][j][x] += sums.at[i][j][x];
+          sums.at[i][j][x] = 0.0f;
+        }
+  };
+
+#pragma unroll
+  for (int step = 0; step < kStages - 1; ++step) fill(step);
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    copy_wait<kStages - 2>();
+    // Stage `step` has arrived for all threads, and all have done with stage `step - 1`, which is filled next.
+    __syncthreads();
+    fill(step + kStages - 1);
+    const bf16* const stage = shared + step % kStages * kStage;
+    multiply<Config, kAlongA, kAlongB>(sums, stage, stage + Config::kM * kDepth, row, column);
+    if constexpr (Config::kPromote) {
+      if (step % Config::kPromoteSteps == Config::kPromoteSteps - 1) promote();
+    }
+  }
+  copy_wait<0>();
+  if (p.low_rank.k > 0) add_low_rank(sums, p.low_rank, p.out, shared, tile_row, tile_column, row, column);
+  if constexpr (Config::kPromote) {
+    promote();
+    sums = rounded;
+  }
+  __syncthreads();
+
+  // Each warp stages 16 rows at a time in memory of its own.
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float* const staging = reinterpret_cast<float*>(shared) + warp * 16 * Config::kPitch;
+  const ColumnValues columns = column_values(p.out, tile_column + column + lane % (Config::kWarpN / 8) * 8);
+#pragma unroll
+  for (int i = 0; i < Config::kRowTiles; ++i) {
+#pragma unroll
+    for (int j = 0; j < Config::kColumnTiles; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float* const to = staging + (lane / 4 + half * 8) * Config::kPitch + j * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(to) = make_float2(sums.at[i][j][2 * half], sums.at[i][j][2 * half + 1]);
+      }
+    __syncwarp();
+    finish_rows<16, Config::kWarpN, 32>(p.out, columns, staging, Config::kPitch, tile_row + row + i * 16,
+                                        tile_column + column, offsets.c, lane);
+    __syncwarp();
+  }
+}
+
+}  // namespace eq::tile
