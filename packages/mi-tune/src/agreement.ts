@@ -17,7 +17,7 @@ export interface Agreement {
   readonly tied: number;
 }
 
-const valueOf = (row: SweepRow, measure: string): number => {
+const measured = (row: SweepRow, measure: string): number => {
   const value = measure === 'mi' ? row.mi : row.scores[measure];
   if (value !== undefined) return value;
   throw invalid('measure', `one of mi, ${Object.keys(row.scores).join(', ')}`, prose(measure));
@@ -52,8 +52,8 @@ export function agreementOf(
     measures.slice(i + 1).map((second) => {
       const taus = picks.map((rows) =>
         kendallTauB(
-          rows.map((row) => valueOf(row, first)),
-          rows.map((row) => valueOf(row, second)),
+          rows.map((row) => measured(row, first)),
+          rows.map((row) => measured(row, second)),
         ),
       );
       const defined = taus.filter((tau) => !Number.isNaN(tau));

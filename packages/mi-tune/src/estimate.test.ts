@@ -6,7 +6,7 @@ import t from 'tap';
 import {
   encodePrompts,
   estimateMi,
-  informationMap,
+  heatMap,
   miWeight,
   partsSchedule,
   studentQuantile,
@@ -107,14 +107,30 @@ t.test('images x prompts, reproducible, with a curve', async (t) => {
   );
 });
 
-t.test('the information map sums to the estimate', async (t) => {
+t.test('information maps sum to the estimate, and their pictures', async (t) => {
   const options = { seed: 3, replicates: 2, strata: 4 };
-  const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-  const [[{ mi }]] = (await estimateMi(parts, image, [prompts[0] as string], options)) as unknown as [
-    [{ mi: number }],
-  ];
-  const { values } = await informationMap(parts, image, prompts[0] as string, options);
-  t.ok(Math.abs(values.reduce((sum, value) => sum + value, 0) / mi - 1) < 1e-4);
+  const matrix = await estimateMi(parts, latents, prompts, { ...options, maps: true });
+  const plain = await estimateMi(parts, latents, prompts, options);
+  for (const [i, row] of matrix.entries())
+    for (const [p, { mi, map }] of row.entries()) {
+      t.equal(mi, plain[i]?.[p]?.mi, 'maps change no estimate');
+      t.equal(map?.values.length, h * w);
+      t.ok(Math.abs((map?.values ?? new Float32Array()).reduce((sum, value) => sum + value, 0) / mi - 1) < 1e-4);
+    }
+  const map = { values: Float32Array.of(0, 1, 2, 4), height: 2, width: 2 };
+  const heat = heatMap(map, { width: 4, height: 4 });
+  const pixel = (x: number, y: number): number[] => [...heat.data.subarray((y * 4 + x) * 3, (y * 4 + x) * 3 + 3)];
+  const brightness = (x: number, y: number): number => pixel(x, y).reduce((sum, value) => sum + value, 0);
+  t.same(pixel(0, 0), [0, 0, 0], 'nothing is black');
+  t.ok(brightness(0, 0) < brightness(3, 0) && brightness(3, 0) < brightness(0, 3) && brightness(0, 3) < brightness(3, 3));
+  t.same(pixel(3, 3), pixel(3, 3).map(() => 255), 'the largest value is white');
+  const picture = { width: 4, height: 4, data: new Uint8Array(48).fill(200) };
+  const over = heatMap(map, picture, { over: picture });
+  t.not(over.data[0], heat.data[0]);
+  const scaled = heatMap(map, picture, { largest: 8 });
+  t.ok((scaled.data.at(-1) as number) < 255, 'one scale for several maps');
+  const flat = heatMap({ ...map, values: new Float32Array(4) }, picture);
+  t.ok(flat.data.every((value) => value === 0));
 });
 
 t.test("quantiles of Student's t", (t) => {

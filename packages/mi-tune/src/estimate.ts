@@ -26,6 +26,8 @@ export interface EstimateOptions extends MiWeightOptions {
   readonly antithetic?: boolean;
   /** Noisy latents per forward. Default 16. */
   readonly batch?: number;
+  /** Also say where in the image the information lies. Default false. */
+  readonly maps?: boolean;
 }
 
 export interface MiEstimate {
@@ -38,6 +40,15 @@ export interface MiEstimate {
   readonly effectiveSamples: number;
   /** Mean weighted term per drawn timestep, ascending: the per-timestep curve. */
   readonly curve: readonly { readonly timestep: number; readonly value: number }[];
+  /** With `maps`: nats per latent pixel, summing to `mi`. */
+  readonly map?: InformationMap;
+}
+
+/** The squared difference summed over channels only, averaged over the draws: [h, w] row-major. */
+export interface InformationMap {
+  readonly values: Float32Array;
+  readonly height: number;
+  readonly width: number;
 }
 
 /** One draw: a timestep, a noise stream, its sign. */
@@ -91,6 +102,8 @@ export async function estimateMi(
   const draws = plan(schedule, options);
   const contexts = tf.tidy(() => encodePrompts(parts, ['', ...prompts]));
   const images = latents.shape[0];
+  const [height, width] = parts.latentShape;
+  const replicates = Math.max(...draws.map(({ replicate }) => replicate)) + 1;
   const progress = new ProgressCounter('mutual information', context, {
     total: images * draws.length,
     unit: 'draw',
@@ -100,20 +113,24 @@ export async function estimateMi(
     for (let image = 0; image < images; image++) {
       // terms[prompt][draw]
       const terms = prompts.map(() => new Float64Array(draws.length));
+      const maps = options.maps === true ? prompts.map(() => new Float64Array(height * width)) : [];
       const batch = options.batch ?? 16;
       for (let start = 0; start < draws.length; start += batch) {
         const part = draws.slice(start, start + batch);
-        const values = tf.tidy(() =>
+        const fields = tf.tidy(() =>
           squaredDifferences(parts, schedule, latents, image, part, contexts, prompts.length, options),
         );
-        const numbers = await values.data();
-        values.dispose();
-        for (let p = 0; p < prompts.length; p++)
-          for (let d = 0; d < part.length; d++)
-            (terms[p] as Float64Array)[start + d] = numbers[p * part.length + d] as number;
+        await addTerms(fields, part, start, terms);
+        if (maps.length > 0) await addMaps(fields, part, replicates, maps);
+        fields.dispose();
         progress.advance(part.length);
       }
-      results.push(terms.map((own) => summarise(draws, own)));
+      results.push(
+        terms.map((own, p) => ({
+          ...summarise(draws, own),
+          ...(maps[p] !== undefined && { map: { values: Float32Array.from(maps[p]), height, width } }),
+        })),
+      );
     }
   } finally {
     contexts.dispose();
@@ -121,7 +138,39 @@ export async function estimateMi(
   return results;
 }
 
-/** Weighted squared differences for each prompt and draw [P, D]; the unconditional prediction is shared. */
+/** Sums over the image for each prompt and draw. */
+async function addTerms(
+  fields: tf.Tensor4D,
+  draws: readonly Draw[],
+  start: number,
+  terms: readonly Float64Array[],
+): Promise<void> {
+  const sums = tf.sum(fields, [2, 3]);
+  const numbers = await sums.data();
+  sums.dispose();
+  for (const [p, own] of terms.entries())
+    for (let d = 0; d < draws.length; d++) own[start + d] = numbers[p * draws.length + d] as number;
+}
+
+/** Means over the draws for each prompt and latent pixel. */
+async function addMaps(
+  fields: tf.Tensor4D,
+  draws: readonly Draw[],
+  replicates: number,
+  maps: readonly Float64Array[],
+): Promise<void> {
+  const shares = draws.map(({ share }) => share / replicates);
+  const means = tf.tidy(() => tf.sum(tf.mul(fields, tf.tensor4d(shares, [1, draws.length, 1, 1])), 1));
+  const numbers = await means.data();
+  means.dispose();
+  for (const [p, own] of maps.entries())
+    for (let i = 0; i < own.length; i++) own[i] = (own[i] as number) + (numbers[p * own.length + i] as number);
+}
+
+/**
+ * Weighted squared differences, summed over channels, for each prompt and draw [P, D, h, w]; the unconditional prediction
+ * is shared by the prompts.
+ */
 function squaredDifferences(
   parts: DiffusionParts,
   schedule: Schedule,
@@ -131,7 +180,7 @@ function squaredDifferences(
   contexts: tf.Tensor3D,
   prompts: number,
   options: EstimateOptions,
-): tf.Tensor2D {
+): tf.Tensor4D {
   const noisy = noisyLatents(parts, schedule, latents, image, draws, options.seed);
   const timesteps = draws.map(({ timestep }) => timestep);
   const predict = (row: number): tf.Tensor4D =>
@@ -143,19 +192,20 @@ function squaredDifferences(
       ),
     );
   const unconditional = predict(0);
-  const weights = tf.tensor1d(
+  const weights = tf.tensor3d(
     timesteps.map(
       (t) => miWeight(schedule, t, options) * epsilonScale(parts.scheduler.predictionType, schedule, t) ** 2,
     ),
+    [timesteps.length, 1, 1],
   );
   return tf.stack(
     Array.from({ length: prompts }, (_, p) =>
       tf.tidy(() => {
         const difference = tf.sub(predict(p + 1), unconditional);
-        return tf.mul(weights, tf.sum(tf.square(difference), [1, 2, 3]));
+        return tf.mul(weights, tf.sum(tf.square(difference), 3));
       }),
     ),
-  ) as tf.Tensor2D;
+  ) as tf.Tensor4D;
 }
 
 function noisyLatents(
@@ -204,54 +254,4 @@ function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {
       .sort(([a], [b]) => a - b)
       .map(([timestep, { sum, n }]) => ({ timestep, value: sum / n })),
   };
-}
-
-/**
- * Where in the image the information lies: the squared difference summed over channels only, averaged over the draws.
- *
- * @param latents [1, h, w, c]
- * @returns nats per latent pixel [h, w], summing to the estimate
- */
-export async function informationMap(
-  parts: DiffusionParts,
-  latents: tf.Tensor4D,
-  prompt: string,
-  options: EstimateOptions,
-): Promise<{ values: Float32Array; height: number; width: number }> {
-  const schedule = partsSchedule(parts);
-  const [height, width] = parts.latentShape;
-  const sum = new Float64Array(height * width);
-  const contexts = tf.tidy(() => encodePrompts(parts, ['', prompt]));
-  const draws = plan(schedule, options);
-  const replicates = Math.max(...draws.map(({ replicate }) => replicate)) + 1;
-  const batch = options.batch ?? 16;
-  try {
-    for (let start = 0; start < draws.length; start += batch) {
-      const part = draws.slice(start, start + batch);
-      const map = tf.tidy(() => {
-        const noisy = noisyLatents(parts, schedule, latents, 0, part, options.seed);
-        const timesteps = part.map(({ timestep }) => timestep);
-        const predict = (row: number): tf.Tensor4D =>
-          parts.unet.forward(
-            noisy,
-            timesteps,
-            tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [part.length, 1, 1]),
-          );
-        const shares = part.map(
-          ({ timestep, share }) =>
-            (share / replicates) *
-            miWeight(schedule, timestep, options) *
-            epsilonScale(parts.scheduler.predictionType, schedule, timestep) ** 2,
-        );
-        const squares = tf.sum(tf.square(tf.sub(predict(1), predict(0))), 3);
-        return tf.sum(tf.mul(squares, tf.tensor3d(shares, [part.length, 1, 1])), 0);
-      });
-      const values = await map.data();
-      map.dispose();
-      for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
-    }
-  } finally {
-    contexts.dispose();
-  }
-  return { values: Float32Array.from(sum), height, width };
 }

@@ -5,6 +5,7 @@ export * from './evaluate.js';
 export * from './example-set.js';
 export * from './external-scorer.js';
 export * from './fine-tune.js';
+export { type HeatMapOptions, heatMap } from './heat-map.js';
 export { mergeSweeps } from './merge.js';
 export * from './mi-weight.js';
 export * from './open-parts.js';

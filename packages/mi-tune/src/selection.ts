@@ -21,7 +21,7 @@ export function selectCandidates(
   selection: Selection = { by: 'mi' },
   among = Number.POSITIVE_INFINITY,
 ): SweepRow[] {
-  const value = valueOf(selection);
+  const value = scoreBy(selection);
   const byPrompt = new Map<number, SweepRow[]>();
   for (const row of rows) {
     if (row.candidate >= among) continue;
@@ -45,7 +45,7 @@ export function selectCandidates(
   return chosen;
 }
 
-function valueOf(selection: Selection): (row: SweepRow) => number {
+function scoreBy(selection: Selection): (row: SweepRow) => number {
   if (selection.by !== 'score') return ({ mi }) => mi;
   return ({ scores }) => {
     const value = scores[selection.name];
