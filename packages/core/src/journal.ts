@@ -1,5 +1,5 @@
 /** An append-only record of finished units of work, safe against being killed at any instant. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { writeError, writeFileAtomic, writeFully } from './atomic.js';
 import { EquipoiseError, invalid } from './errors.js';
 
@@ -50,13 +50,7 @@ export class Journal<T> {
       const text = await file.readFile();
       const end = text.lastIndexOf(0x0a) + 1;
       if (end < text.byteLength) await file.truncate(end);
-      const entries = new Map<string, T>();
-      const lines = text.subarray(0, end).toString('utf8').split('\n').slice(0, -1);
-      for (const [i, line] of lines.entries()) {
-        const { key, value } = parseLine(line, path, i + 1);
-        entries.set(key, value as T);
-      }
-      return new Journal(path, file, entries, end, dropped);
+      return new Journal(path, file, parseEntries<T>(text.subarray(0, end), path), end, dropped);
     } catch (error) {
       await file.close();
       throw error;
@@ -130,6 +124,26 @@ async function salvage(path: string, accept: (key: string, value: unknown) => bo
   const dropped = lines.length - good.length;
   if (dropped > 0) await writeFileAtomic(path, good.map((line) => `${line}\n`).join(''));
   return dropped;
+}
+
+/**
+ * The entries of a journal that another process may be writing: nothing is changed, a torn last line is passed over.
+ *
+ * @throws EquipoiseError `corrupt` as {@link Journal.open}
+ */
+export async function readJournal<T>(path: string): Promise<ReadonlyMap<string, T>> {
+  const text = await readFile(path);
+  return parseEntries<T>(text.subarray(0, text.lastIndexOf(0x0a) + 1), path);
+}
+
+function parseEntries<T>(whole: Buffer, path: string): Map<string, T> {
+  const entries = new Map<string, T>();
+  const lines = whole.toString('utf8').split('\n').slice(0, -1);
+  for (const [i, line] of lines.entries()) {
+    const { key, value } = parseLine(line, path, i + 1);
+    entries.set(key, value as T);
+  }
+  return entries;
 }
 
 function parseLine(line: string, path: string, number: number): { key: string; value: unknown } {

@@ -12,6 +12,7 @@ import {
   packageVersions,
   Run,
   type RunSpec,
+  readJournal,
   readRunRecord,
 } from './index.js';
 
@@ -178,6 +179,9 @@ t.test('a journal survives a torn line and keeps order', async (t) => {
   t.equal(await journal.once('c', async () => ++runs), 1);
   await journal.close();
   await appendFile(path, '{"key":"d","val');
+  const before = await readFile(path);
+  t.strictSame([...(await readJournal<number>(path)).keys()], ['a', 'b', 'c']);
+  t.ok(before.equals(await readFile(path)), 'reading changes nothing');
   const again = await Journal.open<number>(path);
   t.strictSame(
     [...again.entries],
