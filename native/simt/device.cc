@@ -87,6 +87,10 @@ void SimtDevice::synchronize() {
   if (std::string fault = take_fault(); !fault.empty()) throw std::runtime_error(fault);
 }
 
+void SimtDevice::copy(const Tensor& to, const Tensor& from) {
+  if (to.bytes() > 0) std::memcpy(to.data(), from.data(), from.bytes());
+}
+
 Fault SimtDevice::fault_site(const OpInfo& info, const char* message) {
   sites_.push_back({info, message});
   return {&record_, static_cast<unsigned>(sites_.size() - 1)};

@@ -19,6 +19,7 @@ class SimtDevice final : public Device {
   void upload(const Tensor& t, const void* source, DType source_dtype) override;
   void read(const Tensor& t, void* destination, std::function<void(std::string)> done) override;
   void synchronize() override;
+  void copy(const Tensor& to, const Tensor& from) override;
 
   void* raw_allocate(std::size_t bytes) override;
   void raw_free(void* p, std::size_t bytes) override;
