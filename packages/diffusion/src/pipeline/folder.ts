@@ -7,8 +7,9 @@ import {
   CLIPTextModel,
   CLIPTextModelWithProjection,
   ClipTokenizer,
-  type LoadOptions,
+  type ConfiguredModel,
   type Model,
+  type ModelClass,
   UNet2DConditionModel,
   type WeightStorage,
 } from '@equipoise/models';
@@ -25,7 +26,8 @@ import {
   saveSchedulerConfig,
   withWeightsType,
 } from '@equipoise/weights';
-import { type PipelineParts, TextToImagePipeline, unsupportedPipeline } from './pipeline.js';
+import type { PipelineParts } from './inputs.js';
+import { TextToImagePipeline, unsupportedPipeline } from './pipeline.js';
 
 export interface LoadPipelineOptions extends JobContext {
   /** Weights variant, such as fp16. */
@@ -76,19 +78,15 @@ class PartLoader {
     return component;
   }
 
-  async model<M extends Model & { readonly warnings: readonly string[] }>(
+  async model<M extends ConfiguredModel<unknown>>(
     name: string,
-    load: (
-      config: unknown,
-      state: Awaited<ReturnType<ComponentFolder['openWeights']>>,
-      options: LoadOptions,
-    ) => Promise<M>,
+    modelClass: ModelClass<M> & Pick<typeof ConfiguredModel, 'load'>,
   ): Promise<M> {
     const component = await this.component(name);
     const { storage, onProgress, onNotice, signal } = this.options;
     const state = await component.openWeights();
     try {
-      const model = await load(component.config, state, {
+      const model = await modelClass.load(component.config, state, {
         ...(storage !== undefined && { storage }),
         onProgress: (done, total) => {
           throwIfCancelled(signal, `load ${name}`);
@@ -118,13 +116,13 @@ async function loadParts(loader: PartLoader): Promise<PipelineParts> {
   const parts = {
     scheduler,
     tokenizer: await loader.tokenizer('tokenizer'),
-    textEncoder: await loader.model('text_encoder', CLIPTextModel.load),
+    textEncoder: await loader.model('text_encoder', CLIPTextModel),
     ...(xl && {
       tokenizer2: await loader.tokenizer('tokenizer_2'),
-      textEncoder2: await loader.model('text_encoder_2', CLIPTextModelWithProjection.load),
+      textEncoder2: await loader.model('text_encoder_2', CLIPTextModelWithProjection),
     }),
-    unet: await loader.model('unet', UNet2DConditionModel.load),
-    vae: await loader.model('vae', AutoencoderKL.load),
+    unet: await loader.model('unet', UNet2DConditionModel),
+    vae: await loader.model('vae', AutoencoderKL),
   };
   return { ...parts, configs: loader.configs, settings: loader.folder.config };
 }

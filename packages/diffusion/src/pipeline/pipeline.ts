@@ -1,84 +1,23 @@
 /** Text to image with Stable Diffusion 1.x, 2.x and XL: diffusers' pipelines, number for number. */
-import {
-  type EquipoiseError,
-  invalid,
-  type JobContext,
-  type JsonValue,
-  prose,
-  throwIfCancelled,
-} from '@equipoise/core';
-import type {
-  AutoencoderKL,
-  CLIPTextModel,
-  CLIPTextModelWithProjection,
-  ClipTokenizer,
-  RgbImage,
-  TruncationWarning,
-  UNet2DConditionModel,
-} from '@equipoise/models';
+import { type EquipoiseError, invalid, type JobContext, prose, throwIfCancelled } from '@equipoise/core';
+import type { RgbImage } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { toImages } from '../image-output.js';
 import { createSampler, type Sampler } from '../samplers/index.js';
 import { type ParsedScheduler, parseSchedulerConfig } from '../scheduler-config.js';
-import { type Conditioning, type DenoiseOptions, denoise, type StepEvent } from './denoise.js';
-import { imageSeeds, type LatentShape, latentNoise } from './noise.js';
+import {
+  conditionImages,
+  disposeConditioning,
+  disposeSides,
+  encodePrompts,
+  encodeSides,
+} from './conditioning.js';
+import { type Conditioning, denoise } from './denoise.js';
+import type { GenerateHooks, GenerateInputs, PipelineParts } from './inputs.js';
+import { type LatentShape, latentNoise } from './noise.js';
 import { type SamplingInput, type SamplingOptions, samplerClasses, samplingOptions } from './options.js';
-import { encodeText, encodeTextXl, repeatRows, type TextEmbeddings } from './text.js';
-
-/** The parts of a pipeline. The second tower makes it a Stable Diffusion XL. */
-export interface PipelineParts {
-  readonly unet: UNet2DConditionModel;
-  readonly vae: AutoencoderKL;
-  readonly tokenizer: ClipTokenizer;
-  readonly textEncoder: CLIPTextModel;
-  readonly tokenizer2?: ClipTokenizer;
-  readonly textEncoder2?: CLIPTextModelWithProjection;
-  /** A parsed scheduler_config.json. */
-  readonly scheduler: unknown;
-  /** The parts' config files as they came, for saving; keys as in model_index.json. */
-  readonly configs: Readonly<Record<string, Readonly<Record<string, JsonValue>>>>;
-  /** Settings of model_index.json, such as force_zeros_for_empty_prompt. */
-  readonly settings?: Readonly<Record<string, unknown>>;
-}
-
-/** What to draw: prompts, or their embeddings. */
-export interface GenerateInputs {
-  readonly prompt?: string | readonly string[];
-  readonly negativePrompt?: string | readonly string[];
-  /** [P, L, C] instead of prompts; pooled embeddings too for Stable Diffusion XL. Not freed. */
-  readonly promptEmbeds?: tf.Tensor3D;
-  readonly negativePromptEmbeds?: tf.Tensor3D;
-  readonly pooledPromptEmbeds?: tf.Tensor2D;
-  readonly negativePooledPromptEmbeds?: tf.Tensor2D;
-  /** Unit normal noise to start from [N, h, w, C] instead of drawing it. Not freed. */
-  readonly latents?: tf.Tensor4D;
-}
-
-export interface GenerateHooks extends JobContext {
-  readonly onStep?: (event: StepEvent) => void | Promise<void>;
-  readonly miWeight?: DenoiseOptions['miWeight'];
-  readonly onWarning?: (warning: TruncationWarning) => void;
-}
-
-/** Everything needed to make an image again; embedded in PNG files. */
-export interface ImageSettings {
-  readonly pipeline: string;
-  readonly prompt: string | null;
-  readonly negativePrompt: string | null;
-  readonly sampler: string;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly guidanceRescale: number;
-  readonly eta: number;
-  readonly clipSkip: number | null;
-  readonly rng: string;
-  /** The image's own seed; with torch's generator and one seed, that of the whole call. */
-  readonly seed: number;
-  /** The image's place in the call. */
-  readonly index: number;
-  readonly width: number;
-  readonly height: number;
-}
+import { type ImageSettings, imageSettings } from './settings.js';
+import type { EncodeTextOptions, TextEmbeddings } from './text.js';
 
 export interface Generated {
   /** Prompt by prompt, imagesPerPrompt of each. */
@@ -89,12 +28,6 @@ export interface Generated {
   readonly latents: tf.Tensor4D;
   /** Per step, for each image; empty without miWeight. */
   readonly mi: readonly Float32Array[];
-}
-
-/** Both sides of the conditioning before images are counted: a row for each prompt. */
-interface Sides {
-  readonly cond: TextEmbeddings;
-  readonly uncond: TextEmbeddings | null;
 }
 
 /** Pixels decoded together, at most: bounds the decoder's memory. */
@@ -169,124 +102,9 @@ export class TextToImagePipeline {
     return sides;
   }
 
-  /**
-   * Encodes prompts as the denoiser wants them: a row for each. Negative prompts never skip layers, as in
-   * diffusers.
-   */
-  encodePrompts(
-    prompts: readonly string[],
-    options: {
-      clipSkip?: number | undefined;
-      maxLength?: number;
-      onWarning?: GenerateHooks['onWarning'];
-    } = {},
-  ): TextEmbeddings {
-    const { tokenizer, textEncoder, tokenizer2, textEncoder2 } = this.parts;
-    const first = { tokenizer, model: textEncoder };
-    if (textEncoder2 === undefined || tokenizer2 === undefined) return encodeText(first, prompts, options);
-    return encodeTextXl(first, { tokenizer: tokenizer2, model: textEncoder2 }, prompts, options);
-  }
-
-  /** Whether a missing negative prompt means zeros (Stable Diffusion XL base) or the empty text. */
-  get #zerosForEmpty(): boolean {
-    return this.isXl && this.parts.settings?.['force_zeros_for_empty_prompt'] !== false;
-  }
-
-  #encodeSides(
-    inputs: GenerateInputs,
-    guided: boolean,
-    options: SamplingOptions,
-    hooks: GenerateHooks,
-  ): Sides {
-    const { onWarning } = hooks;
-    const cond = this.#condition(inputs, options, onWarning);
-    if (!guided) return { cond, uncond: null };
-    const rows = cond.embeds.shape[0];
-    if (inputs.negativePromptEmbeds !== undefined) {
-      const { negativePromptEmbeds: embeds, negativePooledPromptEmbeds: pooled } = inputs;
-      return { cond, uncond: this.#given('negativePromptEmbeds', embeds, pooled, cond) };
-    }
-    const { negativePrompt } = inputs;
-    if (negativePrompt === undefined && this.#zerosForEmpty) {
-      const uncond = { embeds: tf.zerosLike(cond.embeds), pooled: tf.zerosLike(cond.pooled as tf.Tensor2D) };
-      return { cond, uncond };
-    }
-    const texts =
-      typeof negativePrompt === 'object' ? negativePrompt : Array<string>(rows).fill(negativePrompt ?? '');
-    if (texts.length !== rows)
-      throw invalid('negativePrompt', `${rows} texts, one for each prompt`, texts.length);
-    return { cond, uncond: this.encodePrompts(texts, { maxLength: cond.embeds.shape[1], onWarning }) };
-  }
-
-  #condition(
-    inputs: GenerateInputs,
-    options: SamplingOptions,
-    onWarning: GenerateHooks['onWarning'],
-  ): TextEmbeddings {
-    const { prompt, promptEmbeds, pooledPromptEmbeds } = inputs;
-    if ((prompt === undefined) === (promptEmbeds === undefined)) {
-      throw invalid(
-        'prompt',
-        'either prompts or promptEmbeds',
-        prose(prompt === undefined ? 'neither' : 'both'),
-      );
-    }
-    if (promptEmbeds !== undefined) return this.#given('promptEmbeds', promptEmbeds, pooledPromptEmbeds);
-    const texts = typeof prompt === 'string' ? [prompt] : (prompt as readonly string[]);
-    if (texts.length === 0) throw invalid('prompt', 'at least one prompt', texts);
-    return this.encodePrompts(texts, { clipSkip: options.clipSkip, onWarning });
-  }
-
-  /** Checks embeddings that the caller made, and copies the handles so that they can be freed alike. */
-  #given(
-    name: string,
-    embeds: tf.Tensor3D,
-    pooled: tf.Tensor2D | undefined,
-    like?: TextEmbeddings,
-  ): TextEmbeddings {
-    const width = this.parts.unet.config.cross_attention_dim;
-    if (embeds.rank !== 3 || embeds.shape[2] !== width || embeds.size === 0) {
-      throw invalid(name, `[prompts, positions, ${width}]`, embeds.shape);
-    }
-    if (
-      like !== undefined &&
-      (embeds.shape[0] !== like.embeds.shape[0] || embeds.shape[1] !== like.embeds.shape[1])
-    ) {
-      throw invalid(
-        name,
-        `the shape of the prompts' embeddings, [${like.embeds.shape.join(', ')}]`,
-        embeds.shape,
-      );
-    }
-    if (!this.isXl) return { embeds: tf.clone(embeds) };
-    if (pooled === undefined || pooled.shape[0] !== embeds.shape[0]) {
-      const pooledName = name.replace('romptEmbeds', 'ooledPromptEmbeds').replace('negativeP', 'negativeP');
-      throw invalid(
-        pooledName,
-        `[${embeds.shape[0]}, width], which Stable Diffusion XL needs beside ${name}`,
-        pooled?.shape,
-      );
-    }
-    return { embeds: tf.clone(embeds), pooled: tf.clone(pooled) };
-  }
-
-  /** The conditioning of every image, from rows for each prompt. */
-  #conditioning({ cond, uncond }: Sides, perPrompt: number, height: number, width: number): Conditioning {
-    const count = cond.embeds.shape[0] * perPrompt;
-    const spread = <T extends tf.Tensor>(x: T): T => repeatRows(x, perPrompt);
-    const promptIndex = Array.from({ length: count }, (_, i) => Math.floor(i / perPrompt));
-    const base = { cond: spread(cond.embeds), uncond: uncond && spread(uncond.embeds), promptIndex };
-    if (cond.pooled === undefined) return base;
-    // Original size, crop corner and target size: the image is asked for whole, at its own size.
-    const ids = [height, width, 0, 0, height, width];
-    return {
-      ...base,
-      added: {
-        cond: spread(cond.pooled),
-        uncond: uncond && spread(uncond.pooled as tf.Tensor2D),
-        timeIds: Array.from({ length: count }, () => ids),
-      },
-    };
+  /** Encodes prompts as the denoiser wants them: a row for each. */
+  encodePrompts(prompts: readonly string[], options: EncodeTextOptions = {}): TextEmbeddings {
+    return encodePrompts(this.parts, prompts, options);
   }
 
   /**
@@ -303,13 +121,10 @@ export class TextToImagePipeline {
     const sampler = this.sampler(input);
     const [height, width] = this.#sides(options);
     const guidance = options.guidance ?? this.defaultGuidance;
-    const sides = this.#encodeSides(inputs, guidance > 1 || hooks.miWeight !== undefined, options, hooks);
-    const conditioning = this.#conditioning(sides, options.imagesPerPrompt, height, width);
-    tf.dispose(
-      [sides.cond, sides.uncond].flatMap((side) =>
-        side === null ? [] : (Object.values(side) as tf.Tensor[]),
-      ),
-    );
+    const guided = guidance > 1 || hooks.miWeight !== undefined;
+    const sides = encodeSides(this.parts, inputs, guided, options, hooks);
+    const conditioning = conditionImages(sides, options.imagesPerPrompt, height, width);
+    disposeSides(sides);
     try {
       const result = await this.#denoise(conditioning, sampler, inputs, options, hooks, [
         height,
@@ -318,10 +133,17 @@ export class TextToImagePipeline {
       ]);
       try {
         const images = await this.decode(result.latents, { tiled: options.vaeTiling, ...hooks });
-        const settings = images.map((_, i) =>
-          this.#settings(inputs, options, sampler, guidance, [height, width], i, images.length),
-        );
-        return { images, settings, ...result };
+        const call = {
+          pipeline: this.className,
+          inputs,
+          options,
+          sampler,
+          guidance,
+          height,
+          width,
+          count: images.length,
+        };
+        return { images, settings: images.map((_, i) => imageSettings(call, i)), ...result };
       } catch (error) {
         result.latents.dispose();
         throw error;
@@ -389,46 +211,11 @@ export class TextToImagePipeline {
     return images;
   }
 
-  #settings(
-    inputs: GenerateInputs,
-    options: SamplingOptions,
-    sampler: Sampler,
-    guidance: number,
-    [height, width]: [number, number],
-    index: number,
-    count: number,
-  ): ImageSettings {
-    const which = Math.floor(index / options.imagesPerPrompt);
-    const text = (value: string | readonly string[] | undefined): string | null =>
-      (typeof value === 'object' ? value[which] : value) ?? null;
-    const whole = options.rng === 'torch' && options.seeds === undefined;
-    return {
-      pipeline: this.className,
-      prompt: text(inputs.prompt),
-      negativePrompt: text(inputs.negativePrompt),
-      sampler: sampler.name,
-      steps: options.steps,
-      guidance,
-      guidanceRescale: options.guidanceRescale,
-      eta: options.eta,
-      clipSkip: options.clipSkip ?? null,
-      rng: options.rng,
-      seed: whole ? options.seed : (imageSeeds(options.seed, options.seeds, count)[index] as number),
-      index,
-      width,
-      height,
-    };
-  }
-
   /** Frees all weights. */
   dispose(): void {
     const { unet, vae, textEncoder, textEncoder2 } = this.parts;
     for (const model of [unet, vae, textEncoder, textEncoder2]) model?.dispose();
   }
-}
-
-function disposeConditioning({ cond, uncond, added }: Conditioning): void {
-  for (const tensor of [cond, uncond, added?.cond, added?.uncond]) tensor?.dispose();
 }
 
 /** Refuses parts of a pipeline that this package does not have. */

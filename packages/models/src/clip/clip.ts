@@ -2,10 +2,9 @@
  * `CLIPModel`: both towers, their projections and the temperature.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { ConfiguredModel } from '../configured-model.js';
 import type { Linear } from '../layers.js';
-import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
 import { Parameter } from '../parameter.js';
-import type { ManifestEntry, StateDict } from '../state-dict.js';
 import { type ClipConfig, parseClipConfig } from './config.js';
 import { ClipTextTransformer, featureProjection } from './text.js';
 import { ClipVisionTransformer } from './vision.js';
@@ -19,10 +18,7 @@ export type ClipOutput = {
   logitsPerImage: tf.Tensor2D;
 };
 
-export class CLIPModel extends Model {
-  readonly config: ClipConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class CLIPModel extends ConfiguredModel<ClipConfig> {
   readonly textModel: ClipTextTransformer;
   readonly visionModel: ClipVisionTransformer;
   readonly textProjection: Linear;
@@ -32,10 +28,7 @@ export class CLIPModel extends Model {
 
   /** The architecture without weights, from a `config.json` of transformers. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseClipConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseClipConfig(config));
     const { text, vision, projection_dim, logit_scale_init_value } = this.config;
     const scale = new Parameter([], { kind: 'constant', value: logit_scale_init_value });
     this.logitScale = this.parameter('logit_scale', scale);
@@ -46,21 +39,6 @@ export class CLIPModel extends Model {
       featureProjection(vision.hidden_size, projection_dim),
     );
     this.textProjection = this.child('text_projection', featureProjection(text.hidden_size, projection_dim));
-  }
-
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new CLIPModel(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPModel> {
-    return loadWeights(new CLIPModel(config), state, options);
-  }
-
-  /** A model with fresh weights. */
-  static random(config: unknown, seed: number, options?: RandomOptions): CLIPModel {
-    return randomWeights(new CLIPModel(config), seed, options);
   }
 
   /** Projected features of texts, not normalised [N, projection_dim]. */

@@ -3,17 +3,11 @@
  */
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { ConfiguredModel } from '../configured-model.js';
 import { Embedding, LayerNorm, Linear } from '../layers.js';
-import {
-  type KeyRules,
-  type LoadOptions,
-  loadWeights,
-  Model,
-  type RandomOptions,
-  randomWeights,
-} from '../model.js';
+import type { KeyRules } from '../model.js';
 import { Module } from '../module.js';
-import type { ManifestEntry, StateDict } from '../state-dict.js';
+import type { StateDict } from '../state-dict.js';
 import { type ClipTextConfig, parseClipTextConfig } from './config.js';
 import { ClipEncoder, type LayerPrefix } from './encoder.js';
 
@@ -211,36 +205,17 @@ export function towerKeys(state: StateDict, prefix: string, probe: string): KeyR
   };
 }
 
-const textKeys = (state: StateDict): KeyRules => towerKeys(state, 'text_model.', 'final_layer_norm.weight');
-
-export class CLIPTextModel extends Model {
-  readonly config: ClipTextConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class CLIPTextModel extends ConfiguredModel<ClipTextConfig> {
   readonly textModel: ClipTextTransformer;
 
   /** The architecture without weights, from a `config.json` of transformers. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseClipTextConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseClipTextConfig(config));
     this.textModel = this.child('text_model', new ClipTextTransformer(this.config));
   }
 
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new CLIPTextModel(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPTextModel> {
-    return loadWeights(new CLIPTextModel(config), state, options, textKeys(state));
-  }
-
-  /** A model with fresh weights. */
-  static random(config: unknown, seed: number, options?: RandomOptions): CLIPTextModel {
-    return randomWeights(new CLIPTextModel(config), seed, options);
+  override keyRules(state: StateDict): KeyRules {
+    return towerKeys(state, 'text_model.', 'final_layer_norm.weight');
   }
 
   /** See {@link ClipTextTransformer.forward}. */
@@ -252,41 +227,20 @@ export class CLIPTextModel extends Model {
 /** {@link ClipTextOutput} with the pooled output projected into the space shared with images. */
 export type ClipTextProjectedOutput = ClipTextOutput & { textEmbeds: tf.Tensor2D };
 
-export class CLIPTextModelWithProjection extends Model {
-  readonly config: ClipTextConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class CLIPTextModelWithProjection extends ConfiguredModel<ClipTextConfig> {
   readonly textModel: ClipTextTransformer;
   readonly textProjection: Linear;
 
   /** The architecture without weights, from a `config.json` of transformers. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseClipTextConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseClipTextConfig(config));
     const { hidden_size, projection_dim } = this.config;
     this.textModel = this.child('text_model', new ClipTextTransformer(this.config));
     this.textProjection = this.child('text_projection', featureProjection(hidden_size, projection_dim));
   }
 
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new CLIPTextModelWithProjection(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(
-    config: unknown,
-    state: StateDict,
-    options?: LoadOptions,
-  ): Promise<CLIPTextModelWithProjection> {
-    return loadWeights(new CLIPTextModelWithProjection(config), state, options, textKeys(state));
-  }
-
-  /** A model with fresh weights. */
-  static random(config: unknown, seed: number, options?: RandomOptions): CLIPTextModelWithProjection {
-    return randomWeights(new CLIPTextModelWithProjection(config), seed, options);
+  override keyRules(state: StateDict): KeyRules {
+    return towerKeys(state, 'text_model.', 'final_layer_norm.weight');
   }
 
   /** See {@link ClipTextTransformer.forward}. */

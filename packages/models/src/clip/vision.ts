@@ -4,18 +4,12 @@
  */
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { ConfiguredModel } from '../configured-model.js';
 import { Conv2d, Embedding, LayerNorm, type Linear } from '../layers.js';
-import {
-  type KeyRules,
-  type LoadOptions,
-  loadWeights,
-  Model,
-  type RandomOptions,
-  randomWeights,
-} from '../model.js';
+import type { KeyRules } from '../model.js';
 import { Module } from '../module.js';
 import { Parameter } from '../parameter.js';
-import type { ManifestEntry, StateDict } from '../state-dict.js';
+import type { StateDict } from '../state-dict.js';
 import { type ClipVisionConfig, parseClipVisionConfig } from './config.js';
 import { ClipEncoder } from './encoder.js';
 import { featureProjection, towerKeys } from './text.js';
@@ -91,36 +85,17 @@ export class ClipVisionTransformer extends Module {
   }
 }
 
-const visionKeys = (state: StateDict): KeyRules => towerKeys(state, 'vision_model.', 'post_layernorm.weight');
-
-export class CLIPVisionModel extends Model {
-  readonly config: ClipVisionConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class CLIPVisionModel extends ConfiguredModel<ClipVisionConfig> {
   readonly visionModel: ClipVisionTransformer;
 
   /** The architecture without weights, from a `config.json` of transformers. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseClipVisionConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseClipVisionConfig(config));
     this.visionModel = this.child('vision_model', new ClipVisionTransformer(this.config));
   }
 
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new CLIPVisionModel(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<CLIPVisionModel> {
-    return loadWeights(new CLIPVisionModel(config), state, options, visionKeys(state));
-  }
-
-  /** A model with fresh weights. */
-  static random(config: unknown, seed: number, options?: RandomOptions): CLIPVisionModel {
-    return randomWeights(new CLIPVisionModel(config), seed, options);
+  override keyRules(state: StateDict): KeyRules {
+    return towerKeys(state, 'vision_model.', 'post_layernorm.weight');
   }
 
   /** See {@link ClipVisionTransformer.forward}. */
@@ -132,41 +107,20 @@ export class CLIPVisionModel extends Model {
 /** {@link ClipVisionOutput} with the pooled output projected into the space shared with texts. */
 export type ClipVisionProjectedOutput = ClipVisionOutput & { imageEmbeds: tf.Tensor2D };
 
-export class CLIPVisionModelWithProjection extends Model {
-  readonly config: ClipVisionConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class CLIPVisionModelWithProjection extends ConfiguredModel<ClipVisionConfig> {
   readonly visionModel: ClipVisionTransformer;
   readonly visualProjection: Linear;
 
   /** The architecture without weights, from a `config.json` of transformers. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseClipVisionConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseClipVisionConfig(config));
     const { hidden_size, projection_dim } = this.config;
     this.visionModel = this.child('vision_model', new ClipVisionTransformer(this.config));
     this.visualProjection = this.child('visual_projection', featureProjection(hidden_size, projection_dim));
   }
 
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new CLIPVisionModelWithProjection(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(
-    config: unknown,
-    state: StateDict,
-    options?: LoadOptions,
-  ): Promise<CLIPVisionModelWithProjection> {
-    return loadWeights(new CLIPVisionModelWithProjection(config), state, options, visionKeys(state));
-  }
-
-  /** A model with fresh weights. */
-  static random(config: unknown, seed: number, options?: RandomOptions): CLIPVisionModelWithProjection {
-    return randomWeights(new CLIPVisionModelWithProjection(config), seed, options);
+  override keyRules(state: StateDict): KeyRules {
+    return towerKeys(state, 'vision_model.', 'post_layernorm.weight');
   }
 
   /** See {@link ClipVisionTransformer.forward}. */

@@ -5,9 +5,8 @@ import { silu } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { addBatched } from '../batch.js';
+import { ConfiguredModel } from '../configured-model.js';
 import { Conv2d, GroupNorm } from '../layers.js';
-import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
-import type { ManifestEntry, StateDict } from '../state-dict.js';
 import { type BlockInputs, DownBlock, type LevelOptions, MidBlock, UpBlock } from './blocks.js';
 import { parseUNetConfig, type UNetConfig, unetLevels } from './config.js';
 import { CrossAttentionCache } from './cross-attention-cache.js';
@@ -32,10 +31,7 @@ export interface UNetOptions {
   readonly recompute?: boolean;
 }
 
-export class UNet2DConditionModel extends Model {
-  readonly config: UNetConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
   readonly #convIn: Conv2d;
   readonly #timeEmbedding: TimestepEmbedding;
   readonly #addEmbedding: TimestepEmbedding | null;
@@ -52,10 +48,7 @@ export class UNet2DConditionModel extends Model {
    * @throws EquipoiseError naming the class or option that is not supported
    */
   constructor(config: unknown) {
-    super();
-    const parsed = parseUNetConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseUNetConfig(config));
     const { block_out_channels: widths, in_channels, out_channels, norm_num_groups, norm_eps } = this.config;
     const [first, timeChannels] = [widths[0]!, widths[0]! * 4];
     this.#convIn = this.child('conv_in', new Conv2d(in_channels, first, { kernel: 3 }));
@@ -70,21 +63,6 @@ export class UNet2DConditionModel extends Model {
     this.#midBlock = this.child('mid_block', midBlock(this.config));
     this.#convNormOut = this.child('conv_norm_out', new GroupNorm(first, norm_num_groups, norm_eps));
     this.#convOut = this.child('conv_out', new Conv2d(first, out_channels, { kernel: 3 }));
-  }
-
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new UNet2DConditionModel(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<UNet2DConditionModel> {
-    return loadWeights(new UNet2DConditionModel(config), state, options);
-  }
-
-  /** A model with fresh weights, initialised as torch does. */
-  static random(config: unknown, seed: number, options?: RandomOptions): UNet2DConditionModel {
-    return randomWeights(new UNet2DConditionModel(config), seed, options);
   }
 
   /**

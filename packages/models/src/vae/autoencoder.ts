@@ -3,9 +3,8 @@
  */
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { ConfiguredModel } from '../configured-model.js';
 import { PointwiseConv } from '../layers.js';
-import { type LoadOptions, loadWeights, Model, type RandomOptions, randomWeights } from '../model.js';
-import type { ManifestEntry, StateDict } from '../state-dict.js';
 import { Decoder, Encoder } from './blocks.js';
 import { type AutoencoderConfig, parseAutoencoderConfig } from './config.js';
 import { mapTiles } from './tiling.js';
@@ -45,10 +44,7 @@ export interface TilingOptions {
   readonly overlap?: number;
 }
 
-export class AutoencoderKL extends Model {
-  readonly config: AutoencoderConfig;
-  /** Keys of the config that were ignored, one sentence each. */
-  readonly warnings: readonly string[];
+export class AutoencoderKL extends ConfiguredModel<AutoencoderConfig> {
   readonly #encoder: Encoder;
   readonly #decoder: Decoder;
   readonly #quantConv: PointwiseConv | null;
@@ -56,10 +52,7 @@ export class AutoencoderKL extends Model {
 
   /** The architecture without weights, from the `config.json` of a diffusers `vae` folder. */
   constructor(config: unknown) {
-    super();
-    const parsed = parseAutoencoderConfig(config);
-    this.config = parsed.config;
-    this.warnings = parsed.warnings;
+    super(parseAutoencoderConfig(config));
     const { latent_channels: latent, use_quant_conv, use_post_quant_conv } = this.config;
     this.#encoder = this.child('encoder', new Encoder(this.config));
     this.#decoder = this.child('decoder', new Decoder(this.config));
@@ -69,21 +62,6 @@ export class AutoencoderKL extends Model {
     this.#postQuantConv = use_post_quant_conv
       ? this.child('post_quant_conv', new PointwiseConv(latent, latent))
       : null;
-  }
-
-  /** The checkpoint's keys and shapes for a config. */
-  static manifest(config: unknown): ManifestEntry[] {
-    return new AutoencoderKL(config).manifest();
-  }
-
-  /** A model with the weights of a checkpoint. */
-  static load(config: unknown, state: StateDict, options?: LoadOptions): Promise<AutoencoderKL> {
-    return loadWeights(new AutoencoderKL(config), state, options);
-  }
-
-  /** A model with fresh weights, initialised as torch does. */
-  static random(config: unknown, seed: number, options?: RandomOptions): AutoencoderKL {
-    return randomWeights(new AutoencoderKL(config), seed, options);
   }
 
   /** Pixels per latent position along each side. */
