@@ -1,7 +1,7 @@
 /** An append-only record of finished units of work, safe against being killed at any instant. */
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { writeError, writeFileAtomic, writeFully } from './atomic.js';
-import { EquipoiseError, invalid } from './errors.js';
+import { EquipoiseError, invalid, systemErrorCode } from './errors.js';
 
 export interface JournalOptions {
   /**
@@ -55,6 +55,20 @@ export class Journal<T> {
       await file.close();
       throw error;
     }
+  }
+
+  /** The good lines of a journal that someone else may be writing; nothing is changed. Empty where there is none. */
+  static async read<T>(path: string): Promise<Map<string, T>> {
+    const entries = new Map<string, T>();
+    const text = await readFile(path, 'utf8').catch((error: unknown) => {
+      if (systemErrorCode(error) === 'ENOENT') return '';
+      throw error;
+    });
+    for (const [i, line] of text.split('\n').slice(0, -1).entries()) {
+      const { key, value } = parseLine(line, path, i + 1);
+      entries.set(key, value as T);
+    }
+    return entries;
   }
 
   /** Finished units, in the order they were first recorded. */

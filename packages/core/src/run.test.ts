@@ -236,6 +236,8 @@ t.test('a damaged journal drops what is damaged, where its owner can tell', asyn
   );
   await journal.append('b', 2);
   await journal.close();
+  t.strictSame([...(await Journal.read<number>(path)).values()], [1, 3, 2]);
+  t.equal((await Journal.read(`${path}.none`)).size, 0);
   const again = await Journal.open<number>(path);
   t.strictSame(
     [...again.entries],

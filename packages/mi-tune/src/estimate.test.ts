@@ -3,14 +3,7 @@ import { randomNormal, useEngine } from '@equipoise/backend';
 import { forwardFactors } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import {
-  encodePrompts,
-  estimateMi,
-  heatMap,
-  miWeight,
-  partsSchedule,
-  studentQuantile,
-} from './index.js';
+import { encodePrompts, estimateMi, heatMap, miWeight, partsSchedule, studentQuantile } from './index.js';
 import { smallParts } from './testing.js';
 
 await useEngine('equipoise-cpu');
@@ -115,15 +108,27 @@ t.test('information maps sum to the estimate, and their pictures', async (t) => 
     for (const [p, { mi, map }] of row.entries()) {
       t.equal(mi, plain[i]?.[p]?.mi, 'maps change no estimate');
       t.equal(map?.values.length, h * w);
-      t.ok(Math.abs((map?.values ?? new Float32Array()).reduce((sum, value) => sum + value, 0) / mi - 1) < 1e-4);
+      t.ok(
+        Math.abs((map?.values ?? new Float32Array()).reduce((sum, value) => sum + value, 0) / mi - 1) < 1e-4,
+      );
     }
   const map = { values: Float32Array.of(0, 1, 2, 4), height: 2, width: 2 };
   const heat = heatMap(map, { width: 4, height: 4 });
-  const pixel = (x: number, y: number): number[] => [...heat.data.subarray((y * 4 + x) * 3, (y * 4 + x) * 3 + 3)];
+  const pixel = (x: number, y: number): number[] => [
+    ...heat.data.subarray((y * 4 + x) * 3, (y * 4 + x) * 3 + 3),
+  ];
   const brightness = (x: number, y: number): number => pixel(x, y).reduce((sum, value) => sum + value, 0);
   t.same(pixel(0, 0), [0, 0, 0], 'nothing is black');
-  t.ok(brightness(0, 0) < brightness(3, 0) && brightness(3, 0) < brightness(0, 3) && brightness(0, 3) < brightness(3, 3));
-  t.same(pixel(3, 3), pixel(3, 3).map(() => 255), 'the largest value is white');
+  t.ok(
+    brightness(0, 0) < brightness(3, 0) &&
+      brightness(3, 0) < brightness(0, 3) &&
+      brightness(0, 3) < brightness(3, 3),
+  );
+  t.same(
+    pixel(3, 3),
+    pixel(3, 3).map(() => 255),
+    'the largest value is white',
+  );
   const picture = { width: 4, height: 4, data: new Uint8Array(48).fill(200) };
   const over = heatMap(map, picture, { over: picture });
   t.not(over.data[0], heat.data[0]);

@@ -164,7 +164,8 @@ async function addMaps(
   const numbers = await means.data();
   means.dispose();
   for (const [p, own] of maps.entries())
-    for (let i = 0; i < own.length; i++) own[i] = (own[i] as number) + (numbers[p * own.length + i] as number);
+    for (let i = 0; i < own.length; i++)
+      own[i] = (own[i] as number) + (numbers[p * own.length + i] as number);
 }
 
 /**

@@ -1,10 +1,20 @@
 /** Alignment of a model's pictures with held-out prompts, per category, with confidence intervals. */
-import { type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  EquipoiseError,
+  invalid,
+  type JobContext,
+  PhiloxSequence,
+  parseJson,
+  streamId,
+  writeJsonAtomic,
+} from '@equipoise/core';
 import { type Estimate, quantile } from '@equipoise/metrics';
 import type { SamplingOptions } from './candidates.js';
 import type { DiffusionParts } from './parts.js';
 import { type PictureScores, sweep } from './sweep.js';
-import type { SweepRow } from './sweep-folder.js';
+import { readSweep, requireComplete, type SweepRow, sweepRows } from './sweep-folder.js';
 
 export interface EvaluationPrompt {
   readonly prompt: string;
@@ -32,9 +42,14 @@ export interface CategoryScore {
   readonly estimate: Estimate;
 }
 
-/** Draws and scores; a killed evaluation goes on. */
+const CATEGORIES = 'categories.json';
+
+/** Draws and scores; a killed evaluation goes on. The folder is that of a sweep, with the categories beside it. */
 export async function evaluate(job: EvaluationJob, context: JobContext = {}): Promise<SweepRow[]> {
   const { prompts, images, sampling, ...rest } = job;
+  await writeJsonAtomic(join(job.folder, CATEGORIES), {
+    categories: prompts.map(({ category }) => category),
+  });
   return sweep(
     {
       ...rest,
@@ -47,6 +62,32 @@ export async function evaluate(job: EvaluationJob, context: JobContext = {}): Pr
     },
     context,
   );
+}
+
+/** A finished evaluation, from its folder. */
+export interface StoredEvaluation {
+  readonly folder: string;
+  readonly prompts: readonly EvaluationPrompt[];
+  readonly rows: readonly SweepRow[];
+  /** Names of the scores, `mi` first. */
+  readonly scores: readonly string[];
+}
+
+/** @throws EquipoiseError `missing` or `corrupt` when the folder holds no complete evaluation */
+export async function readEvaluation(folder: string): Promise<StoredEvaluation> {
+  const file = join(folder, CATEGORIES);
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new EquipoiseError('missing', `${folder}: expected an evaluation (${CATEGORIES})`, { cause });
+  });
+  const stored = await readSweep(folder);
+  requireComplete(stored);
+  const { categories } = (parseJson(text, file) ?? {}) as { categories?: string[] };
+  if (!Array.isArray(categories) || categories.length !== stored.prompts.length)
+    throw invalid(file, `${stored.prompts.length} categories, one for each prompt`, categories, {
+      code: 'corrupt',
+    });
+  const prompts = stored.prompts.map((prompt, i) => ({ prompt, category: categories[i] as string }));
+  return { folder, prompts, rows: sweepRows(stored), scores: ['mi', ...stored.plan.scorers] };
 }
 
 /** Values of one prompt's pictures. */

@@ -14,6 +14,7 @@ export { type Decode, decoderOf, type Encode, encoderOf, pictureName, readPictur
 export * from './prompts.js';
 export * from './real-images.js';
 export * from './rounds.js';
+export * from './run-report.js';
 export { allSavings, type Savings, scoringSampler } from './savings.js';
 export type { AlignmentScorer } from './scorer.js';
 export { exportScores, PARQUET, type QueryResult, queryScores } from './scores-table.js';

@@ -6,6 +6,7 @@ import { type AdapterConfig, ATTENTION_TARGETS, loadAdapter } from '@equipoise/a
 import { useEngine } from '@equipoise/backend';
 import { encodePng } from '@equipoise/diffusion';
 import type { RgbImage } from '@equipoise/models';
+import { renderReport } from '@equipoise/report';
 import { readTrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
@@ -24,9 +25,11 @@ import {
   mixRealImages,
   type RoundsJob,
   rankedPicks,
+  readEvaluation,
   readImageFolder,
   readPictures,
   readSet,
+  runReport,
   runRounds,
   type SweepRow,
   scoreRealImages,
@@ -336,6 +339,24 @@ t.test('evaluation per category, with intervals over prompts', async (t) => {
     table.map(({ category, score }) => `${category} ${score}`),
     ['color mi', 'spatial mi', 'mean mi', 'color redness', 'spatial redness', 'mean redness'],
   );
+  const stored = await readEvaluation(at('evaluation'));
+  t.same([stored.rows, stored.prompts, stored.scores], [found, evaluation.prompts, ['mi', 'redness']]);
+  await t.rejects(readEvaluation(at('sweep')), { code: 'missing', message: /expected an evaluation/ });
+  const report = await runReport(at('rounds'), [
+    { name: 'base', folder: at('evaluation') },
+    { name: 'same again', folder: at('evaluation') },
+  ]);
+  t.same(
+    report.sections.map(({ title }) => title),
+    ['Alignment', 'Round 1', 'Round 2'],
+  );
+  const html = renderReport(report);
+  for (const text of ['Choice of candidates', 'Loss', 'a cat on a mat', 'same again'])
+    t.ok(html.includes(text), text);
+  await t.rejects(runReport(at('nowhere'), []), {
+    code: 'missing',
+    message: /nowhere: expected the folder of/,
+  });
   const mean = (some: readonly SweepRow[]): number => some.reduce((sum, { mi }) => sum + mi, 0) / some.length;
   const expected = (mean(found.slice(0, 4)) + mean(found.slice(4))) / 2;
   t.ok(Math.abs((table[2]?.estimate.value as number) / expected - 1) < 1e-12, 'categories weigh the same');

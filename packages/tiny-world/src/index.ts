@@ -1,6 +1,7 @@
 /** The embedded model: its world, its judges, its weights and how they were trained. */
 export { type Dataset, loadDataset } from './data/dataset.js';
 export { gridPng, pictureBytes, pictureTensor } from './data/pictures.js';
+export { BackgroundJudge } from './judges/background.js';
 export { type Detection, detectObjects, nameColor, standsIn } from './judges/detector.js';
 export {
   HEADSHOT_ATTRIBUTES,
@@ -23,6 +24,14 @@ export {
   type Wanted,
 } from './verify/prompts.js';
 export { findScenes, type SceneFinding, share } from './verify/scenes.js';
+export {
+  drawPrompt,
+  judgeSuite,
+  SUITE_CATEGORIES,
+  type SuiteCategory,
+  type SuitePrompt,
+  suitePrompts,
+} from './verify/suites.js';
 export * from './world/attributes.js';
 export { BIAS } from './world/bias.js';
 export { categoriesOf, categoryName, type ReferenceOptions, writeReferences } from './world/references.js';

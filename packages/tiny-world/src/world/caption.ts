@@ -25,7 +25,8 @@ export const RELATION_PHRASES: Readonly<Record<Relation, readonly string[]>> = {
 const NUMBER_WORDS = ['', 'one', 'two', 'three'] as const;
 const OPENINGS = ['', '', '', '', 'a picture of ', 'a drawing of ', 'an image of '] as const;
 
-const ACTIONS: Readonly<Partial<Record<Background, readonly string[]>>> = {
+/** What single objects do, by background: the non-spatial category. */
+export const ACTIONS: Readonly<Partial<Record<Background, readonly string[]>>> = {
   sky: ['is floating in the sky', 'is flying through the air', 'is drifting in the blue sky'],
   meadow: ['is resting on the grass', 'is standing on a meadow', 'is lying in a green field'],
   night: ['is glowing at night', 'is hanging in the night sky', 'is shining in the dark'],
