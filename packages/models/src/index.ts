@@ -2,6 +2,7 @@ export * from './clip/index.js';
 export type { ParsedConfig } from './config.js';
 export { ConfiguredModel, type ModelClass } from './configured-model.js';
 export * from './image/index.js';
+export * from './inception/index.js';
 export { Linear, type LinearAdapter } from './layers.js';
 export {
   type LoadOptions,

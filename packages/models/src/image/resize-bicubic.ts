@@ -31,36 +31,42 @@ function kernel(distance: number): number {
 }
 
 /** For each output position the first input position, the number of taps, and their weights. */
-interface Taps {
+interface Taps<W = Int32Array> {
   readonly first: Int32Array;
   readonly count: Int32Array;
-  /** Fixed-point weights, `stride` per output position. */
-  readonly weights: Int32Array;
+  /** `stride` per output position; in fixed point for bytes. */
+  readonly weights: W;
   readonly stride: number;
 }
 
+/** Taps for bytes: weights in fixed point. */
 function makeTaps(inputSize: number, outputSize: number): Taps {
+  const exact = makeExactTaps(inputSize, outputSize);
+  const weights = Int32Array.from(exact.weights, (weight) =>
+    Math.trunc(weight * (1 << weightBits) + (weight < 0 ? -0.5 : 0.5)),
+  );
+  return { ...exact, weights };
+}
+
+function makeExactTaps(inputSize: number, outputSize: number): Taps<Float64Array> {
   const scale = inputSize / outputSize;
   const filterScale = Math.max(scale, 1);
   const support = 2 * filterScale;
   const stride = Math.ceil(support) * 2 + 1;
   const first = new Int32Array(outputSize);
   const count = new Int32Array(outputSize);
-  const weights = new Int32Array(outputSize * stride);
-  const exact = new Float64Array(stride);
+  const weights = new Float64Array(outputSize * stride);
   for (let i = 0; i < outputSize; i++) {
     const center = (i + 0.5) * scale;
     const low = Math.max(Math.trunc(center - support + 0.5), 0);
     const taps = Math.min(Math.trunc(center + support + 0.5), inputSize) - low;
     let sum = 0;
     for (let k = 0; k < taps; k++) {
-      exact[k] = kernel((k + low - center + 0.5) * (1 / filterScale));
-      sum += exact[k] as number;
+      const weight = kernel((k + low - center + 0.5) * (1 / filterScale));
+      weights[i * stride + k] = weight;
+      sum += weight;
     }
-    for (let k = 0; k < taps; k++) {
-      const weight = (exact[k] as number) / sum;
-      weights[i * stride + k] = Math.trunc(weight * (1 << weightBits) + (weight < 0 ? -0.5 : 0.5));
-    }
+    for (let k = 0; k < taps; k++) weights[i * stride + k] = (weights[i * stride + k] as number) / sum;
     first[i] = low;
     count[i] = taps;
   }
@@ -136,4 +142,51 @@ export function resizeBicubic(image: RgbImage, width: number, height: number): R
   return tall
     ? resizeWidth(resizeHeight(image, height), width)
     : resizeHeight(resizeWidth(image, width), height);
+}
+
+/**
+ * The same without rounding: Pillow's resampling of each channel as floating-point numbers (mode F), horizontally
+ * first; single precision between the passes. Values may lie outside 0 to 255.
+ *
+ * @returns height x width x 3
+ */
+export function resizeBicubicFloat(image: RgbImage, width: number, height: number): Float32Array {
+  checkSize('width', width);
+  checkSize('height', height);
+  const input = Float32Array.from(image.data);
+  const wide = new Float32Array(width * image.height * channels);
+  resampleExactly(input, wide, makeExactTaps(image.width, width), image.height, {
+    input: image.width * channels,
+    output: width * channels,
+    along: channels,
+  });
+  const row = width * channels;
+  const output = new Float32Array(row * height);
+  resampleExactly(wide, output, makeExactTaps(image.height, height), width, {
+    input: channels,
+    output: channels,
+    along: row,
+  });
+  return output;
+}
+
+function resampleExactly(
+  input: Float32Array,
+  output: Float32Array,
+  { first, count, weights, stride }: Taps<Float64Array>,
+  lines: number,
+  steps: { input: number; output: number; along: number },
+): void {
+  const { along } = steps;
+  for (let line = 0; line < lines; line++) {
+    for (let i = 0; i < first.length; i++) {
+      const base = line * steps.input + (first[i] as number) * along;
+      for (let c = 0; c < channels; c++) {
+        let sum = 0;
+        for (let k = 0; k < (count[i] as number); k++)
+          sum += (weights[i * stride + k] as number) * (input[base + k * along + c] as number);
+        output[line * steps.output + i * along + c] = sum;
+      }
+    }
+  }
 }
