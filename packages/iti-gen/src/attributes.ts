@@ -14,7 +14,7 @@ import {
   streamId,
   throwIfCancelled,
 } from '@equipoise/core';
-import { parse as parseYaml } from 'yaml';
+import { readMapping } from './mapping.js';
 
 export interface ReferenceImage {
   readonly file: string;
@@ -55,22 +55,29 @@ async function imagesIn(folder: string, what: string): Promise<string[]> {
   return entries.filter((e) => e.isFile() && IMAGE.test(e.name)).map((e) => path.join(folder, e.name));
 }
 
+/** All images of a folder and of the folders below it, in order of name. */
+export async function imagesUnder(folder: string): Promise<string[]> {
+  const files: string[] = [];
+  for (const entry of await list(folder, 'images')) {
+    const target = path.join(folder, entry.name);
+    if (entry.isDirectory()) files.push(...(await imagesUnder(target)));
+    else if (entry.isFile() && IMAGE.test(entry.name)) files.push(target);
+  }
+  return files;
+}
+
 /**
  * Attributes as folders: `root/<Attribute>/<Category>/*.{jpg,png,...}` (the layout of ITI-GEN's data).
  *
  * @param names which attributes, in order; all folders of `root` if empty
  */
 export async function findAttributes(root: string, names: readonly string[]): Promise<AttributeFiles[]> {
-  const folders = (await list(root, 'data')).filter((e) => e.isDirectory()).map((e) => e.name);
-  const repeated = names.find((name, i) => names.indexOf(name) !== i);
-  if (repeated !== undefined)
-    throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
+  const folders = selected(
+    (await list(root, 'data')).filter((e) => e.isDirectory()),
+    names,
+  );
   const found: AttributeFiles[] = [];
-  for (const name of names.length > 0 ? names : folders) {
-    if (!folders.includes(name))
-      throw invalid('attributes', `one of ${folders.join(', ') || 'no folder there'}`, name, {
-        code: 'missing',
-      });
+  for (const { name } of folders) {
     const folder = path.join(root, name);
     const categories = (await list(folder, `attribute ${name}`)).filter((e) => e.isDirectory());
     found.push({
@@ -89,16 +96,15 @@ export async function findAttributes(root: string, names: readonly string[]): Pr
 /**
  * Attributes from a JSON or YAML file: `{attributes: [{name, categories: [{name, images: [file or folder, ...]}]}]}`,
  * paths relative to the file.
+ *
+ * @param names which attributes, in order; all of the file if empty
  */
-export async function readAttributeManifest(file: string): Promise<AttributeFiles[]> {
-  let document: unknown;
-  try {
-    document = parseYaml(await fs.readFile(file, 'utf8'));
-  } catch (cause) {
-    throw new EquipoiseError('corrupt', `${file}: ${(cause as Error).message.split('\n')[0]}`, { cause });
-  }
-  const attributes = field(document, 'attributes', file);
-  return Promise.all(
+export async function readAttributeManifest(
+  file: string,
+  names: readonly string[] = [],
+): Promise<AttributeFiles[]> {
+  const attributes = field(await readMapping(file), 'attributes', file);
+  const found = await Promise.all(
     attributes.map(async (attribute, i) => {
       const where = `${file}: attributes[${i}]`;
       const categories = field(attribute, 'categories', where);
@@ -110,6 +116,31 @@ export async function readAttributeManifest(file: string): Promise<AttributeFile
       };
     }),
   );
+  return selected(found, names);
+}
+
+/** Attributes of a folder, or of a JSON or YAML manifest, whichever `data` is; all if no name is given. */
+export function readAttributes(data: string, names: readonly string[] = []): Promise<AttributeFiles[]> {
+  return /\.(json|ya?ml)$/i.test(data) ? readAttributeManifest(data, names) : findAttributes(data, names);
+}
+
+/** The attributes asked for, in that order; all if none is named. */
+function selected<T extends { readonly name: string }>(found: readonly T[], names: readonly string[]): T[] {
+  requireOnce(names);
+  requireOnce(found.map(({ name }) => name));
+  if (names.length === 0) return [...found];
+  return names.map((name) => {
+    const own = found.find((attribute) => attribute.name === name);
+    if (own !== undefined) return own;
+    const known = found.map((attribute) => attribute.name).join(', ');
+    throw invalid('attributes', `one of ${known || 'no folder there'}`, name, { code: 'missing' });
+  });
+}
+
+function requireOnce(names: readonly string[]): void {
+  const repeated = names.find((name, i) => names.indexOf(name) !== i);
+  if (repeated !== undefined)
+    throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
 }
 
 async function manifestCategory(
@@ -188,10 +219,7 @@ export async function chooseReferences(
 
 function checkNames(found: readonly AttributeFiles[]): void {
   if (found.length === 0) throw invalid('attributes', 'at least one attribute', prose('none'));
-  const names = found.map(({ name }) => name);
-  const repeated = names.find((name, i) => names.indexOf(name) !== i);
-  if (repeated !== undefined)
-    throw invalid('attributes', 'each attribute once', prose(`"${repeated}" twice`));
+  requireOnce(found.map(({ name }) => name));
   for (const { name, categories } of found) {
     if (categories.length < 2)
       throw invalid(
@@ -236,13 +264,7 @@ export function combinations(sizes: readonly number[]): number[][] {
   );
 }
 
-/** `<attribute>_<category>_<attribute>_<category>...`, safe as a folder name. */
-export function combinationName(
-  attributes: readonly { name: string; categories: readonly { name: string }[] }[],
-  indices: readonly number[],
-): string {
-  return attributes
-    .map(({ name, categories }, a) => `${name}_${categories[indices[a] as number]?.name}`)
-    .join('_')
-    .replace(/[^A-Za-z0-9._-]+/g, '-');
+/** Names joined by underscores, safe as a file name. */
+export function fileName(names: readonly string[]): string {
+  return names.join('_').replace(/[^A-Za-z0-9._-]+/g, '-');
 }

@@ -22,7 +22,11 @@ export interface InclusivePrompts {
   readonly shape: readonly [number, number, number];
 }
 
-export function listCombinations({ attributes }: InclusiveTokens): Combination[] {
+export function listCombinations({
+  attributes,
+}: {
+  readonly attributes: readonly { readonly name: string; readonly categories: readonly string[] }[];
+}): Combination[] {
   return combinations(attributes.map(({ categories }) => categories.length)).map((indices) => ({
     indices,
     labels: Object.fromEntries(

@@ -1,98 +1,20 @@
-/** How inclusive a set of images is: who judges, how even the categories are, how good the pictures. */
-import { invalid, type JobContext, ProgressCounter } from '@equipoise/core';
+/** How inclusive a set of images is: how even the categories are, how often they are right, how good the pictures. */
+import { invalid, type JobContext, prose } from '@equipoise/core';
 import {
   countLabels,
   type Estimate,
+  type FeatureStatistics,
   featureStatistics,
   frechetDistance,
+  klToTargetWithInterval,
   klToUniformWithInterval,
+  meanWithInterval,
   type Rows,
   rowCosines,
 } from '@equipoise/metrics';
-import {
-  type CLIPModel,
-  type ClipPreprocessOptions,
-  clipPreprocess,
-  type RgbImage,
-  unitLength,
-} from '@equipoise/models';
-import * as tf from '@tensorflow/tfjs-core';
-import type { PromptTokenizer } from './prompt.js';
-
-/** Says which category of an attribute each image shows; may be a trained classifier or CLIP itself. */
-export interface AttributeClassifier {
-  readonly attribute: string;
-  readonly categories: readonly string[];
-  /** Category index per image. */
-  classify(images: readonly RgbImage[]): Promise<number[]>;
-}
-
-/** Zero-shot classes: the category whose text is nearest to the image (the published evaluation). */
-export function zeroShotClassifier(
-  clip: CLIPModel,
-  tokenizer: PromptTokenizer & { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } },
-  preprocess: ClipPreprocessOptions,
-  attribute: string,
-  classes: Readonly<Record<string, string>>,
-): AttributeClassifier {
-  const categories = Object.keys(classes);
-  if (categories.length < 2) throw invalid(`classes of ${attribute}`, 'at least two', categories.length);
-  return {
-    attribute,
-    categories,
-    async classify(images) {
-      const text = await clipTextFeatures(clip, tokenizer, Object.values(classes));
-      const image = await clipImageFeatures(clip, preprocess, images);
-      const depth = text.width;
-      return Array.from({ length: images.length }, (_, i) => {
-        const scores = categories.map((_, k) => dot(image.data, i * depth, text.data, k * depth, depth));
-        return scores.indexOf(Math.max(...scores));
-      });
-    },
-  };
-}
-
-function dot(a: ArrayLike<number>, at: number, b: ArrayLike<number>, bt: number, n: number): number {
-  let sum = 0;
-  for (let d = 0; d < n; d++) sum += (a[at + d] as number) * (b[bt + d] as number);
-  return sum;
-}
-
-/** Unit-length CLIP features of images. */
-export async function clipImageFeatures(
-  clip: CLIPModel,
-  preprocess: ClipPreprocessOptions,
-  images: readonly RgbImage[],
-  context: JobContext = {},
-  batch = 32,
-): Promise<Rows> {
-  const width = clip.config.projection_dim;
-  const data = new Float32Array(images.length * width);
-  const progress = new ProgressCounter('CLIP features', context, { total: images.length, unit: 'image' });
-  for (let start = 0; start < images.length; start += batch) {
-    const part = images.slice(start, start + batch);
-    const result = tf.tidy(() => unitLength(clip.imageFeatures(clipPreprocess(part, preprocess))));
-    data.set(await result.data<'float32'>(), start * width);
-    result.dispose();
-    progress.advance(part.length);
-  }
-  return { count: images.length, width, data };
-}
-
-/** Unit-length CLIP features of texts. */
-export async function clipTextFeatures(
-  clip: CLIPModel,
-  tokenizer: { encodeBatch(texts: readonly string[]): { ids: Int32Array; length: number } },
-  texts: readonly string[],
-): Promise<Rows> {
-  const { ids, length } = tokenizer.encodeBatch(texts);
-  const result = tf.tidy(() =>
-    unitLength(clip.textFeatures(texts.map((_, i) => ids.subarray(i * length, (i + 1) * length)))),
-  );
-  const data = Float32Array.from(await result.data<'float32'>());
-  result.dispose();
-  return { count: texts.length, width: clip.config.projection_dim, data };
-}
+import type { RgbImage } from '@equipoise/models';
+import { type AttributeClassifier, clipImageFeatures, clipTextFeatures } from './classifiers.js';
+import type { LoadedClip } from './clip-folder.js';
 
 /** How the categories of one attribute, or of combined ones, are distributed over images. */
 export interface AttributeBalance {
@@ -101,50 +23,191 @@ export interface AttributeBalance {
   readonly counts: readonly number[];
   /** Divergence to the uniform distribution in nats, with a bootstrap interval over images. */
   readonly kl: Estimate;
+  /** Where another distribution was wanted: its shares and the divergence to it. */
+  readonly target?: { readonly shares: readonly number[]; readonly kl: Estimate };
 }
+
+/** Wanted shares of an attribute's categories, where they are not equal. */
+export type Targets = Readonly<Record<string, readonly number[]>>;
 
 /** Category index of each image per classifier. */
 export async function classifyAll(
   images: readonly RgbImage[],
+  files: readonly string[],
   classifiers: readonly AttributeClassifier[],
 ): Promise<number[][]> {
   const labels: number[][] = [];
-  for (const classifier of classifiers) labels.push(await classifier.classify(images));
+  for (const classifier of classifiers) labels.push(await classifier.classify(images, files));
   return labels;
 }
 
+type Named = Pick<AttributeClassifier, 'attribute' | 'categories'>;
+
 /** The balance of each attribute, and of all of them combined when there are several. */
 export function balance(
-  classifiers: readonly Pick<AttributeClassifier, 'attribute' | 'categories'>[],
+  classifiers: readonly Named[],
   labels: readonly (readonly number[])[],
   seed = 0,
+  targets: Targets = {},
 ): AttributeBalance[] {
-  const single = classifiers.map(({ attribute, categories }, a) =>
-    balanceOf(attribute, categories, labels[a] as readonly number[], seed),
+  const single = classifiers.map((own, a) =>
+    balanceOf(own, labels[a] as readonly number[], seed, targets[own.attribute]),
   );
   if (classifiers.length < 2) return single;
   const sizes = classifiers.map(({ categories }) => categories.length);
   const combined = (labels[0] as readonly number[]).map((_, i) =>
     sizes.reduce((index, size, a) => index * size + ((labels[a] as readonly number[])[i] as number), 0),
   );
-  const names = classifiers.reduce<string[]>(
-    (all, { categories }) => all.flatMap((head) => categories.map((c) => (head === '' ? c : `${head} ${c}`))),
-    [''],
+  const all = {
+    attribute: classifiers.map(({ attribute }) => attribute).join(' x '),
+    categories: product(classifiers.map(({ categories }) => categories.map((c) => [c]))).map((c) =>
+      c.join(' '),
+    ),
+  };
+  // Attributes are wanted independently of each other.
+  const wanted = classifiers.map(
+    ({ attribute, categories }) => targets[attribute] ?? categories.map(() => 1),
   );
-  return [
-    ...single,
-    balanceOf(classifiers.map(({ attribute }) => attribute).join(' x '), names, combined, seed),
-  ];
+  const target = product(wanted.map((shares) => shares.map((share) => [share]))).map((shares) =>
+    shares.reduce((a, b) => a * b, 1),
+  );
+  const given = classifiers.some(({ attribute }) => targets[attribute] !== undefined);
+  return [...single, balanceOf(all, combined, seed, given ? target : undefined)];
+}
+
+/** All ways to take one list of each, joined; the first varies slowest. */
+function product<T>(lists: readonly (readonly (readonly T[])[])[]): T[][] {
+  return lists.reduce<T[][]>(
+    (all, list) => all.flatMap((head) => list.map((tail) => [...head, ...tail])),
+    [[]],
+  );
 }
 
 function balanceOf(
-  attribute: string,
-  categories: readonly string[],
+  { attribute, categories }: Named,
   labels: readonly number[],
   seed: number,
+  target?: readonly number[],
 ): AttributeBalance {
-  const counts = [...countLabels(labels, categories.length)];
-  return { attribute, categories, counts, kl: klToUniformWithInterval(labels, categories.length, { seed }) };
+  const kl = klToUniformWithInterval(labels, categories.length, { seed });
+  const own = { attribute, categories, counts: [...countLabels(labels, categories.length)], kl };
+  if (target === undefined) return own;
+  if (target.length !== categories.length)
+    throw invalid(`shares of ${attribute}`, `${categories.length} numbers`, target.length);
+  const sum = target.reduce((a, b) => a + b, 0);
+  return {
+    ...own,
+    target: {
+      shares: target.map((share) => share / sum),
+      kl: klToTargetWithInterval(labels, target, { seed }),
+    },
+  };
+}
+
+/** What the quality of pictures is measured in, against real ones. */
+export interface QualityMeasure {
+  /** Whose features: `Inception`, `judge`. */
+  readonly name: string;
+  features(images: readonly RgbImage[], context: JobContext): Promise<Rows>;
+  /** Real pictures, by what they are. */
+  readonly references: Readonly<Record<string, FeatureStatistics>>;
+}
+
+/** A Frechet distance; with Inception's features, FID. */
+export interface Distance {
+  readonly features: string;
+  readonly reference: string;
+  readonly referenceImages: number;
+  readonly value: number;
+}
+
+export interface EvaluationInput {
+  readonly images: readonly RgbImage[];
+  readonly files: readonly string[];
+  readonly classifiers: readonly AttributeClassifier[];
+  /** Categories each image was asked to show, `{attribute: category}`, where that is known. */
+  readonly intended?: readonly Readonly<Record<string, string>>[];
+  readonly targets?: Targets;
+  readonly quality?: QualityMeasure | null;
+  /** Prompt whose similarity to the images is measured, and with which CLIP. */
+  readonly similarity?: { readonly clip: LoadedClip; readonly prompt: string } | null;
+  /** Of the bootstrap. */
+  readonly seed: number;
+}
+
+/** All numbers about one set of images. */
+export interface Evaluation {
+  readonly images: number;
+  /** Attribute by attribute, then all combined when there are several. */
+  readonly balance: readonly AttributeBalance[];
+  /** Share of images that show the category they were asked for; empty where nothing was asked for. */
+  readonly accuracy: readonly { readonly attribute: string; readonly share: Estimate }[];
+  readonly distances: readonly Distance[];
+  /** Mean CLIP cosine of the images to the prompt. */
+  readonly similarity: { readonly prompt: string; readonly cosine: Estimate } | null;
+}
+
+/** Judges, counts and measures a set of images. */
+export async function evaluateImages(input: EvaluationInput, context: JobContext = {}): Promise<Evaluation> {
+  const { images, files, classifiers, seed, targets, quality, similarity, intended } = input;
+  if (images.length === 0) throw invalid('images', 'at least one', prose('none'), { code: 'missing' });
+  const labels = await classifyAll(images, files, classifiers);
+  return {
+    images: images.length,
+    balance: balance(classifiers, labels, seed, targets),
+    accuracy: intended === undefined ? [] : accuracies(classifiers, labels, intended, seed),
+    distances: quality === undefined || quality === null ? [] : await distances(images, quality, context),
+    similarity:
+      similarity === undefined || similarity === null
+        ? null
+        : { prompt: similarity.prompt, cosine: await cosineTo(images, similarity, seed, context) },
+  };
+}
+
+function accuracies(
+  classifiers: readonly Named[],
+  labels: readonly (readonly number[])[],
+  intended: readonly Readonly<Record<string, string>>[],
+  seed: number,
+): { attribute: string; share: Estimate }[] {
+  return classifiers.flatMap(({ attribute, categories }, a) => {
+    const right = intended.flatMap((own, i) =>
+      own[attribute] === undefined
+        ? []
+        : [own[attribute] === categories[(labels[a] as readonly number[])[i] as number] ? 1 : 0],
+    );
+    return right.length === 0 ? [] : [{ attribute, share: meanWithInterval(right, { seed }) }];
+  });
+}
+
+async function distances(
+  images: readonly RgbImage[],
+  quality: QualityMeasure,
+  context: JobContext,
+): Promise<Distance[]> {
+  const own = featureStatistics(await quality.features(images, context));
+  return Object.entries(quality.references).map(([reference, statistics]) => ({
+    features: quality.name,
+    reference,
+    referenceImages: statistics.count,
+    value: frechetDistance(own, statistics),
+  }));
+}
+
+async function cosineTo(
+  images: readonly RgbImage[],
+  { clip, prompt }: { clip: LoadedClip; prompt: string },
+  seed: number,
+  context: JobContext,
+): Promise<Estimate> {
+  const rows = await clipImageFeatures(clip, images, context);
+  return meanWithInterval(promptCosines(rows, await clipTextFeatures(clip, [prompt])), { seed });
+}
+
+function promptCosines(images: Rows, text: Rows): Float64Array {
+  const { count, width } = images;
+  const data = Float32Array.from({ length: count * width }, (_, i) => text.data[i % width] as number);
+  return rowCosines(images, { count, width, data });
 }
 
 /** Frechet distance between two sets of features. */
@@ -154,12 +217,6 @@ export function frechet(a: Rows, b: Rows): number {
 
 /** Mean cosine between images and one text. */
 export function promptSimilarity(images: Rows, text: Rows): number {
-  const { count, width } = images;
-  const repeated: Rows = {
-    count,
-    width,
-    data: Float32Array.from({ length: count * width }, (_, i) => text.data[i % width] as number),
-  };
-  const cosines = rowCosines(images, repeated);
+  const cosines = promptCosines(images, text);
   return cosines.reduce((sum, value) => sum + value, 0) / cosines.length;
 }

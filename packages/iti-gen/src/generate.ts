@@ -1,24 +1,39 @@
-/** Images of every combination of categories, in one folder per combination. */
-import fs from 'node:fs/promises';
+/** Images from inclusive or plain prompts, as resumable jobs: what is on the disk is not made again. */
 import path from 'node:path';
-import { invalid, type JobContext, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
-import { encodePng, type SamplingInput, type TextToImagePipeline } from '@equipoise/diffusion';
+import { exists, invalid, type JobContext, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
+import {
+  encodePng,
+  type GenerateInputs,
+  type SamplingInput,
+  type TextToImagePipeline,
+} from '@equipoise/diffusion';
 import { decodeImage, type RgbImage } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
+import { fileName } from './attributes.js';
 import type { Combination, InclusivePrompts } from './embeddings.js';
 
-export interface GenerateJob {
+export type Sampling = Omit<SamplingInput, 'seed' | 'seeds' | 'imagesPerPrompt'>;
+
+interface ImageJob {
   readonly folder: string;
   readonly pipeline: TextToImagePipeline;
-  readonly prompts: InclusivePrompts;
   /** Images in all. */
   readonly count: number;
-  /** Share of each combination, in order; equal shares if absent. */
-  readonly shares?: readonly number[];
   readonly seed: number;
-  readonly sampling: Omit<SamplingInput, 'seed' | 'seeds' | 'imagesPerPrompt'>;
+  readonly sampling: Sampling;
   /** Images sampled together. Default 16. */
   readonly batch?: number;
+}
+
+export interface GenerateJob extends ImageJob {
+  readonly prompts: InclusivePrompts;
+  /** Share of each combination, in order; equal shares if absent. */
+  readonly shares?: readonly number[];
+}
+
+/** Plain text prompts, for comparison; each gets its share of the count. */
+export interface PromptJob extends ImageJob {
+  readonly prompts: readonly string[];
 }
 
 export interface GeneratedImage {
@@ -43,10 +58,7 @@ export function apportion(count: number, shares: readonly number[]): number[] {
 }
 
 function folderOf({ labels }: Combination): string {
-  return Object.entries(labels)
-    .map(([attribute, category]) => `${attribute}_${category}`)
-    .join('_')
-    .replace(/[^A-Za-z0-9._-]+/g, '-');
+  return fileName(Object.entries(labels).flat());
 }
 
 /** The images of a job, as names and seeds: image i of a combination has seed + i, whatever the batch. */
@@ -55,83 +67,89 @@ export function planImages({ folder, prompts, count, shares, seed }: GenerateJob
   if (shares !== undefined && shares.length !== combinations.length)
     throw invalid('shares', `${combinations.length} numbers, one per combination`, shares.length);
   const counts = apportion(count, shares ?? combinations.map(() => 1));
+  const folders = combinations.map(folderOf);
+  const twice = folders.find((name, i) => folders.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw invalid('combinations', 'names that differ as folders', prose(`"${twice}" twice`));
   return combinations.flatMap((combination, c) =>
     Array.from({ length: counts[c] as number }, (_, i) => ({
-      file: path.join(folder, folderOf(combination), `${String(i).padStart(5, '0')}.png`),
+      file: path.join(folder, folders[c] as string, `${String(i).padStart(5, '0')}.png`),
       combination,
       seed: seed + i,
     })),
   );
 }
 
-/** Makes the images that are not there yet. */
-export async function generateImages(job: GenerateJob, context: JobContext = {}): Promise<GeneratedImage[]> {
-  const { pipeline, prompts, sampling, batch = 16 } = job;
-  const planned = planImages(job);
-  const present = await Promise.all(
-    planned.map(({ file }) =>
-      fs.stat(file).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
+/** An image that is to be made, and what its file says of it. */
+interface Planned {
+  readonly file: string;
+  readonly seed: number;
+  readonly settings: Readonly<Record<string, unknown>>;
+}
+
+/** Makes the images that are not there yet, in batches. `inputs` tells what to draw; its tensors are freed here. */
+async function makeMissing<T extends Planned>(
+  planned: readonly T[],
+  { pipeline, sampling, batch = 16 }: ImageJob,
+  inputs: (part: readonly T[]) => GenerateInputs,
+  context: JobContext,
+): Promise<void> {
+  const present = await Promise.all(planned.map(({ file }) => exists(file)));
   const missing = planned.filter((_, i) => !present[i]);
   const progress = new ProgressCounter('images', context, { total: planned.length, unit: 'image' });
   progress.advance(planned.length - missing.length);
-  const rows = new Map(prompts.combinations.map((combination, i) => [combination, i]));
-  const [, length, width] = prompts.shape;
   for (let start = 0; start < missing.length; start += batch) {
     const part = missing.slice(start, start + batch);
-    const promptEmbeds = tf.tensor3d(
-      concatenateRows(
-        prompts,
-        part.map(({ combination }) => rows.get(combination) as number),
-      ),
-      [part.length, length, width],
-    );
+    const drawn = inputs(part);
     const { images, latents } = await pipeline
-      .generate(
-        { promptEmbeds, negativePrompt: '' },
-        { ...sampling, seeds: part.map(({ seed }) => seed) },
-        { signal: context.signal },
-      )
-      .finally(() => promptEmbeds.dispose());
+      .generate(drawn, { ...sampling, seeds: part.map(({ seed }) => seed) }, { signal: context.signal })
+      .finally(() => drawn.promptEmbeds?.dispose());
     latents.dispose();
     for (const [i, image] of images.entries()) {
-      const { file, combination, seed } = part[i] as GeneratedImage;
-      await fs.mkdir(path.dirname(file), { recursive: true });
-      await writeFileAtomic(
-        file,
-        await encodePng(image, { prompt: prompts.prompt, inclusive: combination.labels, seed, ...sampling }),
-      );
+      const { file, seed, settings } = part[i] as T;
+      await writeFileAtomic(file, await encodePng(image, { ...settings, seed, ...sampling }));
     }
     progress.advance(part.length);
   }
-  return planned;
 }
 
-function concatenateRows(
+/** Makes the images of every combination that are not there yet; each file carries its categories. */
+export async function generateImages(job: GenerateJob, context: JobContext = {}): Promise<GeneratedImage[]> {
+  const { prompts } = job;
+  const rows = new Map(prompts.combinations.map((combination, i) => [combination, i]));
+  const images = planImages(job);
+  const planned = images.map(({ file, seed, combination }) => ({
+    file,
+    seed,
+    row: rows.get(combination) as number,
+    settings: { prompt: prompts.prompt, inclusive: combination.labels },
+  }));
+  await makeMissing(
+    planned,
+    job,
+    (part) => ({ promptEmbeds: gatherRows(prompts, part), negativePrompt: '' }),
+    context,
+  );
+  return images;
+}
+
+function gatherRows(
   { embeddings, shape: [, length, width] }: InclusivePrompts,
-  rows: readonly number[],
-): Float32Array {
-  const out = new Float32Array(rows.length * length * width);
-  for (const [i, row] of rows.entries())
-    out.set(embeddings.subarray(row * length * width, (row + 1) * length * width), i * length * width);
-  return out;
+  part: readonly { readonly row: number }[],
+): tf.Tensor3D {
+  const size = length * width;
+  const out = new Float32Array(part.length * size);
+  for (const [i, { row }] of part.entries())
+    out.set(embeddings.subarray(row * size, (row + 1) * size), i * size);
+  return tf.tensor3d(out, [part.length, length, width]);
 }
 
-/** Images from plain text prompts, for comparison: prompt p gets its share of the count. */
+/** Makes the images of plain prompts that are not there yet; gives the files and the index of each one's prompt. */
 export async function generateFromPrompts(
-  pipeline: TextToImagePipeline,
-  folder: string,
-  prompts: readonly string[],
-  count: number,
-  seed: number,
-  sampling: GenerateJob['sampling'],
+  job: PromptJob,
   context: JobContext = {},
-  batch = 16,
-): Promise<string[]> {
+): Promise<{ file: string; prompt: number }[]> {
+  const { prompts, folder, count, seed } = job;
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prose('none'));
   const counts = apportion(
     count,
@@ -139,41 +157,22 @@ export async function generateFromPrompts(
   );
   const planned = prompts.flatMap((prompt, p) =>
     Array.from({ length: counts[p] as number }, (_, i) => ({
-      prompt,
-      seed: seed + i,
       file: path.join(folder, `${p}-${String(i).padStart(5, '0')}.png`),
+      seed: seed + i,
+      index: p,
+      settings: { prompt },
     })),
   );
-  const present = await Promise.all(
-    planned.map(({ file }) =>
-      fs.stat(file).then(
-        () => true,
-        () => false,
-      ),
-    ),
+  await makeMissing(
+    planned,
+    job,
+    (part) => ({ prompt: part.map(({ settings }) => settings.prompt) }),
+    context,
   );
-  const missing = planned.filter((_, i) => !present[i]);
-  await fs.mkdir(folder, { recursive: true });
-  const progress = new ProgressCounter('images', context, { total: planned.length, unit: 'image' });
-  progress.advance(planned.length - missing.length);
-  for (let start = 0; start < missing.length; start += batch) {
-    const part = missing.slice(start, start + batch);
-    const { images, latents } = await pipeline.generate(
-      { prompt: part.map(({ prompt }) => prompt) },
-      { ...sampling, seeds: part.map((image) => image.seed) },
-      { signal: context.signal },
-    );
-    latents.dispose();
-    for (const [i, image] of images.entries()) {
-      const { file, prompt, seed: own } = part[i] as (typeof part)[number];
-      await writeFileAtomic(file, await encodePng(image, { prompt, seed: own, ...sampling }));
-    }
-    progress.advance(part.length);
-  }
-  return planned.map(({ file }) => file);
+  return planned.map(({ file, index }) => ({ file, prompt: index }));
 }
 
-/** Decodes the images of a job, in order. */
+/** Decodes images, in order. */
 export async function readImages(files: readonly string[]): Promise<RgbImage[]> {
   const images: RgbImage[] = [];
   for (const file of files) images.push(await decodeImage(file));

@@ -34,6 +34,26 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Images of every combination of categories, in equal or given shares',
     load: async () => (await import('./iti-gen/generate.js')).itiGenGenerate,
   },
+  'iti-gen compose': {
+    summary: 'Puts tokens of attributes that were learned apart into one file',
+    load: async () => (await import('./iti-gen/compose.js')).itiGenCompose,
+  },
+  'iti-gen evaluate': {
+    summary: 'How inclusive images are: histograms, divergence to uniform, FID, prompt similarity',
+    load: async () => (await import('./iti-gen/evaluate.js')).itiGenEvaluate,
+  },
+  'iti-gen report': {
+    summary: 'One HTML page with JSON and CSV from training and evaluation runs',
+    load: async () => (await import('./iti-gen/report.js')).itiGenReport,
+  },
+  'iti-gen table': {
+    summary: 'Plain, hard and "with / without" prompts beside inclusive tokens, with several seeds',
+    load: async () => (await import('./iti-gen/table.js')).itiGenTable,
+  },
+  'iti-gen study': {
+    summary: 'Directions, number of references, interference, one attribute, drift against lambda',
+    load: async () => (await import('./iti-gen/study.js')).itiGenStudy,
+  },
   'mi sweep': {
     summary: 'Scores candidates of many prompts by mutual information, resumable and in shards',
     load: async () => (await import('./mi/sweep.js')).miSweep,

@@ -82,26 +82,18 @@ export async function runItiGen(
   const prompts = await inclusivePrompts(tokens, clip.clip, clip.hash, clip.tokenizer);
   await savePromptEmbeddings(join(folder, 'prompt-embeds.safetensors'), prompts);
   const sampling = { steps, guidance, sampler: 'ddim' as const };
-  const plainFiles = await generateFromPrompts(
-    pipeline,
-    join(folder, 'before'),
-    [prompt],
-    count,
-    seed,
-    sampling,
+  const plain = await generateFromPrompts(
+    { folder: join(folder, 'before'), pipeline, prompts: [prompt], count, seed, sampling, batch: 32 },
     context,
-    32,
   );
   const inclusive = await generateImages(
     { folder: join(folder, 'after'), pipeline, prompts, count, seed, sampling, batch: 32 },
     context,
   );
-  const beforeImages = await readImages(plainFiles);
+  const beforeImages = await readImages(plain.map(({ file }) => file));
   const afterImages = await readImages(inclusive.map(({ file }) => file));
-  const features = await Promise.all(
-    [beforeImages, afterImages].map((set) => clipImageFeatures(clip.clip, clip.preprocess, set)),
-  );
-  const text = await clipTextFeatures(clip.clip, clip.tokenizer, [prompt]);
+  const features = await Promise.all([beforeImages, afterImages].map((set) => clipImageFeatures(clip, set)));
+  const text = await clipTextFeatures(clip, [prompt]);
   const result = async (name: string, set: readonly RgbImage[], i: 0 | 1): Promise<ImageSetResult> => ({
     name,
     balance: await judgedBalance(embedded, set, attributes, seed),

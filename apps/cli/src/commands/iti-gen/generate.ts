@@ -1,4 +1,4 @@
-import { defineOptions, invalid, option, z } from '@equipoise/core';
+import { defineOptions, option, z } from '@equipoise/core';
 import { loadPipeline } from '@equipoise/diffusion';
 import {
   generateImages,
@@ -9,6 +9,7 @@ import {
 } from '@equipoise/iti-gen';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { categoryShares, combinationShares } from '../../iti-gen/shares.js';
 
 const options = defineOptions('iti-gen generate', {
   model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
@@ -30,45 +31,6 @@ const options = defineOptions('iti-gen generate', {
   out: option(z.string(), 'Folder; one folder per combination is made in it.', { placeholder: 'folder' }),
   ...engineOptions,
 });
-
-/** Share of each combination from shares of categories, attributes taken as independent. */
-function combinationShares(
-  labels: readonly Readonly<Record<string, string>>[],
-  shares: readonly string[],
-  only: readonly string[],
-): number[] {
-  const wanted = new Map<string, Map<string, number>>();
-  const known = (attribute: string, category: string, name: string, text: string): void => {
-    if (!labels.some((own) => own[attribute] === category))
-      throw invalid(name, 'Attribute=Category of the tokens', text);
-  };
-  for (const text of only) {
-    const [attribute = '', category = ''] = text.split('=');
-    known(attribute, category, '--only', text);
-    wanted.set(attribute, new Map([[category, 1]]));
-  }
-  for (const text of shares) {
-    const [attribute = '', category = '', share = ''] = text.split('=');
-    known(attribute, category, '--shares', text);
-    const value = Number(share);
-    if (share === '' || !(value >= 0 && value <= 1))
-      throw invalid('--shares', 'Attribute=Category=share with a share from 0 to 1', text);
-    wanted.set(attribute, (wanted.get(attribute) ?? new Map<string, number>()).set(category, value));
-  }
-  const shareOf = (attribute: string, category: string): number => {
-    const given = wanted.get(attribute);
-    const categories = new Set(labels.map((own) => own[attribute]));
-    if (given === undefined) return 1 / categories.size;
-    const sum = [...given.values()].reduce((a, b) => a + b, 0);
-    if (sum > 1 + 1e-9) throw invalid('--shares', `shares of ${attribute} that sum to at most 1`, sum);
-    return (
-      given.get(category) ?? (given.size < categories.size ? (1 - sum) / (categories.size - given.size) : 0)
-    );
-  };
-  return labels.map((own) =>
-    Object.entries(own).reduce((product, [attribute, category]) => product * shareOf(attribute, category), 1),
-  );
-}
 
 export const itiGenGenerate = defineCommand({
   options,
@@ -100,20 +62,21 @@ export const itiGenGenerate = defineCommand({
     const pipeline = await loadPipeline(model, { ...context, onNotice: context.note });
     const clip = await loadClip(folder, `${model}/tokenizer`);
     await requireSameTextTower(clip.clip, pipeline.parts.textEncoder);
-    const prompts = await inclusivePrompts(
-      await loadTokens(file),
-      clip.clip,
-      clip.hash,
-      clip.tokenizer,
-      prompt,
-    );
-    const parts = combinationShares(
-      prompts.combinations.map(({ labels }) => labels),
-      shares,
-      only,
-    );
+    const learned = await loadTokens(file);
+    const parts = categoryShares(learned.attributes, shares, only);
+    const prompts = await inclusivePrompts(learned, clip.clip, clip.hash, clip.tokenizer, prompt);
+    const labels = prompts.combinations.map((own) => own.labels);
     const images = await generateImages(
-      { folder: out, pipeline, prompts, count, shares: parts, seed, sampling: { steps, guidance }, batch },
+      {
+        folder: out,
+        pipeline,
+        prompts,
+        count,
+        shares: combinationShares(labels, learned.attributes, parts),
+        seed,
+        sampling: { steps, guidance },
+        batch,
+      },
       context,
     );
     context.print(JSON.stringify({ out, images: images.length, prompt: prompts.prompt }, null, 2));

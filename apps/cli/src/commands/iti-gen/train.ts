@@ -1,10 +1,9 @@
 import { defineOptions, option, z } from '@equipoise/core';
 import {
   COMPAT,
-  findAttributes,
   inclusivePrompts,
   loadClip,
-  readAttributeManifest,
+  readAttributes,
   savePromptEmbeddings,
   TRAIN_DEFAULTS,
   trainJob,
@@ -90,9 +89,7 @@ export const itiGenTrain = defineCommand({
   ) {
     await openEngine({ engine, precision });
     const clip = await loadClip(folder, tokenizer);
-    const found = /\.(json|ya?ml)$/i.test(data)
-      ? await readAttributeManifest(data)
-      : await findAttributes(data, attributes);
+    const found = await readAttributes(data, attributes);
     const { tokens, log, file } = await trainJob(
       {
         folder: out,
