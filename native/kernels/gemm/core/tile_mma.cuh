@@ -3,15 +3,15 @@
 // and epilogues only.
 //
 // Shared memory holds tiles as their operand lies: k-major [tile rows][kDepth], else [kDepth][tile rows], in chunks of
-// 16 bytes permuted within a line so that the eight rows of an 8 x 8 matrix lie in different banks. Low-rank operands,
-// whatever their storage, are rounded into the first stage after the main loop, always k-major.
+// 16 bytes (tile_permuted.cuh). Low-rank operands, whatever their storage, are rounded into the first stage after the main
+// loop, always k-major.
 //
 // Tensor cores cut sums instead of rounding them, an error that grows with the number of steps. Where the result is kept
 // in f32 (gradients of trained parameters), kPromote adds every kPromoteSteps steps to rounded sums apart.
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
-#include "runtime/cuda/warp_mma.cuh"
+#include "kernels/gemm/core/tile_permuted.cuh"
 
 namespace eq::tile {
 
@@ -33,37 +33,23 @@ using LargeMma = MmaConfig<128, 128, 64, 32, 2, false>;
 /// Everything else.
 using SmallMma = MmaConfig<64, 64, 32, 32, 3, true>;
 
-/// Element offset of a chunk in a tile whose lines have kRow chunks.
-template <int kRow>
-struct Permuted {
-  static_assert(kRow == 4 || kRow % 8 == 0);
-  __device__ static int at(int line, int chunk) {
-    return (line * kRow + (kRow == 4 ? chunk ^ (line >> 1 & 3) : chunk ^ (line & 7))) * 8;
-  }
-};
 /// Layout of a tile of kRows rows (or columns) of the product.
 template <class Config, int kRows, bool kAlongK>
 using TileLayout = Permuted<(kAlongK ? Config::kDepth : kRows) / 8>;
 
-/// The 16 x 16 fragment of A at rows from `row` and steps from `k` of a tile.
 template <class Config, bool kAlongK>
 __device__ inline void load_a(std::uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  using Layout = TileLayout<Config, Config::kM, kAlongK>;
-  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, within = lane % 8;
   if constexpr (kAlongK)
-    load_matrices<false>(a, tile + Layout::at(row + lane % 16, k / 8 + lane / 16));
+    load_a_lines<Config::kDepth / 8>(a, tile, row, k);
   else
-    load_matrices<true>(a, tile + Layout::at(k + matrix / 2 * 8 + within, row / 8 + matrix % 2));
+    load_a_steps<Config::kM / 8>(a, tile, row, k);
 }
-/// Fragments of B of 16 columns from `column`: (b[0], b[1]) and (b[2], b[3]).
 template <class Config, bool kAlongK>
 __device__ inline void load_b(std::uint32_t (&b)[4], const bf16* tile, int column, int k) {
-  using Layout = TileLayout<Config, Config::kN, kAlongK>;
-  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, within = lane % 8;
   if constexpr (kAlongK)
-    load_matrices<false>(b, tile + Layout::at(column + matrix / 2 * 8 + within, k / 8 + matrix % 2));
+    load_b_lines<Config::kDepth / 8>(b, tile, column, k);
   else
-    load_matrices<true>(b, tile + Layout::at(k + matrix % 2 * 8 + within, column / 8 + matrix / 2));
+    load_b_steps<Config::kN / 8>(b, tile, column, k);
 }
 
 template <class Config>
