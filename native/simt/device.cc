@@ -25,7 +25,10 @@ std::size_t page_size() {
 
 SimtDevice::SimtDevice() { memory_ = std::make_unique<CachingAllocator>(*this, std::size_t{8} << 30); }
 
-SimtDevice::~SimtDevice() { memory_.reset(); }
+SimtDevice::~SimtDevice() {
+  abandon_recording();
+  memory_.reset();
+}
 
 std::shared_ptr<SimtDevice> SimtDevice::create() { return std::shared_ptr<SimtDevice>(new SimtDevice()); }
 
@@ -72,13 +75,79 @@ std::string SimtDevice::describe_address(std::uintptr_t address) const {
   return "no tensor's memory";
 }
 
+/// Work in order, and what its memory belongs to.
+class SimtDevice::Tape final : public Recording {
+ public:
+  explicit Tape(std::shared_ptr<SimtDevice> owner) : device(std::move(owner)) {}
+  ~Tape() override {
+    work.clear();
+    device->memory().release_pool(pool);
+  }
+  void replay() override {
+    check_type(!device->recording(), "a recording cannot run while another is made");
+    for (const auto& step : work) step();
+  }
+
+  std::shared_ptr<SimtDevice> device;
+  std::uint32_t pool = 0;
+  std::vector<std::function<void()>> work;
+  std::vector<std::shared_ptr<Buffer>> kept;
+};
+
+void SimtDevice::begin_recording() {
+  check_type(!recording_, "a graph is being recorded already");
+  auto tape = std::make_unique<Tape>(std::static_pointer_cast<SimtDevice>(shared_from_this()));
+  tape->pool = memory_->begin_pool();
+  tape_ = std::move(tape);
+  recording_ = true;
+}
+
+std::unique_ptr<Recording> SimtDevice::end_recording() {
+  check_type(recording_, "no graph is being recorded");
+  recording_ = false;
+  memory_->end_pool();
+  return std::move(tape_);
+}
+
+void SimtDevice::abandon_recording() {
+  if (!recording_) return;
+  recording_ = false;
+  memory_->end_pool();
+  tape_.reset();
+}
+
+void SimtDevice::keep(const std::shared_ptr<Buffer>& buffer) {
+  if (recording_ && buffer->block.pool != tape_->pool) tape_->kept.push_back(buffer);
+}
+
+void SimtDevice::queue(std::function<void()> work) {
+  if (recording_)
+    tape_->work.push_back(std::move(work));
+  else
+    work();
+}
+
+void SimtDevice::put(void* to, std::vector<std::byte> bytes) {
+  queue([to, bytes = std::move(bytes)] { std::memcpy(to, bytes.data(), bytes.size()); });
+}
+
 void SimtDevice::upload(const Tensor& t, const void* source, DType source_dtype) {
   check_type(source_dtype == t.dtype || (is_float(source_dtype) && is_float(t.dtype)), "cannot copy ",
              dtype_name(source_dtype), " values to a ", dtype_name(t.dtype), " tensor");
-  transfer(t.data(), t.dtype, source, source_dtype, t.numel());
+  std::vector<std::byte> bytes(t.bytes());
+  transfer(bytes.data(), t.dtype, source, source_dtype, t.numel());
+  put(t.data(), std::move(bytes));
+}
+
+void SimtDevice::copy(const Tensor& to, const Tensor& from) {
+  queue([y = to.data(), x = from.data(), n = from.bytes()] { std::memcpy(y, x, n); });
 }
 
 void SimtDevice::read(const Tensor& t, void* destination, std::function<void(std::string)> done) {
+  if (recording_) {
+    done("read: values exist only when the graph that is being recorded runs");
+    return;
+  }
   transfer(destination, t.dtype == DType::BF16 ? DType::F32 : t.dtype, t.data(), t.dtype, t.numel());
   done(take_fault());
 }
@@ -87,13 +156,11 @@ void SimtDevice::synchronize() {
   if (std::string fault = take_fault(); !fault.empty()) throw std::runtime_error(fault);
 }
 
-void SimtDevice::copy(const Tensor& to, const Tensor& from) {
-  if (to.bytes() > 0) std::memcpy(to.data(), from.data(), from.bytes());
-}
-
 Fault SimtDevice::fault_site(const OpInfo& info, const char* message) {
-  sites_.push_back({info, message});
-  return {&record_, static_cast<unsigned>(sites_.size() - 1)};
+  const auto [it, fresh] =
+      site_numbers_.try_emplace(info.describe() + message, static_cast<unsigned>(sites_.size()));
+  if (fresh) sites_.push_back({info, message});
+  return {&record_, it->second};
 }
 
 std::string SimtDevice::take_fault() {
@@ -103,7 +170,6 @@ std::string SimtDevice::take_fault() {
     text = fault_message(site.info, site.message, record_);
   }
   record_ = {};
-  sites_.clear();
   return text;
 }
 
@@ -114,13 +180,16 @@ int compute_capability(Device&) { return 80; }
 
 Tensor stage(Device& device, const void* table, std::size_t bytes) {
   Tensor t = device.empty(DType::Bool, {static_cast<std::int64_t>(bytes)});
-  std::memcpy(t.data(), table, bytes);
+  const auto* first = static_cast<const std::byte*>(table);
+  simt::simt_device(device).put(t.data(), {first, first + bytes});
   return t;
 }
 
 unsigned* tickets(Device& device) { return simt::simt_device(device).tickets(); }
 
-void fill_bytes(Device&, void* p, int value, std::size_t bytes) { std::memset(p, value, bytes); }
+void fill_bytes(Device& device, void* p, int value, std::size_t bytes) {
+  simt::simt_device(device).queue([=] { std::memset(p, value, bytes); });
+}
 
 Fault fault_site(Device& device, const OpInfo& info, const char* message) {
   return simt::simt_device(device).fault_site(info, message);

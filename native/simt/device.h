@@ -2,8 +2,9 @@
 // Every tensor is an allocation of its own that ends at an inaccessible page and starts as NaN.
 #pragma once
 
-#include <deque>
 #include <map>
+#include <unordered_map>
+#include <vector>
 
 #include "runtime/cuda/kernel.cuh"
 #include "runtime/device.h"
@@ -28,6 +29,15 @@ class SimtDevice final : public Device {
   void wait_for(std::uint64_t) override {}
   bool reuses_memory() const override { return false; }
 
+  void begin_recording() override;
+  std::unique_ptr<Recording> end_recording() override;
+  void abandon_recording() override;
+  void keep(const std::shared_ptr<Buffer>& buffer) override;
+
+  /// Runs `work` now, or adds it to the recording.
+  void queue(std::function<void()> work);
+  /// Queues a copy of host bytes.
+  void put(void* to, std::vector<std::byte> bytes);
   Fault fault_site(const OpInfo& info, const char* message);
   unsigned* tickets() { return tickets_; }
   /// What an access to `address` hit, in words.
@@ -46,7 +56,10 @@ class SimtDevice final : public Device {
     OpInfo info;
     const char* message;
   };
-  std::deque<Site> sites_;
+  std::vector<Site> sites_;
+  std::unordered_map<std::string, unsigned> site_numbers_;
+  class Tape;
+  std::unique_ptr<Tape> tape_;  ///< being recorded
   FaultRecord record_{};
   std::string overrun_;
   unsigned tickets_[kTickets]{};

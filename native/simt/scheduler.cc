@@ -334,9 +334,10 @@ Scheduler& scheduler() {
 
 }  // namespace
 
-void launch(Device& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
-            void* context) {
-  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
+namespace {
+
+void run(SimtDevice& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
+         void* context) {
   std::lock_guard lock(launches);
   Scheduler& s = scheduler();
   active = &s;
@@ -346,8 +347,17 @@ void launch(Device& device, const OpInfo& info, const Launch& launch, const char
     s.run(launch, thread, context);
   } else {
     throw std::runtime_error(
-        concat(info.describe(), ": ", s.where(), " accessed ", simt_device(device).describe_address(fault_address)));
+        concat(info.describe(), ": ", s.where(), " accessed ", device.describe_address(fault_address)));
   }
+}
+
+}  // namespace
+
+void launch(Device& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
+            std::shared_ptr<void> context) {
+  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
+  SimtDevice& own = simt_device(device);
+  own.queue([=, &own] { run(own, info, launch, kernel, thread, context.get()); });
 }
 
 void* dynamic_shared_memory() { return active->shared(); }

@@ -70,9 +70,12 @@ async function runCommand(
     print(commandHelp(name, command));
     return 0;
   }
-  const options = command.options.parseText(
+  const given = command.options.parseText(
     parseWords(words, command.options.list(), command.positionals ?? []),
   );
+  // Only commands that compute have devices, and they have loaded the engine already.
+  const options =
+    given.device === undefined ? given : (await import('./engine-options.js')).withDevice(given);
   const progress = createProgress(note);
   try {
     return await command.run(options, { print, note, signal, argv, onProgress: progress.onProgress });

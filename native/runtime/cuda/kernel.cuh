@@ -85,11 +85,10 @@ __device__ inline void raise(const Fault& fault, long long a = 0, long long b = 
 #if EQ_SIMT
 
 namespace simt {
+/// Runs `thread(context)` for every thread; `kernel` names it in errors.
 void launch(Device& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
-            void* context);
-}
-
-#define EQ_KERNEL_NAME __PRETTY_FUNCTION__
+            std::shared_ptr<void> context);
+}  // namespace simt
 
 /// Launches `kernel`; see the CUDA version below.
 template <class... P, class... A>
@@ -98,14 +97,15 @@ void launch_kernel(Device& device, const OpInfo& info, void (*kernel)(P...), con
   struct Bound {
     void (*kernel)(P...);
     std::tuple<std::remove_cv_t<P>...> parameters;
-  } bound{kernel, {static_cast<P>(std::forward<A>(args))...}};
+  };
+  auto bound = std::make_shared<Bound>(Bound{kernel, {static_cast<P>(std::forward<A>(args))...}});
   simt::launch(
       device, info, launch, __PRETTY_FUNCTION__,
       [](void* context) {
         auto& b = *static_cast<Bound*>(context);
         std::apply(b.kernel, b.parameters);
       },
-      &bound);
+      std::move(bound));
 }
 
 /// The block's dynamic shared memory (Launch::shared bytes), aligned to 128 bytes.

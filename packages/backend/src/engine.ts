@@ -1,5 +1,6 @@
 /** Choosing the engine that runs TensorFlow.js, and its storage precision. */
 import { createRequire } from 'node:module';
+import { AddonLoadError, loadAddon } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 
 export const ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'tensorflow', 'cpu'] as const;
@@ -22,6 +23,26 @@ export function setPrecision(value: Precision): void {
   precision = value;
 }
 
+/** Why `equipoise-cuda` cannot be used here, in one sentence; undefined if it can. */
+export function cudaProblem(): string | undefined {
+  try {
+    const devices = loadAddon('cuda').devices();
+    if (devices.some((device) => device.usable)) return undefined;
+    return devices[0]?.reason ?? 'no GPU was found';
+  } catch (error) {
+    if (error instanceof AddonLoadError) return error.message;
+    throw error;
+  }
+}
+
+/**
+ * Chooses the GPU that `equipoise-cuda` opens, before it is first used; the first one otherwise.
+ * @throws TypeError when another one is open already
+ */
+export function selectCudaDevice(index: number): void {
+  loadAddon('cuda').selectDevice(index);
+}
+
 /**
  * Makes an engine current. `tensorflow` needs `@tensorflow/tfjs-node-gpu` or `@tensorflow/tfjs-node`, which are
  * optional peer dependencies.
@@ -32,10 +53,11 @@ export async function useEngine(engine: Engine | typeof SIMT_ENGINE): Promise<vo
     throw new RangeError(`engine: expected ${ENGINES.join(', ')}, got ${String(engine)}`);
   if (engine === 'tensorflow') loadTensorflow();
   if (engine === 'cpu') await import('@tensorflow/tfjs-backend-cpu');
-  if (engine === 'equipoise-cuda' && !tf.engine().registryFactory[engine]) {
-    throw new Error(
-      'engine equipoise-cuda: the CUDA addon was not built. Install the CUDA toolkit (nvcc) and run "npm run build:native".',
-    );
+  if (engine === 'equipoise-cuda') {
+    // Asked for by name: what keeps it from working is an error, never a reason to compute elsewhere.
+    const problem = cudaProblem();
+    if (problem !== undefined) throw new Error(`engine equipoise-cuda: ${problem}`);
+    loadAddon('cuda').describe();
   }
   if (!(await tf.setBackend(engine))) throw new Error(`engine ${engine} could not be initialised`);
   await tf.ready();

@@ -10,5 +10,6 @@ import './register.js';
 export { currentDevice, type DeviceMemoryInfo, EquipoiseBackend } from './backend.js';
 export * from './engine.js';
 export * from './fused/index.js';
+export * from './recording.js';
 export * from './storage.js';
 export * from './upload-weight.js';

@@ -1,6 +1,4 @@
 /** Registers the backends with TensorFlow.js. `equipoise-cpu` becomes the default. */
-import fs from 'node:fs';
-import { addonCandidates } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { EquipoiseBackend } from './backend.js';
 import { SIMT_ENGINE } from './engine.js';
@@ -9,10 +7,8 @@ import './storage.js';
 
 // Above the priorities of TensorFlow.js's own backends (cpu 1, webgl 2, tensorflow 3).
 tf.registerBackend('equipoise-cpu', () => new EquipoiseBackend('cpu'), 10);
-if (addonCandidates('cuda').some((file) => fs.existsSync(file))) {
-  // Below the CPU: a GPU is used when asked for, and its absence is then an error, not a fallback.
-  tf.registerBackend('equipoise-cuda', () => new EquipoiseBackend('cuda'), 0);
-}
+// Below the CPU: a GPU is used when asked for, and its absence is then an error (useEngine tells it), not a fallback.
+tf.registerBackend('equipoise-cuda', () => new EquipoiseBackend('cuda'), 0);
 
 if (process.env.EQUIPOISE_TEST_ENGINE === SIMT_ENGINE)
   tf.registerBackend(SIMT_ENGINE, () => new EquipoiseBackend('simt'), 0);

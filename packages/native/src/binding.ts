@@ -38,6 +38,12 @@ export interface MemoryStats {
   blocks: number;
   allocations: number;
   cacheHits: number;
+  /** Bytes that live tensors asked for; the rest of `inUse` is rounding. */
+  requested: number;
+  /** Free bytes that recordings keep to themselves. */
+  held: number;
+  /** The largest block among `cached`: far smaller, the cache is fragmented. */
+  largestCached: number;
 }
 
 export interface ProfileRange {
@@ -47,6 +53,22 @@ export interface ProfileRange {
   bytes: number;
   startMs: number;
   endMs: number;
+}
+
+declare const recordingBrand: unique symbol;
+/** Launches that were recorded once, with the memory they use. Freed by `releaseRecording` or the garbage collector. */
+export interface RecordingHandle {
+  readonly [recordingBrand]: never;
+}
+
+/** One of the devices an addon could open. */
+export interface DeviceListing {
+  /** `cuda:1` */
+  device: string;
+  model: string;
+  usable: boolean;
+  /** Why not, in one sentence. */
+  reason?: string;
 }
 
 export interface DeviceDescription {
@@ -98,5 +120,20 @@ export interface NativeAddon {
   setProfiling(on: boolean): void;
   takeProfile(): ProfileRange[];
   describe(): DeviceDescription;
+  /** Which of several devices of the kind to open; only before anything else is done. */
+  selectDevice(index: number): void;
+  /** The devices of the kind, none of them opened by asking. */
+  devices(): DeviceListing[];
+  /** A tensor of the same values in memory of its own. */
+  copy(tensor: Handle): Handle;
+  /** Overwrites the values of `to`, which must have the type and size of `from`. */
+  copyInto(to: Handle, from: Handle): void;
+  /** From now until `endRecording` launches are recorded instead of run; nothing can be read meanwhile. */
+  beginRecording(): void;
+  endRecording(): RecordingHandle;
+  abandonRecording(): void;
+  /** Runs a recording: results appear in the tensors that were made while it was recorded. */
+  replay(recording: RecordingHandle): void;
+  releaseRecording(recording: RecordingHandle): void;
   readonly ops: NativeOps;
 }

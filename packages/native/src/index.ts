@@ -1,11 +1,13 @@
 export type {
   DeviceDescription,
+  DeviceListing,
   Handle,
   HostArray,
   MemoryStats,
   NativeAddon,
   NativeOps,
   ProfileRange,
+  RecordingHandle,
   SourceDType,
   Storage,
 } from './binding.js';

@@ -1,0 +1,370 @@
+#include "runtime/cuda/device.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/elementwise/transfer/op.h"
+#include "runtime/cuda/fault.h"
+#include "runtime/cuda/graph.h"
+
+namespace eq {
+
+namespace {
+
+/// What uploads hold in page-locked memory at a time, and how it is cut up.
+constexpr std::size_t kUploadsInFlight = std::size_t{64} << 20;
+constexpr std::size_t kUploadPiece = std::size_t{16} << 20;
+
+std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
+
+bool flag(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && *value && std::strcmp(value, "0") != 0;
+}
+
+}  // namespace
+
+void check_cuda(cudaError_t status, const char* op) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // told here; not to be found again by the next launch
+  check_range(status != cudaErrorMemoryAllocation, op, ": the GPU is out of memory");
+  throw std::runtime_error(concat(op, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")"));
+}
+
+std::string cuda_unusable() {
+  int driver = 0, runtime = 0, count = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (driver == 0) return "no NVIDIA driver answers on this machine";
+  // A driver runs programs of its own major version, older or newer within it.
+  if (status == cudaErrorInsufficientDriver || driver / 1000 < runtime / 1000)
+    return concat("the NVIDIA driver supports CUDA ", version_text(driver), ", this addon was built with CUDA ",
+                  version_text(runtime), ": update the driver, or run \"npm run build:native\" with an older toolkit");
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) return "the NVIDIA driver finds no GPU";
+  if (status != cudaSuccess)
+    return concat("the NVIDIA driver answers with an error: ", cudaGetErrorString(status));
+  return {};
+}
+
+int cuda_device_count() {
+  int count = 0;
+  return cuda_unusable().empty() && cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")) {
+  const std::string unusable = cuda_unusable();
+  check_type(unusable.empty(), "device cuda:", ordinal, ": ", unusable);
+  const int count = cuda_device_count();
+  check_type(ordinal >= 0 && ordinal < count, "device cuda:", ordinal, ": this machine has ", count,
+             count == 1 ? " GPU" : " GPUs");
+  check_cuda(cudaSetDevice(ordinal), "device");
+  check_cuda(cudaGetDeviceProperties(&properties_, ordinal), "device");
+  check_type(properties_.major >= 8, "device cuda:", ordinal, ": ", properties_.name, " has compute capability ",
+             properties_.major, ".", properties_.minor, ", 8.0 or later is needed");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "device");
+  void* record = nullptr;
+  constexpr std::size_t kRecordBytes = sizeof(FaultRecord) + kTickets * sizeof(unsigned);
+  check_cuda(cudaMalloc(&record, kRecordBytes), "device");
+  record_ = static_cast<FaultRecord*>(record);
+  check_cuda(cudaMemsetAsync(record_, 0, kRecordBytes, stream_), "device");
+  completions_ = std::make_unique<Completions>(ordinal, events_);
+  std::size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "device");
+  memory_ = std::make_unique<CachingAllocator>(*this, free / 20 * 19);
+}
+
+CudaDevice::~CudaDevice() {
+  abandon_recording();
+  wait_for(submitted_);
+  completions_.reset();
+  recycle_uploads(0);
+  memory_.reset();
+  cudaFree(record_);
+  cudaStreamDestroy(stream_);
+}
+
+std::shared_ptr<CudaDevice> CudaDevice::create(int ordinal) {
+  return std::shared_ptr<CudaDevice>(new CudaDevice(ordinal));
+}
+
+void* CudaDevice::raw_allocate(std::size_t bytes) {
+  void* p = nullptr;
+  if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void CudaDevice::raw_free(void* p, std::size_t) { note(cudaFree(p)); }
+
+std::uint64_t CudaDevice::completed() const {
+  // A stream that is recording must not be asked; nothing runs meanwhile, and recording began with an idle stream.
+  if (!recording_ && completed_ != submitted_) {
+    if (cudaStreamQuery(stream_) == cudaSuccess)
+      completed_ = submitted_;
+    else
+      cudaGetLastError();
+  }
+  return recording_ ? submitted_ : completed_;
+}
+
+void CudaDevice::wait_for(std::uint64_t position) {
+  if (recording_) return;
+  if (position > completed_) {
+    const cudaError_t status = cudaStreamSynchronize(stream_);
+    note(status);
+    completed_ = submitted_;
+  }
+  if (completions_) completions_->drain(position);
+}
+
+/// Keeps the first error that no call can throw.
+void CudaDevice::note(cudaError_t status) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  std::lock_guard lock(fault_mutex_);
+  if (fault_.empty())
+    fault_ = concat("the GPU stopped with \"", cudaGetErrorString(status),
+                    "\"; set EQUIPOISE_CUDA_SYNC=1 to learn in which op, and start again");
+}
+
+std::string CudaDevice::fault_of(cudaError_t status, const FaultRecord* found) {
+  note(status);
+  {
+    std::lock_guard lock(fault_mutex_);
+    if (!fault_.empty()) {
+      // A broken device stays broken; other faults are told once.
+      std::string text = fault_;
+      if (status == cudaSuccess) fault_.clear();
+      return text;
+    }
+  }
+  if (!found || !found->raised) return {};
+  std::lock_guard lock(sites_mutex_);
+  const Site& site = sites_[found->site < sites_.size() ? found->site : 0];
+  return fault_message(site.info, site.message, *found);
+}
+
+Fault CudaDevice::fault_site(const OpInfo& info, const char* message) {
+  faults_possible_ = true;
+  const std::string key = info.describe() + message;
+  std::lock_guard lock(sites_mutex_);
+  const auto [it, fresh] = site_numbers_.try_emplace(key, static_cast<unsigned>(sites_.size()));
+  if (fresh) sites_.push_back({info, message});
+  return {record_, it->second};
+}
+
+/// Takes staging memory of finished uploads back, until at most `room` bytes are under way.
+void CudaDevice::recycle_uploads(std::size_t room) {
+  while (!uploads_.empty()) {
+    Upload& first = uploads_.front();
+    if (uploading_ > room)
+      note(cudaEventSynchronize(first.event));
+    else if (cudaEventQuery(first.event) != cudaSuccess) {
+      cudaGetLastError();  // not ready is no error
+      return;
+    }
+    uploading_ -= first.staging.bytes;
+    pinned_.give_back(first.staging);
+    events_.give_back(first.event);
+    uploads_.pop_front();
+  }
+}
+
+void CudaDevice::queue_upload(void* to, const void* source, DType source_dtype, DType dtype, std::int64_t n) {
+  const std::size_t size = dtype_size(dtype);
+  const auto piece = static_cast<std::int64_t>(kUploadPiece / size);
+  for (std::int64_t at = 0; at < n; at += piece) {
+    const std::int64_t count = std::min(piece, n - at);
+    const std::size_t bytes = static_cast<std::size_t>(count) * size;
+    if (!recording_) recycle_uploads(kUploadsInFlight);
+    Pinned staging = pinned_.take(bytes);
+    transfer(staging.data, dtype,
+             static_cast<const std::byte*>(source) + static_cast<std::size_t>(at) * dtype_size(source_dtype),
+             source_dtype, count);
+    const cudaError_t status = cudaMemcpyAsync(static_cast<std::byte*>(to) + static_cast<std::size_t>(at) * size,
+                                               staging.data, bytes, cudaMemcpyHostToDevice, stream_);
+    if (status != cudaSuccess) pinned_.give_back(staging);
+    check_cuda(status, "upload");
+    ++submitted_;
+    if (recording_) {
+      graph_->staging.push_back(staging);  // read again by every replay
+    } else {
+      uploads_.push_back({events_.record(stream_), staging});
+      uploading_ += staging.bytes;
+    }
+  }
+}
+
+void CudaDevice::upload(const Tensor& t, const void* source, DType source_dtype) {
+  check_type(source_dtype == t.dtype || (is_float(source_dtype) && is_float(t.dtype)), "cannot copy ",
+             dtype_name(source_dtype), " values to a ", dtype_name(t.dtype), " tensor");
+  queue_upload(t.data(), source, source_dtype, t.dtype, t.numel());
+}
+
+Tensor CudaDevice::stage(const void* table, std::size_t bytes) {
+  Tensor t = empty(DType::Bool, {static_cast<std::int64_t>(bytes)});
+  queue_upload(t.data(), table, DType::Bool, DType::Bool, t.numel());
+  return t;
+}
+
+void CudaDevice::fill(void* p, int value, std::size_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemsetAsync(p, value, bytes, stream_), "fill");
+  ++submitted_;
+}
+
+void CudaDevice::copy(const Tensor& to, const Tensor& from) {
+  if (from.bytes() == 0) return;
+  check_cuda(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, stream_), "copy");
+  ++submitted_;
+}
+
+void CudaDevice::read(const Tensor& t, void* destination, std::function<void(std::string)> done) {
+  Pinned values, fault;
+  cudaEvent_t event = nullptr;
+  try {
+    check_type(!recording_, "read: values exist only when the graph that is being recorded runs");
+    if (t.bytes() > 0) {
+      values = pinned_.take(t.bytes());
+      check_cuda(cudaMemcpyAsync(values.data, t.data(), t.bytes(), cudaMemcpyDeviceToHost, stream_), "read");
+    }
+    if (faults_possible_) {
+      // In stream order: what is launched after this read reports to the next one.
+      fault = pinned_.take(sizeof(FaultRecord));
+      check_cuda(cudaMemcpyAsync(fault.data, record_, sizeof(FaultRecord), cudaMemcpyDeviceToHost, stream_), "read");
+      check_cuda(cudaMemsetAsync(record_, 0, sizeof(FaultRecord), stream_), "read");
+      faults_possible_ = false;
+    }
+    event = events_.record(stream_);
+  } catch (const std::exception& e) {
+    // The copies that were queued write to memory that must not be used for anything else before they end.
+    if (!recording_) note(cudaStreamSynchronize(stream_));
+    pinned_.give_back(values);
+    pinned_.give_back(fault);
+    done(e.what());
+    return;
+  }
+  completions_->push(++submitted_, event,
+                     [this, values, fault, destination, stored = t.dtype, n = t.numel(), done = std::move(done)](
+                         cudaError_t status) mutable {
+                       std::string message =
+                           fault_of(status, reinterpret_cast<const FaultRecord*>(fault.data));
+                       if (status == cudaSuccess)
+                         transfer(destination, stored == DType::BF16 ? DType::F32 : stored, values.data, stored, n);
+                       pinned_.give_back(values);
+                       pinned_.give_back(fault);
+                       done(std::move(message));
+                     });
+}
+
+void CudaDevice::synchronize() {
+  std::string message;
+  Tensor nothing = empty(DType::Bool, {0});
+  read(nothing, nullptr, [&message](std::string m) { message = std::move(m); });
+  wait_for(submitted_);
+  if (!message.empty()) throw std::runtime_error(message);
+}
+
+void CudaDevice::launch(const OpInfo& info, const void* kernel, const Launch& launch, void** parameters) {
+  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
+  constexpr unsigned kAlways = 48u << 10;
+  if (launch.shared > kAlways) {
+    unsigned& permitted = shared_[kernel];
+    if (permitted < launch.shared) {
+      check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(launch.shared)),
+                 info.name);
+      permitted = launch.shared;
+    }
+  }
+  const bool timed = profiler_.enabled() && !recording_;
+  if (timed) profile_.begin(stream_, info, calls_);
+  const cudaError_t status = cudaLaunchKernel(kernel, dim3(launch.grid_x, launch.grid_y, launch.grid_z),
+                                              dim3(launch.block), parameters, launch.shared, stream_);
+  ++submitted_;
+  if (timed) profile_.end(stream_);
+  if (status != cudaSuccess) check_cuda(status, info.describe().c_str());
+  if (synchronous_ && !recording_) check_cuda(cudaStreamSynchronize(stream_), info.describe().c_str());
+}
+
+void CudaDevice::begin_recording() {
+  check_type(!recording_, "a graph is being recorded already");
+  synchronize();
+  auto graph = std::make_unique<Graph>(std::static_pointer_cast<CudaDevice>(shared_from_this()));
+  // Relaxed: the allocator may ask for memory meanwhile.
+  check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "graph");
+  graph->pool = memory_->begin_pool();
+  graph_ = std::move(graph);
+  recording_ = true;
+}
+
+std::unique_ptr<Recording> CudaDevice::end_recording() {
+  check_type(recording_, "no graph is being recorded");
+  recording_ = false;
+  memory_->end_pool();
+  std::unique_ptr<Graph> graph = std::move(graph_);
+  cudaGraph_t recorded = nullptr;
+  check_cuda(cudaStreamEndCapture(stream_, &recorded), "graph");
+  const cudaError_t status = cudaGraphInstantiate(&graph->executable, recorded, 0);
+  cudaGraphDestroy(recorded);
+  check_cuda(status, "graph");
+  graph->faults_possible = std::exchange(faults_possible_, false);
+  return graph;
+}
+
+void CudaDevice::abandon_recording() {
+  if (!recording_) return;
+  recording_ = false;
+  memory_->end_pool();
+  cudaGraph_t recorded = nullptr;
+  if (cudaStreamEndCapture(stream_, &recorded) == cudaSuccess && recorded) cudaGraphDestroy(recorded);
+  cudaGetLastError();
+  graph_.reset();
+}
+
+void CudaDevice::keep(const std::shared_ptr<Buffer>& buffer) {
+  // Blocks of the graph's own pool stay with it anyway, and may be reused within it.
+  if (recording_ && buffer->block.pool != graph_->pool) graph_->kept.insert(buffer);
+}
+
+void CudaDevice::replay(Graph& graph) {
+  check_type(!recording_, "a graph cannot run while another is being recorded");
+  check_cuda(cudaGraphLaunch(graph.executable, stream_), "graph");
+  ++submitted_;
+  faults_possible_ |= graph.faults_possible;
+}
+
+CudaDevice::Graph::~Graph() {
+  // What it uses may still be at work; the blocks go back in stream order.
+  if (executable) {
+    device->wait_for(device->submitted());
+    cudaGraphExecDestroy(executable);
+  }
+  for (Pinned block : staging) device->pinned_.give_back(block);
+  if (pool != 0) device->memory().release_pool(pool);
+}
+
+void CudaDevice::Graph::replay() { device->replay(*this); }
+
+int multiprocessors(Device& device) { return cuda(device).properties().multiProcessorCount; }
+int compute_capability(Device& device) {
+  return 10 * cuda(device).properties().major + cuda(device).properties().minor;
+}
+cudaStream_t stream(Device& device) { return cuda(device).stream(); }
+unsigned* tickets(Device& device) { return cuda(device).tickets(); }
+
+Tensor stage(Device& device, const void* table, std::size_t bytes) { return cuda(device).stage(table, bytes); }
+void fill_bytes(Device& device, void* p, int value, std::size_t bytes) { cuda(device).fill(p, value, bytes); }
+Fault fault_site(Device& device, const OpInfo& info, const char* message) {
+  return cuda(device).fault_site(info, message);
+}
+
+namespace detail {
+void launch(Device& device, const OpInfo& info, const void* kernel, const Launch& launch, void** parameters) {
+  cuda(device).launch(info, kernel, launch, parameters);
+}
+}  // namespace detail
+
+}  // namespace eq
