@@ -31,10 +31,11 @@ inline Layout layout(std::int64_t columns, int lanes) {
 }
 
 /// out[0][c] and out[1][c] become two sums over the rows begin .. end: f(row, column, first, second) adds kN columns of
-/// a row to both. For all threads of a block; rows of a group are added in float, and the groups in order.
+/// a row to both. For all threads of a block; rows of a group are added in float, and the groups in order. `sums` is
+/// shared memory, free again when the call returns; `out` may be any memory and is seen by others after a barrier.
 template <int kN, class F>
-__device__ inline void add_rows(const Layout& l, std::int64_t begin, std::int64_t end, float* out, F f) {
-  __shared__ float sums[2][kThreads * kN];
+__device__ inline void add_rows(const Layout& l, std::int64_t begin, std::int64_t end, float (&sums)[2][kThreads * kN],
+                                float* out, F f) {
   const unsigned vector = threadIdx.x % l.vectors, group = threadIdx.x / l.vectors;
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * l.vectors + vector) * kN;
   const bool inside = group < l.groups && column < l.columns;

@@ -131,8 +131,9 @@ template <class T>
 __global__ void __launch_bounds__(columns::kThreads)
     magnitude_sums(DoraMagnitudeGradArgs a, std::int64_t block_rows, columns::Layout layout) {
   constexpr int kN = kLanes<T>;
+  __shared__ float exchange[2][columns::kThreads * kN];
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * block_rows;
-  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.m),
+  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.m), exchange,
                         a.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * a.n,
                         [&a](std::int64_t row, std::int64_t column, float(&products)[kN], float(&plain)[kN]) {
                           float dy[kN], y[kN];

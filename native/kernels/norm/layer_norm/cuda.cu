@@ -189,8 +189,9 @@ template <class T>
 __global__ void __launch_bounds__(columns::kThreads)
     parameter_sums(LayerNormParamGradArgs a, std::int64_t block_rows, columns::Layout layout) {
   constexpr int kN = kLanes<T>;
+  __shared__ float exchange[2][columns::kThreads * kN];
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * block_rows;
-  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.rows),
+  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.rows), exchange,
                         a.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * a.channels,
                         [&a](std::int64_t row, std::int64_t column, float(&dgamma)[kN], float(&dbeta)[kN]) {
                           float x[kN], dy[kN];
