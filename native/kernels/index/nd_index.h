@@ -18,7 +18,7 @@ struct NdIndex {
     return n;
   }
   /// The row that an index tuple names, or -1 if it is outside.
-  std::int64_t row(const std::int32_t* index) const {
+  constexpr std::int64_t row(const std::int32_t* index) const {
     std::int64_t at = 0;
     for (int d = 0; d < depth; ++d) {
       if (index[d] < 0 || index[d] >= dims[d]) return -1;
