@@ -109,4 +109,22 @@ __device__ inline void store_one(void* data, DType type, std::int64_t at, T valu
     static_cast<std::uint8_t*>(data)[at] = static_cast<std::uint8_t>(value);
 }
 
+/// kWidth elements from `at` on: a packet, or a single one.
+template <int kWidth, class T>
+__device__ inline void load_some(const void* data, DType type, std::int64_t at, T (&out)[kWidth]) {
+  static_assert(kWidth == 1 || kWidth == kPacket);
+  if constexpr (kWidth == 1)
+    out[0] = load_one<T>(data, type, at);
+  else
+    unpack(load_packet(data, type, at), type, out);
+}
+template <int kWidth, class T>
+__device__ inline void store_some(void* data, DType type, std::int64_t at, const T (&values)[kWidth]) {
+  static_assert(kWidth == 1 || kWidth == kPacket);
+  if constexpr (kWidth == 1)
+    store_one(data, type, at, values[0]);
+  else
+    store_packet(data, type, at, values);
+}
+
 }  // namespace eq

@@ -65,4 +65,25 @@ struct Nest {
   }
 };
 
+/// The items of images [batch, height, width, items a pixel], and where item u is.
+struct Pixels {
+  std::int64_t count;
+  IndexDivisor items, width, height;
+
+  Pixels(std::int64_t batch, std::int64_t rows, std::int64_t columns, std::int64_t per_pixel)
+      : count(batch * rows * columns * per_pixel) {
+    if (count == 0) return;
+    items = IndexDivisor(per_pixel, count);
+    width = IndexDivisor(columns, count);
+    height = IndexDivisor(rows, count);
+  }
+  __device__ void place(std::int64_t u, std::int64_t& batch, std::int64_t& y, std::int64_t& x,
+                        std::int64_t& item) const {
+    item = u;
+    x = items.divide(item);
+    y = width.divide(x);
+    batch = height.divide(y);
+  }
+};
+
 }  // namespace eq

@@ -114,10 +114,10 @@ void resize_compute(const ResizeArgs& a, const ResizePlan& plan, ThreadPool& poo
 namespace eq {
 
 static std::vector<ResizeTap> taps(const ResizeArgs& a, std::int64_t in, std::int64_t out) {
+  const ResizeScale scale(in, out, a);
   std::vector<ResizeTap> result;
   result.reserve(static_cast<std::size_t>(out));
-  for (std::int64_t i = 0; i < out; ++i)
-    result.push_back(resize_tap(i, in, out, a.bilinear, a.align_corners, a.half_pixel));
+  for (std::int64_t i = 0; i < out; ++i) result.push_back(scale.tap(i));
   return result;
 }
 

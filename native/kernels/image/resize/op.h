@@ -4,8 +4,6 @@
 // x: f32, bf16, for nearest also i32; y like x. Bytes size of x + size of y: memory-bound.
 #pragma once
 
-#include <cmath>
-
 #include "runtime/device.h"
 
 namespace eq {
@@ -26,26 +24,50 @@ struct ResizeTap {
   std::int64_t first, second;
   float weight;
 };
-inline ResizeTap resize_tap(std::int64_t at, std::int64_t in, std::int64_t out, bool bilinear, bool align_corners,
-                            bool half_pixel) {
-  const bool corners = align_corners && out > 1;
-  const double ratio = corners ? static_cast<double>(in - 1) / static_cast<double>(out - 1)
-                               : static_cast<double>(in) / static_cast<double>(out);
-  const double i = static_cast<double>(at);
-  if (!bilinear) {
-    const double source = half_pixel ? ratio * (i + 0.5) : ratio * i;
-    const auto nearest = static_cast<std::int64_t>(align_corners ? std::floor(source + 0.5) : std::floor(source));
-    const std::int64_t kept = nearest < 0 ? 0 : nearest > in - 1 ? in - 1 : nearest;
-    return {kept, kept, 0};
+
+/// The taps along one dimension. They are computed in double precision on both devices, which must agree on where the
+/// whole numbers are: no product is fused with the sum that follows.
+struct ResizeScale {
+  std::int64_t in;
+  double ratio;
+  bool bilinear, align_corners, half_pixel;
+
+  ResizeScale(std::int64_t in_size, std::int64_t out_size, const ResizeArgs& a)
+      : in(in_size), bilinear(a.bilinear), align_corners(a.align_corners), half_pixel(a.half_pixel) {
+    ratio = align_corners && out_size > 1 ? static_cast<double>(in_size - 1) / static_cast<double>(out_size - 1)
+                                          : static_cast<double>(in_size) / static_cast<double>(out_size);
   }
-  const double source = half_pixel ? ratio * (i + 0.5) - 0.5 : ratio * i;
-  const double floor = source < 0 ? 0 : std::floor(source), ceil = std::ceil(source);
-  const auto first = static_cast<std::int64_t>(floor);
-  const std::int64_t second = ceil < 0                             ? 0
-                              : ceil > static_cast<double>(in - 1) ? in - 1
-                                                                   : static_cast<std::int64_t>(ceil);
-  return {first > in - 1 ? in - 1 : first, second, static_cast<float>(source < 0 ? 0 : source - floor)};
-}
+
+  constexpr ResizeTap tap(std::int64_t at) const {
+    const auto i = static_cast<double>(at);
+    if (!bilinear) {
+      const double source = half_pixel ? scaled(i + 0.5) : scaled(i);
+      const std::int64_t nearest = floor(align_corners ? source + 0.5 : source);
+      const std::int64_t kept = nearest < 0 ? 0 : nearest > in - 1 ? in - 1 : nearest;
+      return {kept, kept, 0};
+    }
+    const double source = half_pixel ? scaled(i + 0.5) - 0.5 : scaled(i);
+    const double inside = source < 0 ? 0 : source;
+    const std::int64_t first = floor(inside), last = in - 1;
+    const std::int64_t second = first + (static_cast<double>(first) < inside);
+    return {first > last ? last : first, second > last ? last : second,
+            static_cast<float>(inside - static_cast<double>(first))};
+  }
+
+ private:
+  constexpr double scaled(double x) const {
+#if defined(__CUDA_ARCH__)
+    return __dmul_rn(ratio, x);
+#else
+    return ratio * x;
+#endif
+  }
+  /// Of a number that fits.
+  static constexpr std::int64_t floor(double x) {
+    const auto truncated = static_cast<std::int64_t>(x);
+    return truncated - (static_cast<double>(truncated) > x);
+  }
+};
 
 namespace detail {
 

@@ -16,16 +16,6 @@ namespace {
 
 constexpr std::int64_t kChannels = 256;
 
-/// The taps [begin, end) of a window that lie inside the image, when it starts at `origin`.
-struct Taps {
-  std::int64_t begin, end;
-};
-Taps inside(std::int64_t origin, std::int64_t taps, std::int64_t dilation, std::int64_t size) {
-  const std::int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
-  const std::int64_t end = origin >= size ? 0 : std::min(taps, (size - 1 - origin) / dilation + 1);
-  return {begin, std::max(begin, end)};
-}
-
 /// T is float or int32: what values are compared and summed as.
 template <class T>
 void pool_pixel(const PoolArgs& a, std::int64_t b, std::int64_t oy, std::int64_t ox, std::int64_t ch, std::int64_t n) {
@@ -34,8 +24,8 @@ void pool_pixel(const PoolArgs& a, std::int64_t b, std::int64_t oy, std::int64_t
   const T lowest = std::is_same_v<T, float> ? static_cast<T>(-__builtin_inff()) : std::numeric_limits<T>::lowest();
   std::fill_n(acc, n, a.max ? lowest : T{});
   const std::int64_t y0 = oy * w.stride_y - w.pad_top, x0 = ox * w.stride_x - w.pad_left;
-  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height),
-             cols = inside(x0, w.width, w.dilation_x, w.in_width);
+  const PoolTaps rows = pool_taps(y0, w.height, w.dilation_y, w.in_height),
+                 cols = pool_taps(x0, w.width, w.dilation_x, w.in_width);
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t c = cols.begin; c < cols.end; ++c) {
       const std::int64_t at =
@@ -79,8 +69,8 @@ void max_positions(const PoolGradArgs& a, std::int64_t b, std::int64_t oy, std::
   std::int32_t* at = a.positions + ((b * w.out_height + oy) * w.out_width + ox) * w.channels + ch;
   std::fill_n(at, n, -1);
   const std::int64_t y0 = oy * w.stride_y - w.pad_top, x0 = ox * w.stride_x - w.pad_left;
-  const Taps rows = inside(y0, w.height, w.dilation_y, w.in_height),
-             cols = inside(x0, w.width, w.dilation_x, w.in_width);
+  const PoolTaps rows = pool_taps(y0, w.height, w.dilation_y, w.in_height),
+                 cols = pool_taps(x0, w.width, w.dilation_x, w.in_width);
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t c = cols.begin; c < cols.end; ++c) {
       const std::int64_t pixel = (y0 + r * w.dilation_y) * w.in_width + x0 + c * w.dilation_x;

@@ -29,6 +29,17 @@ struct PoolGradArgs {
   bool max;
   PoolWindow w;
 };
+/// The taps [begin, end) of a window that lie inside the image, when it starts at `origin`. Static: see isa.h.
+struct PoolTaps {
+  std::int64_t begin, end;
+};
+static constexpr PoolTaps pool_taps(std::int64_t origin, std::int64_t taps, std::int64_t dilation, std::int64_t size) {
+  const std::int64_t begin = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
+  std::int64_t end = origin >= size ? 0 : (size - 1 - origin) / dilation + 1;
+  end = end < taps ? end : taps;
+  return {begin, end > begin ? end : begin};
+}
+
 /// Implemented by each device.
 void pool_launch(Device& device, const OpInfo& info, const PoolArgs& args);
 void pool_grad_launch(Device& device, const OpInfo& info, const PoolGradArgs& args);
