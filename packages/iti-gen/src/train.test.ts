@@ -1,35 +1,23 @@
 /** Learning against PyTorch with autograd (tools/parity/make_iti_gen_fixtures.py), and the exact shortcuts. */
 import { ENGINES, useEngine } from '@equipoise/backend';
 import { parseJson } from '@equipoise/core';
-import { CLIPModel } from '@equipoise/models';
+import type { CLIPModel } from '@equipoise/models';
 import { fixturesOf, requireClose } from '@equipoise/testing';
-import { openSafetensors, readFloat32, renamed, StateDict } from '@equipoise/weights';
+import { openSafetensors, readFloat32 } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import type { Attribute } from './attributes.js';
 import type { AttributeFeatures } from './features.js';
 import { type Compat, InclusiveTrainer, PromptTemplate, type StepLog, type TrainOptions } from './index.js';
+import { loadFixtureClip } from './testing/clip-fixture.js';
 
-const modelFile = await openSafetensors(
-  fixturesOf(import.meta.resolve('@equipoise/models')).path('clip.safetensors'),
-);
 const fixture = await openSafetensors(fixturesOf(import.meta.url).path('updates.safetensors'));
-t.teardown(() => Promise.all([modelFile.close(), fixture.close()]));
+t.teardown(() => fixture.close());
 const settings = parseJson(fixture.metadata.get('settings') as string, 'settings') as Record<
   string,
   number
 > & { prompt: number[]; categories: number[] };
 const numbers = (name: string): Promise<Float32Array> => readFloat32(fixture.get(name));
-
-async function loadClip(): Promise<CLIPModel> {
-  const weights = [...modelFile.tensors.values()]
-    .filter(({ name }) => name.startsWith('w:'))
-    .map((source) => renamed(source, source.name.slice(2)));
-  return CLIPModel.load(
-    (parseJson(modelFile.metadata.get('fixture') as string, 'fixture') as { config: unknown }).config,
-    new StateDict(weights, 'clip fixture'),
-  );
-}
 
 const attributes: Attribute[] = settings.categories.map((k, a) => ({
   name: `a${a}`,
@@ -81,7 +69,7 @@ function trainer(
 for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipoise-cpu')) {
   t.test(`on ${engine}`, async (t) => {
     await useEngine(engine);
-    const clip = await loadClip();
+    const clip = await loadFixtureClip();
     const features = await loadFeatures();
 
     for (const compat of ['paper', 'reference'] as const) {
@@ -137,7 +125,7 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
 
 t.test('what does not fit is refused by name', async (t) => {
   await useEngine('equipoise-cpu');
-  const clip = await loadClip();
+  const clip = await loadFixtureClip();
   const features = await loadFeatures();
   t.throws(() => trainer(clip, features, 'paper', { stepsPerEpoch: 100 }), {
     message: /attribute a0: expected at least 100 reference images/,

@@ -196,7 +196,10 @@ export class InclusiveTrainer {
         'numeric',
         `iti-gen: the loss of attribute ${name} is ${loss?.[0]} at epoch ${this.#epoch + 1}, step ${step + 1}`,
         {
-          hints: ['Go on from the last checkpoint with a lower --learning-rate.'],
+          hints: [
+            'The last checkpoint and the tokens saved before it are sound.',
+            'Start in another folder with a lower --learning-rate.',
+          ],
         },
       );
     }
