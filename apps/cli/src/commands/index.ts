@@ -62,6 +62,26 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Mutual information of existing images and prompts, with standard errors',
     load: async () => (await import('./mi/estimate.js')).miEstimate,
   },
+  'mi merge': {
+    summary: 'Joins the shards of a sweep',
+    load: async () => (await import('./mi/merge.js')).miMerge,
+  },
+  'mi query': {
+    summary: 'Asks the scores of sweeps in SQL',
+    load: async () => (await import('./mi/query.js')).miQuery,
+  },
+  'mi export': {
+    summary: 'Writes the scores of a sweep as Parquet or CSV',
+    load: async () => (await import('./mi/export.js')).miExport,
+  },
+  'mi agreement': {
+    summary: "Compares measures of alignment by Kendall's tau",
+    load: async () => (await import('./mi/agreement.js')).miAgreement,
+  },
+  'mi-tune run': {
+    summary: 'Rounds of scoring, choosing and tuning',
+    load: async () => (await import('./mi-tune/run.js')).miTuneRun,
+  },
   'mi-tune build': {
     summary: "Makes a fine-tuning set of the model's own best images",
     load: async () => (await import('./mi-tune/build.js')).miTuneBuild,
@@ -69,6 +89,14 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
   'mi-tune train': {
     summary: 'Fine-tunes a DoRA or LoRA adapter on such a set',
     load: async () => (await import('./mi-tune/train.js')).miTuneTrain,
+  },
+  'mi-tune evaluate': {
+    summary: 'Alignment of a model with held-out prompts, per category',
+    load: async () => (await import('./mi-tune/evaluate.js')).miTuneEvaluate,
+  },
+  'mi-tune report': {
+    summary: 'Report of a run, with models compared',
+    load: async () => (await import('./mi-tune/report.js')).miTuneReport,
   },
   showcase: {
     summary: 'Both pipelines on the embedded model, with a report of what changed',

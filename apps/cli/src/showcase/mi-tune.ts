@@ -2,22 +2,22 @@
 import { join } from 'node:path';
 import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
 import { invalid, type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
-import { encodePng } from '@equipoise/diffusion';
 import { type Estimate, kendallTauB, meanWithInterval } from '@equipoise/metrics';
 import {
   buildSet,
+  decoderOf,
   FINE_TUNE_DEFAULTS,
   type FineTuneLog,
   type SamplingOptions,
   type SweepRow,
   sampleCandidates,
+  selectCandidates,
   sweep,
   topCandidates,
   tuneJob,
 } from '@equipoise/mi-tune';
 import type { RgbImage } from '@equipoise/models';
 import { bindingPrompts, findScenes, type ScenePrompt, singlePrompts } from '@equipoise/tiny-world';
-import type * as tf from '@tensorflow/tfjs-core';
 import { type Embedded, packed } from './model.js';
 
 /** What the prompts ask for: one object with its color, or two with a color each. */
@@ -91,7 +91,7 @@ export async function runMiTune(
     embedded,
     join(folder, 'random'),
     'random choice',
-    randomChoice(rows, seed),
+    selectCandidates(rows, 1, { by: 'random', seed }),
     test,
     sampling,
     settings,
@@ -192,14 +192,6 @@ function agreementOf(rows: readonly SweepRow[], verdicts: ReadonlyMap<SweepRow, 
   );
 }
 
-/** One candidate of each prompt by chance: what tuning on one's own pictures does without choosing. */
-function randomChoice(rows: readonly SweepRow[], seed: number): SweepRow[] {
-  const random = new PhiloxSequence(seed, streamId('showcase', 'random choice'));
-  const byPrompt = new Map<number, SweepRow[]>();
-  for (const row of rows) byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), row]);
-  return [...byPrompt.values()].map((own) => random.pick(own));
-}
-
 async function tuned(
   embedded: Embedded,
   folder: string,
@@ -211,9 +203,8 @@ async function tuned(
   context: JobContext,
 ): Promise<TunedResult> {
   const { parts, pipeline } = embedded;
-  const decode = async (latents: tf.Tensor4D): Promise<Uint8Array[]> =>
-    Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
-  await buildSet(join(folder, 'set'), parts, chosen, sampling, { batch: 32, decode }, context);
+  const decode = decoderOf(pipeline);
+  await buildSet(join(folder, 'set'), parts, { chosen }, sampling, { batch: 32, decode }, context);
   const options = {
     ...FINE_TUNE_DEFAULTS,
     learningRate: 1e-3,

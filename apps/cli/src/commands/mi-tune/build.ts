@@ -1,43 +1,111 @@
-import { defineOptions, option, z } from '@equipoise/core';
-import { encodePng } from '@equipoise/diffusion';
-import { buildSet, openParts, readPrompts, sweep, topCandidates, WEIGHTINGS } from '@equipoise/mi-tune';
+import { join } from 'node:path';
+import { defineOptions, invalid, option, z } from '@equipoise/core';
+import {
+  buildSet,
+  decoderOf,
+  encoderOf,
+  mixRealImages,
+  readSweep,
+  requireComplete,
+  selectCandidates,
+  sweep,
+  sweepRows,
+} from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import {
+  adapterOption,
+  modelOptions,
+  openModel,
+  openScorers,
+  picturesOf,
+  promptsOf,
+  samplingOf,
+  samplingOptions,
+  scorerOptions,
+} from '../../mi-tune/model.js';
+import { realImagesOf, selectionOf, selectionOptions } from '../../mi-tune/selecting.js';
 
-const options = defineOptions('mi-tune build', {
-  model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
-  prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
-  candidates: option(z.int().min(1).default(50), 'Candidates per prompt.'),
-  top: option(z.int().min(1).default(1), 'Candidates kept per prompt.'),
-  sampler: option(z.enum(['ddpm', 'ddim', 'euler', 'pndm']).default('ddpm'), 'Sampler of the candidates.'),
-  steps: option(z.int().min(1).max(1000).default(50), 'Denoising steps.'),
-  guidance: option(z.number().min(1).max(100).default(7.5), 'Guidance scale.'),
-  weighting: option(z.enum(WEIGHTINGS).default('paper'), 'Weight of a timestep.'),
-  seed: option(z.int().min(0).default(42), 'Candidate m uses seed + m.'),
-  batch: option(z.int().min(1).default(16), 'Candidates sampled together.'),
-  out: option(z.string(), 'Folder: the sweep in sweep/, the set in set/.', { placeholder: 'folder' }),
-  ...engineOptions,
-});
+const options = defineOptions(
+  'mi-tune build',
+  {
+    ...modelOptions,
+    prompts: option(z.string().optional(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    sweep: option(z.string().optional(), 'A finished sweep to choose from, in place of --prompts.', {
+      placeholder: 'folder',
+    }),
+    ...adapterOption,
+    out: option(z.string(), 'Folder: the sweep in sweep/, the set in set/.', { placeholder: 'folder' }),
+    ...selectionOptions,
+    ...samplingOptions,
+    ...scorerOptions,
+    ...engineOptions,
+  },
+  ({ prompts, sweep: folder }, name) => {
+    if ((prompts === undefined) === (folder === undefined))
+      throw invalid(name('prompts'), 'either a prompt file or --sweep', prompts);
+  },
+);
 
 export const miTuneBuild = defineCommand({
   options,
   description:
-    'Scores candidates of every prompt by mutual information and makes the best of each a fine-tuning set: latents, text states and pictures.',
+    'Scores candidates of every prompt by mutual information and makes the best of each a fine-tuning set: latents, text states and pictures. With --select random or clip it makes the baselines.',
   examples: [
     'equipoise mi-tune build --model sd/ --prompts color_train.txt --candidates 50 --out runs/round-1',
+    'equipoise mi-tune build --model sd/ --sweep runs/sweep --select random --out runs/random',
   ],
-  async run({ model, prompts: file, out, sampler, top, engine, precision, ...settings }, context) {
+  async run(
+    { prompts: file, sweep: folder, out, candidates, batch, top, select, engine, precision, ...rest },
+    context,
+  ) {
     await openEngine({ engine, precision });
-    const { prompts } = await readPrompts(file);
-    const { parts, pipeline } = await openParts(model, { sampler, ...context });
-    const rows = await sweep({ folder: `${out}/sweep`, parts, options: { ...settings, prompts } }, context);
-    const chosen = topCandidates(rows, top);
-    const decode = async (latents: Parameters<typeof pipeline.decode>[0]) =>
-      Promise.all((await pipeline.decode(latents)).map((image) => encodePng(image)));
-    const { candidates: _, batch, ...sampling } = settings;
-    const set = await buildSet(`${out}/set`, parts, chosen, sampling, { batch, decode }, context);
+    const model = await openModel(rest, context);
+    const { parts, pipeline, adapterHash } = model;
+    const scorers = await openScorers(rest);
+    const stored = folder === undefined ? undefined : await readSweep(folder);
+    if (stored !== undefined) {
+      requireComplete(stored);
+      const { model: hash, adapter } = stored.record.inputs;
+      if (hash !== parts.hash || adapter !== adapterHash)
+        throw invalid('--sweep', 'a sweep of the same model and adapter', folder, { code: 'conflict' });
+    }
+    const sampling = stored?.sampling ?? samplingOf(rest);
+    const names = stored?.plan.scorers ?? scorers.map(({ name }) => name);
+    const selection = selectionOf(select, sampling.seed, names);
+    const rows =
+      stored !== undefined
+        ? sweepRows(stored)
+        : await sweep(
+            {
+              folder: join(out, 'sweep'),
+              parts,
+              options: {
+                ...sampling,
+                prompts: await promptsOf(file as string, context.note),
+                candidates,
+                batch,
+              },
+              adapter: adapterHash,
+              pictures: picturesOf(pipeline, scorers),
+              onDamage: context.note,
+            },
+            context,
+          );
+    const chosen = selectCandidates(rows, top, selection);
+    const real = await realImagesOf({ ...rest, seed: sampling.seed }, model, out, context);
+    const contents =
+      real === undefined ? { chosen } : mixRealImages(chosen, real.images, real.fraction, sampling.seed);
+    const set = await buildSet(
+      join(out, 'set'),
+      parts,
+      contents,
+      sampling,
+      { batch, decode: decoderOf(pipeline), encode: encoderOf(pipeline, parts), adapter: adapterHash },
+      context,
+    );
     context.print(
-      JSON.stringify({ set: `${out}/set`, examples: set.examples.length, scored: rows.length }, null, 2),
+      JSON.stringify({ set: join(out, 'set'), examples: set.examples.length, scored: rows.length }, null, 2),
     );
     return 0;
   },

@@ -1,87 +1,63 @@
-import { ATTENTION_TARGETS } from '@equipoise/adapters';
+import { join } from 'node:path';
 import { defineOptions, option, z } from '@equipoise/core';
-import { FINE_TUNE_DEFAULTS, openParts, tuneJob } from '@equipoise/mi-tune';
+import { TUNE_FILES, tuneJob } from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
-
-const positive = z.int().min(1);
+import {
+  modelOptions,
+  openModel,
+  openScorers,
+  promptsOf,
+  samplingOf,
+  samplingOptions,
+  scorerOptions,
+} from '../../mi-tune/model.js';
+import { adaptersOf, fineTuneOf, tuningOptions, validationOf } from '../../mi-tune/tuning.js';
 
 const options = defineOptions('mi-tune train', {
-  model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
+  ...modelOptions,
   set: option(z.string(), 'Fine-tuning set, as mi-tune build makes it.', { placeholder: 'folder' }),
   out: option(z.string(), 'Run folder; a killed run goes on when started again.', { placeholder: 'folder' }),
-  kind: option(z.enum(['dora', 'lora']).default('dora'), 'Kind of adapter.', { group: 'Adapter' }),
-  rank: option(positive.default(32), 'Rank of the update.', { group: 'Adapter' }),
-  alpha: option(z.number().gt(0).default(32), 'Scale of the update, times rank.', { group: 'Adapter' }),
-  init: option(z.enum(['gaussian', 'kaiming']).default('gaussian'), 'How the down projection starts.', {
-    group: 'Adapter',
+  from: option(z.string().optional(), 'Adapter to tune further, in place of a fresh one.', {
+    placeholder: 'folder',
   }),
-  targets: option(
-    z
-      .array(z.string())
-      .min(1)
-      .default([...ATTENTION_TARGETS]),
-    'Names of the linear layers that are adapted.',
-    { group: 'Adapter' },
-  ),
-  learningRate: option(z.number().gt(0).default(FINE_TUNE_DEFAULTS.learningRate), 'Learning rate of AdamW.', {
-    group: 'Training',
-  }),
-  weightDecay: option(z.number().min(0).default(FINE_TUNE_DEFAULTS.weightDecay), 'Weight decay.', {
-    group: 'Training',
-  }),
-  maxGradientNorm: option(
-    z.number().gt(0).default(FINE_TUNE_DEFAULTS.maxGradientNorm),
-    'Largest norm of the whole gradient.',
-    { group: 'Training' },
-  ),
-  batch: option(positive.default(FINE_TUNE_DEFAULTS.batch), 'Examples per forward.', { group: 'Training' }),
-  accumulation: option(positive.default(FINE_TUNE_DEFAULTS.accumulation), 'Forwards per update.', {
-    group: 'Training',
-  }),
-  steps: option(positive.default(FINE_TUNE_DEFAULTS.steps), 'Updates.', { group: 'Training' }),
-  warmup: option(z.int().min(0).default(0), 'Updates over which the learning rate rises.', {
-    group: 'Training',
-  }),
-  gradientCheckpointing: option(
-    z.boolean().default(false),
-    'Recompute activations: less memory, more time.',
-    { group: 'Training' },
-  ),
-  checkpointEvery: option(positive.default(10), 'Updates between checkpoints.', { group: 'Training' }),
-  seed: option(
-    z.int().min(0).default(0),
-    'Seed of the adapter, the order of examples, timesteps and noise.',
-    { group: 'Training' },
-  ),
+  ...tuningOptions,
+  ...samplingOptions,
+  ...scorerOptions,
   ...engineOptions,
 });
 
 export const miTuneTrain = defineCommand({
   options,
-  description: 'Fine-tunes a DoRA or LoRA adapter of the denoiser on a set that the model made itself.',
-  examples: ['equipoise mi-tune train --model sd/ --set runs/round-1/set --out runs/round-1/tune'],
-  async run(
-    { model, set, out, kind, rank, alpha, init, targets, checkpointEvery, engine, precision, ...settings },
-    context,
-  ) {
+  description:
+    'Fine-tunes a DoRA or LoRA adapter of the denoiser, and of the text encoder with --text-encoder, on a set that the model made itself. Sampling and scores concern the validation pictures.',
+  examples: [
+    'equipoise mi-tune train --model sd/ --set runs/round-1/set --out runs/round-1/tune',
+    'equipoise mi-tune train --model sd/ --set runs/round-1/set --validate color_val.txt --out runs/round-1/tune',
+  ],
+  async run({ set, out, from, batch, engine, precision, ...rest }, context) {
     await openEngine({ engine, precision });
-    const { parts } = await openParts(model, context);
-    const { adapter, log } = await tuneJob(
+    const { parts, pipeline } = await openModel({ model: rest.model, sampler: rest.sampler }, context);
+    const prompts = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
+    const scorers = await openScorers(rest);
+    const { adapter, log, best } = await tuneJob(
       {
         folder: out,
         parts,
         set,
-        adapter: { kind, rank, alpha, init, targets },
-        options: settings,
-        checkpointEvery,
+        ...adaptersOf(rest),
+        from,
+        options: fineTuneOf(rest),
+        checkpointEvery: rest.checkpointEvery,
+        validation: validationOf(rest, prompts, samplingOf(rest), batch, pipeline, scorers),
       },
       context,
     );
     context.print(
       JSON.stringify(
         {
-          adapter: `${out}/adapter`,
+          adapter: join(out, TUNE_FILES.adapter),
+          ...(best !== undefined && { best: { adapter: join(out, TUNE_FILES.best), ...best } }),
           steps: log.length,
           parameters: adapter.parameterCount,
           firstLoss: log[0]?.loss ?? null,

@@ -1,79 +1,88 @@
-import { defineOptions, invalid, option, writeFileAtomic, z } from '@equipoise/core';
-import { openParts, readPrompts, sweep, topCandidates, WEIGHTINGS } from '@equipoise/mi-tune';
-import { tableOf, toCsv } from '@equipoise/report';
+import { join } from 'node:path';
+import { defineOptions, option, z } from '@equipoise/core';
+import { allSavings, PARQUET, sweep, topCandidates } from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import {
+  adapterOption,
+  modelOptions,
+  openModel,
+  openScorers,
+  picturesOf,
+  promptsOf,
+  samplingOf,
+  samplingOptions,
+  scorerOptions,
+  shardOf,
+} from '../../mi-tune/model.js';
 
 const options = defineOptions('mi sweep', {
-  model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
+  ...modelOptions,
   prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
   candidates: option(z.int().min(1).default(50), 'Candidates per prompt.'),
-  sampler: option(z.enum(['ddpm', 'ddim', 'euler', 'pndm']).default('ddpm'), 'Sampler of the candidates.'),
-  steps: option(z.int().min(1).max(1000).default(50), 'Denoising steps.'),
-  guidance: option(z.number().min(1).max(100).default(7.5), 'Guidance scale.'),
-  weighting: option(
-    z.enum(WEIGHTINGS).default('paper'),
-    "Weight of a timestep: with the paper's alpha_t, or without it as in the published code.",
-  ),
-  truncation: option(z.int().min(0).max(998).default(50), 'Timesteps at or below it do not count.'),
-  seed: option(z.int().min(0).default(42), 'Candidate m uses seed + m.'),
-  batch: option(z.int().min(1).default(16), 'Candidates sampled together, across prompts.'),
+  ...adapterOption,
   shard: option(
     z
       .string()
       .regex(/^\d+\/\d+$/)
       .default('1/1'),
-    'Which part of the sweep: i/n with i from 1. Each part needs a folder of its own.',
+    'Which part of the sweep: i/n with i from 1. Each part needs a folder of its own; `mi merge` joins them.',
     { placeholder: 'i/n' },
   ),
   out: option(z.string(), 'Run folder; a killed sweep goes on when started again.', {
     placeholder: 'folder',
   }),
+  savings: option(
+    z.boolean().default(true),
+    'Leave out what changes no score: last steps of candidates, work that branches of guidance, prompts and steps share.',
+  ),
+  ...samplingOptions,
+  ...scorerOptions,
+  pictures: option(z.boolean().default(false), 'Keep every picture, under pictures/.', { group: 'Scores' }),
   ...engineOptions,
 });
 
 export const miSweep = defineCommand({
   options,
   description:
-    'Scores candidates of every prompt by point-wise mutual information, summed in the sampling loop.\n\nWrites scores.jsonl as it goes and scores.csv at the end.',
+    'Scores candidates of every prompt by point-wise mutual information, summed in the sampling loop.\n\nWrites scores.jsonl as it goes and scores.parquet at the end; `mi query` asks it in SQL, `mi export` makes CSV.',
   examples: [
     'equipoise mi sweep --model sd/ --prompts color_train.txt --candidates 50 --out runs/sweep',
     'equipoise mi sweep --model sd/ --prompts color_train.txt --shard 3/8 --out runs/sweep-3',
   ],
-  async run({ model, prompts: file, shard, out, sampler, engine, precision, ...settings }, context) {
+  async run(
+    { prompts: file, shard, out, candidates, batch, savings, pictures, engine, precision, ...rest },
+    context,
+  ) {
+    const part = shardOf(shard);
     await openEngine({ engine, precision });
-    const { prompts, duplicates } = await readPrompts(file);
-    if (duplicates > 0) context.note(`${file}: ${duplicates} repeated prompts are scored once`);
-    const [index, count] = shard.split('/').map(Number) as [number, number];
-    if (index < 1 || index > count) throw invalid('--shard', 'i/n with i from 1 to n', shard);
-    const { parts } = await openParts(model, { sampler, ...context });
+    const prompts = await promptsOf(file, context.note);
+    const { parts, pipeline, adapterHash } = await openModel(rest, context);
     const rows = await sweep(
-      { folder: out, parts, options: { ...settings, prompts }, shard: { index: index - 1, count } },
+      {
+        folder: out,
+        parts,
+        options: { ...samplingOf(rest), prompts, candidates, batch },
+        adapter: adapterHash,
+        shard: part,
+        savings: allSavings(savings),
+        pictures: picturesOf(pipeline, await openScorers(rest), pictures),
+        onDamage: context.note,
+      },
       context,
     );
-    const scores = `${out}/scores.csv`;
-    await writeFileAtomic(
-      scores,
-      toCsv(
-        tableOf(
-          'scores',
-          rows.map(({ prompt, candidate, mi }) => ({
-            prompt,
-            candidate,
-            seed: settings.seed + candidate,
-            mi,
-          })),
-        ),
-      ),
-    );
-    const complete =
-      count === 1
-        ? topCandidates(rows, 1)
-            .slice(0, 3)
-            .map(({ prompt, candidate, mi }) => ({ prompt, candidate, mi }))
-        : [];
+    const best = part.count === 1 ? topCandidates(rows, 1).slice(0, 3) : [];
     context.print(
-      JSON.stringify({ scores, prompts: prompts.length, candidates: rows.length, best: complete }, null, 2),
+      JSON.stringify(
+        {
+          scores: join(out, PARQUET),
+          prompts: prompts.length,
+          candidates: rows.length,
+          best: best.map(({ prompt, candidate, mi }) => ({ prompt, candidate, mi })),
+        },
+        null,
+        2,
+      ),
     );
     return 0;
   },

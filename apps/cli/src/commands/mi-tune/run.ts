@@ -1,0 +1,105 @@
+import { join } from 'node:path';
+import { defineOptions, option, z } from '@equipoise/core';
+import { decoderOf, encoderOf, runReport, runRounds } from '@equipoise/mi-tune';
+import { writeReport } from '@equipoise/report';
+import { defineCommand } from '../../command.js';
+import { engineOptions, openEngine } from '../../engine-options.js';
+import {
+  modelOptions,
+  openModel,
+  openScorers,
+  picturesOf,
+  promptsOf,
+  samplingOf,
+  samplingOptions,
+  scorerOptions,
+} from '../../mi-tune/model.js';
+import { realImagesOf, selectionOf, selectionOptions } from '../../mi-tune/selecting.js';
+import { adaptersOf, fineTuneOf, tuningOptions, validationOf } from '../../mi-tune/tuning.js';
+
+const options = defineOptions('mi-tune run', {
+  ...modelOptions,
+  prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+  rounds: option(z.int().min(1).default(1), 'Rounds of scoring, choosing and tuning.'),
+  start: option(
+    z.enum(['fresh', 'previous']).default('fresh'),
+    "What a later round tunes: a fresh adapter on the base model, as published, or the previous round's further.",
+  ),
+  keep: option(
+    z.enum(['last', 'best']).default('last'),
+    'Which adapter of a round goes on: the last, or the one that validation chose.',
+  ),
+  out: option(z.string(), 'Run folder: round-1/, round-2/, ...; a killed run goes on when started again.', {
+    placeholder: 'folder',
+  }),
+  ...selectionOptions,
+  ...samplingOptions,
+  ...scorerOptions,
+  ...tuningOptions,
+  ...engineOptions,
+});
+
+export const miTuneRun = defineCommand({
+  options,
+  description:
+    'Rounds of MI-TUNE: scores candidates with the current adapter, makes the best a set, tunes an adapter on it, and again. More rounds may be added later. Writes report.html.',
+  examples: ['equipoise mi-tune run --model sd/ --prompts color_train.txt --rounds 3 --out runs/color'],
+  async run(
+    { prompts: file, rounds, start, keep, out, candidates, top, select, batch, engine, precision, ...rest },
+    context,
+  ) {
+    await openEngine({ engine, precision });
+    const model = await openModel({ model: rest.model, sampler: rest.sampler }, context);
+    const { parts, pipeline } = model;
+    const prompts = await promptsOf(file, context.note);
+    const scorers = await openScorers(rest);
+    const sampling = samplingOf(rest);
+    const held = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
+    const results = await runRounds(
+      {
+        folder: out,
+        parts,
+        prompts,
+        sampling,
+        candidates,
+        top,
+        selection: selectionOf(
+          select,
+          sampling.seed,
+          scorers.map(({ name }) => name),
+        ),
+        batch,
+        rounds,
+        start,
+        keep,
+        ...adaptersOf(rest),
+        tune: fineTuneOf(rest),
+        checkpointEvery: rest.checkpointEvery,
+        validation: validationOf(rest, held, sampling, batch, pipeline, scorers),
+        pictures: picturesOf(pipeline, scorers),
+        real: await realImagesOf({ ...rest, seed: sampling.seed }, model, out, context),
+        decode: decoderOf(pipeline),
+        encode: encoderOf(pipeline, parts),
+      },
+      context,
+    );
+    const report = await writeReport(join(out, 'report'), await runReport(out, []));
+    context.print(
+      JSON.stringify(
+        {
+          report,
+          rounds: results.map(({ round, adapter, set, log, best }) => ({
+            round,
+            adapter,
+            set,
+            lastLoss: log.at(-1)?.loss ?? null,
+            ...(best !== undefined && { best }),
+          })),
+        },
+        null,
+        2,
+      ),
+    );
+    return 0;
+  },
+});

@@ -1,0 +1,150 @@
+/** What the commands of MI-TUNE share: the model with an adapter on it, how candidates are drawn, who scores them. */
+import { stat } from 'node:fs/promises';
+import { type AdapterGroup, loadAdapter } from '@equipoise/adapters';
+import { invalid, type JobContext, option, sha256File, z } from '@equipoise/core';
+import type { TextToImagePipeline } from '@equipoise/diffusion';
+import { loadClip } from '@equipoise/iti-gen';
+import {
+  type AlignmentScorer,
+  type DiffusionParts,
+  decoderOf,
+  externalScorer,
+  openParts,
+  type PictureScores,
+  readPrompts,
+  type SamplingOptions,
+  WEIGHTINGS,
+} from '@equipoise/mi-tune';
+import { hashFolder } from '@equipoise/weights';
+import { clipScorer } from './scorers.js';
+
+export const modelOptions = {
+  model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
+  sampler: option(z.enum(['ddpm', 'ddim', 'euler', 'pndm']).default('ddpm'), 'Sampler of the pictures.', {
+    group: 'Sampling',
+  }),
+};
+
+export const adapterOption = {
+  adapter: option(z.string().optional(), 'Adapter to put on the model, for instance of the previous round.', {
+    placeholder: 'folder',
+  }),
+};
+
+export const samplingOptions = {
+  steps: option(z.int().min(1).max(1000).default(50), 'Denoising steps.', { group: 'Sampling' }),
+  guidance: option(z.number().min(1).max(100).default(7.5), 'Guidance scale.', { group: 'Sampling' }),
+  weighting: option(
+    z.enum(WEIGHTINGS).default('paper'),
+    "Weight of a timestep: with the paper's alpha_t, or without it as in the published code.",
+    { group: 'Sampling' },
+  ),
+  truncation: option(z.int().min(0).max(998).default(50), 'Timesteps at or below it do not count.', {
+    group: 'Sampling',
+  }),
+  seed: option(z.int().min(0).default(42), 'Candidate m uses seed + m.', { group: 'Sampling' }),
+  batch: option(z.int().min(1).default(16), 'Pictures sampled together, across prompts.', {
+    group: 'Sampling',
+  }),
+};
+
+export const scorerOptions = {
+  clip: option(z.string().optional(), 'CLIP folder (transformers): also record CLIPScore, as `clip`.', {
+    placeholder: 'folder',
+    group: 'Scores',
+  }),
+  scorer: option(
+    z.array(z.string()).default([]),
+    'Another judge, as NAME=COMMAND: a program that gets a file of picture-prompt pairs and prints a number for each.',
+    { whole: true, group: 'Scores' },
+  ),
+};
+
+/** The sampling part of a command's options. */
+export function samplingOf({
+  seed,
+  steps,
+  guidance,
+  weighting,
+  truncation,
+}: Required<SamplingOptions>): SamplingOptions {
+  return { seed, steps, guidance, weighting, truncation };
+}
+
+export interface OpenModel {
+  readonly parts: DiffusionParts;
+  readonly pipeline: TextToImagePipeline;
+  readonly adapter: AdapterGroup | undefined;
+  /** Of the adapter's files; '' without one. */
+  readonly adapterHash: string;
+}
+
+/** Opens a pipeline folder and puts an adapter on it. */
+export async function openModel(
+  {
+    model,
+    sampler,
+    adapter,
+  }: { model: string; sampler?: 'ddpm' | 'ddim' | 'euler' | 'pndm'; adapter?: string | undefined },
+  context: JobContext,
+): Promise<OpenModel> {
+  const { parts, pipeline } = await openParts(model, { sampler, ...context });
+  if (adapter === undefined) return { parts, pipeline, adapter: undefined, adapterHash: '' };
+  const models = { unet: parts.unet, text_encoder: parts.textEncoder };
+  const loaded = await loadAdapter(adapter, models, { ...context, name: adapter });
+  const isFolder = (await stat(adapter)).isDirectory();
+  return {
+    parts,
+    pipeline,
+    adapter: loaded,
+    adapterHash: isFolder ? await hashFolder(adapter) : await sha256File(adapter),
+  };
+}
+
+/** The judges that a command line asks for. */
+export async function openScorers({
+  clip,
+  scorer,
+}: {
+  clip?: string | undefined;
+  scorer: readonly string[];
+}): Promise<AlignmentScorer[]> {
+  const scorers: AlignmentScorer[] = [];
+  if (clip !== undefined) scorers.push(clipScorer(await loadClip(clip)));
+  for (const text of scorer) {
+    const match = /^([a-z][a-z0-9_]*)=(.+)$/s.exec(text);
+    if (match === null) throw invalid('--scorer', 'NAME=COMMAND', text);
+    const [, name, command] = match as unknown as [string, string, string];
+    scorers.push(
+      externalScorer(
+        name,
+        command.split(' ').filter((word) => word !== ''),
+      ),
+    );
+  }
+  return scorers;
+}
+
+/** What a sweep needs to score finished pictures; undefined when nobody asked for it. */
+export function picturesOf(
+  pipeline: TextToImagePipeline,
+  scorers: readonly AlignmentScorer[],
+  keep = false,
+): PictureScores | undefined {
+  return scorers.length === 0 && !keep ? undefined : { scorers, decode: decoderOf(pipeline), keep };
+}
+
+/** Reads a prompt file and says what was repeated. */
+export async function promptsOf(file: string, note: (line: string) => void): Promise<readonly string[]> {
+  const { prompts, duplicates } = await readPrompts(file);
+  if (duplicates > 0)
+    note(`${file}: ${duplicates} repeated ${duplicates === 1 ? 'prompt is' : 'prompts are'} scored once`);
+  return prompts;
+}
+
+/** `i/n` with i from 1. */
+export function shardOf(text: string): { index: number; count: number } {
+  const [index, count] = text.split('/').map(Number) as [number, number];
+  if (!(index >= 1 && index <= count)) throw invalid('--shard', 'i/n with i from 1 to n', text);
+  return { index: index - 1, count };
+}
