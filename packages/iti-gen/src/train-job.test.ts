@@ -153,7 +153,7 @@ t.test('images that cannot be used are named', async (t) => {
   const good = await readFile(file);
   const refused = async (
     what: string,
-    expected: object,
+    expected: { code?: string; message: RegExp; hints?: RegExp[] },
     changes: Partial<TrainJobOptions> = {},
   ): Promise<void> => {
     await t.rejects(trainJob(await job(folder, { references: 6, ...changes })), expected, what);
