@@ -143,6 +143,11 @@ void Call::give(const std::vector<Tensor>& ts) {
   result_ = out;
 }
 
+void Call::settle() {
+  for (const Tensor& t : held_)
+    if (t.buffer->derived) t.buffer->derived->settle(*t.buffer);
+}
+
 void register_ops(Napi::Env env, Napi::Object target, const Op* begin, const Op* end) {
   for (const Op* op = begin; op != end; ++op) {
     const auto invoke = [](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -150,6 +155,7 @@ void register_ops(Napi::Env env, Napi::Object target, const Op* begin, const Op*
       return Napi::Value(info.Env(), guarded(info, self.name, [&] {
                            Call call(info, self.name);
                            self.function(call);
+                           call.settle();
                            return call.result();
                          }));
     };

@@ -56,6 +56,8 @@ class Call {
   void give(const std::vector<Tensor>& ts);
   void give(Napi::Value v) { result_ = v; }
   napi_value result() const { return result_; }
+  /// After the op: frozen weights that it packed give their plain values back (see DerivedForm).
+  void settle();
 
  private:
   const Napi::CallbackInfo& info_;

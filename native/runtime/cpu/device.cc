@@ -8,6 +8,14 @@
 #include <unistd.h>
 #endif
 
+// Large blocks are mapped, so that they begin on a huge page and go back to the system one by one. The address
+// sanitizer watches the heap only.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#define EQ_MAPS_LARGE_BLOCKS 1
+#else
+#define EQ_MAPS_LARGE_BLOCKS 0
+#endif
+
 #include "kernels/elementwise/transfer/op.h"
 
 namespace eq {
@@ -15,6 +23,26 @@ namespace eq {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+#if EQ_MAPS_LARGE_BLOCKS
+std::size_t whole_pages(std::size_t bytes) {
+  static const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
+}
+
+/// Fresh memory that begins on a huge page; nullptr when the system has none.
+void* map_large(std::size_t bytes) {
+  const std::size_t size = whole_pages(bytes);
+  void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  auto* first = static_cast<std::byte*>(mapped);
+  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(first) % kHugePage) % kHugePage;
+  if (before > 0) munmap(first, before);
+  if (before < kHugePage) munmap(first + before + size, kHugePage - before);
+  madvise(first + before, size, MADV_HUGEPAGE);
+  return first + before;
+}
+#endif
 
 ThreadPool& shared_pool() {
   // Never destroyed: worker threads of Node may outlive static destructors.
@@ -44,16 +72,23 @@ CpuDevice::~CpuDevice() {
 std::shared_ptr<CpuDevice> CpuDevice::create() { return std::shared_ptr<CpuDevice>(new CpuDevice()); }
 
 void* CpuDevice::raw_allocate(std::size_t bytes) {
-  const bool large = bytes >= kHugePage;
-  // Aligned sizes only, as aligned_alloc demands; 64 bytes is a cache line and an AVX-512 register.
-  void* p = std::aligned_alloc(large ? kHugePage : 64, large ? (bytes + kHugePage - 1) / kHugePage * kHugePage : bytes);
-#if defined(__linux__)
-  if (p && large) madvise(p, bytes, MADV_HUGEPAGE);
+#if EQ_MAPS_LARGE_BLOCKS
+  if (bytes >= kHugePage) return map_large(bytes);
 #endif
-  return p;
+  // 64 bytes is a cache line and an AVX-512 register; the allocator's sizes are multiples of it, as aligned_alloc
+  // demands.
+  return std::aligned_alloc(64, bytes);
 }
 
-void CpuDevice::raw_free(void* p, std::size_t) { std::free(p); }
+void CpuDevice::raw_free(void* p, [[maybe_unused]] std::size_t bytes) {
+#if EQ_MAPS_LARGE_BLOCKS
+  if (bytes >= kHugePage) {
+    munmap(p, whole_pages(bytes));
+    return;
+  }
+#endif
+  std::free(p);
+}
 
 void CpuDevice::upload(const Tensor& t, const void* source, DType source_dtype) {
   check_type(source_dtype == t.dtype || (is_float(source_dtype) && is_float(t.dtype)), "cannot copy ",

@@ -174,22 +174,25 @@ namespace {
 
 /// Queues one grid. `use` tells apart the packed forms that a frozen filter keeps.
 void launch_grid(CpuDevice& on, const OpInfo& info, const ConvArgs& args, ConvPlan plan, const Tensor& filter,
-                 const FrozenPanels::Key& use) {
+                 const FrozenForm::Key& use) {
   EQ_DISPATCH_MATRIX(conv_plan)(plan, args, on.pool().size());
-  const auto pack = [&](void* to) {
+  const auto pack = [&](const void* values, void* to) {
+    ConvArgs from = args;
+    from.filter = values;
     on.launch({"ConvPack", {filter.shape}, 0, static_cast<double>(filter.bytes() + plan.packed)},
-              [args, plan, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(conv_pack)(args, plan, to, pool); });
+              [from, plan, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(conv_pack)(from, plan, to, pool); });
   };
   Tensor scratch;
   const void* packed = nullptr;
   if (filter.buffer->frozen) {
-    FrozenPanels::Key key = use;
-    key[1] = plan.half;
-    packed = FrozenPanels::get(on, filter, key, plan.packed, pack);
+    // The forward product's panels are those of the filter as a matrix.
+    FrozenForm form{use, plan.packed, {plan.grid.depth(), plan.columns, 1, false, plan.half}, !plan.transposed};
+    form.key[1] = plan.half;
+    packed = frozen_panels(on, filter, form, pack);
   } else if (plan.row_blocks > 1) {
     scratch = on.empty(DType::Bool, {static_cast<std::int64_t>(plan.packed)});
     packed = scratch.data();
-    pack(scratch.data());
+    pack(args.filter, scratch.data());
   }
   const Tensor columns = on.empty(DType::Bool, {static_cast<std::int64_t>(plan.column_bytes)});
   on.launch(info, [args, plan, packed, room = columns.data<float>()](ThreadPool& pool) {

@@ -14,7 +14,8 @@ namespace eq {
 
 struct ConvArgs {
   ConvGeometry geometry;
-  const void *x, *filter;  ///< x is dy for the transposed convolution
+  const void* x;       ///< dy for the transposed convolution
+  const void* filter;  ///< null where only its packed form is there (frozen weights on the CPU)
   DType x_dtype, filter_dtype;
   void* y;  ///< dx for the transposed convolution
   DType y_dtype;
@@ -40,7 +41,7 @@ inline Tensor conv2d(Device& device, const Tensor& x, const Tensor& filter, cons
   const DType dtype = product_dtype(op, x, filter);
   const ConvGeometry g = conv_geometry(op, x.shape, filter.shape, window);
   check_type(o.activation != FusedActivation::Prelu || o.prelu, op, ": activation prelu needs prelu slopes");
-  ConvArgs args{g, x.data(), filter.data(), x.dtype, filter.dtype, nullptr, dtype, {}};
+  ConvArgs args{g, x.data(), filter.peek(), x.dtype, filter.dtype, nullptr, dtype, {}};
   args.epilogue.bias = column_vector(op, "bias", o.bias, g.out_channels);
   args.epilogue.prelu = column_vector(op, "prelu", o.prelu, g.out_channels);
   args.epilogue.activation = o.activation;
@@ -62,7 +63,7 @@ inline Tensor conv2d_grad_input(Device& device, const Tensor& dy, const Tensor& 
   const ConvGeometry g = conv_geometry(op, image, filter.shape, window);
   check_range(dy.shape == g.output(), op, ": dy must have shape ", g.output().str(), ", got ", dy.shape.str());
   const Tensor dx = device.empty(dtype, image);
-  const ConvArgs args{g, dy.data(), filter.data(), dy.dtype, filter.dtype, dx.data(), dtype, {}};
+  const ConvArgs args{g, dy.data(), filter.peek(), dy.dtype, filter.dtype, dx.data(), dtype, {}};
   if (dx.numel() > 0) conv2d_grad_input_launch(device, conv_info(op, g, dy, filter, dx), args, filter);
   return dx;
 }

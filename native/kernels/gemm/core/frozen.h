@@ -1,36 +1,35 @@
-// Packed forms of frozen weights, kept with the weight's buffer (Buffer::packed) and counted by the allocator.
+// Packed forms of frozen weights, kept with the weight's buffer and counted by the allocator. The first product packs a
+// weight; once that call is over, panels that hold the values exactly replace them (half the memory), and a kernel or a
+// read that asks for the values later has them unpacked again. Values asked for a second time are kept.
 #pragma once
 
 #include <array>
-#include <memory>
-#include <utility>
-#include <vector>
 
 #include "runtime/device.h"
 
 namespace eq {
 
-class FrozenPanels {
- public:
+/// How panels (geometry.h) correspond to a weight's values.
+struct PanelShape {
+  std::int64_t k, n, matrices;
+  bool transposed;  ///< the values are [matrices, n, k] instead of [matrices, k, n]
+  bool half;        ///< panels hold bf16
+};
+
+struct FrozenForm {
   /// What determines a packed form: which packer, element type, and sizes.
   using Key = std::array<std::int64_t, 8>;
-
-  /// The packed form of a weight under `key`; `fill` queues the packing into fresh memory at the first use.
-  template <class Fill>
-  static void* get(Device& device, const Tensor& weight, const Key& key, std::size_t bytes, Fill fill) {
-    auto& slot = weight.buffer->packed;
-    if (!slot) slot = std::make_shared<FrozenPanels>();
-    auto& forms = static_cast<FrozenPanels*>(slot.get())->forms_;
-    for (const auto& [known, panels] : forms)
-      if (known == key) return panels.data();
-    Tensor panels = device.empty(DType::Bool, {static_cast<std::int64_t>(bytes)});
-    fill(panels.data());
-    forms.emplace_back(key, panels);
-    return panels.data();
-  }
-
- private:
-  std::vector<std::pair<Key, Tensor>> forms_;
+  Key key;
+  std::size_t bytes;
+  PanelShape shape;
+  /// Whether the panels are a plain product's, from which `shape` gives the values back.
+  bool plain;
 };
+
+/// Queues the packing of a weight's values into fresh memory.
+using PackPanels = std::function<void(const void* values, void* panels)>;
+
+/// The packed form of a weight, made by `pack` at the first use.
+void* frozen_panels(Device& device, const Tensor& weight, const FrozenForm& form, const PackPanels& pack);
 
 }  // namespace eq

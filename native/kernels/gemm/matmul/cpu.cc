@@ -22,7 +22,7 @@ struct MatMulRoom {
 
 }  // namespace eq
 
-EQ_DECLARE_MATRIX(MatMulPlan matmul_plan(const MatMulArgs& a, int threads))
+EQ_DECLARE_MATRIX(MatMulPlan matmul_plan(const MatMulArgs& a, bool frozen, int threads))
 EQ_DECLARE_MATRIX(void matmul_pack(const MatMulArgs& a, bool half, void* to, ThreadPool& pool))
 EQ_DECLARE_MATRIX(void matmul_compute(const MatMulArgs& a, const MatMulPlan& plan, const MatMulRoom& room,
                                       ThreadPool& pool))
@@ -218,17 +218,18 @@ constexpr bool kMultipliesBf16 = false;
 #endif
 
 /// Parts of k: fixed by the shape, so that sums do not depend on the number of threads. Small outputs of long sums
-/// (gradients of weights) would otherwise leave threads without work, and pack A and B once per task.
+/// (gradients of weights) would otherwise leave threads without work, and pack A and B once per task. A frozen B is
+/// packed once and for all.
 static std::int64_t count_parts(const MatMulArgs& a) {
   if (a.batches != 1 || a.a2 || a.m * a.n > 512 * 512) return 1;
   const std::int64_t parts = a.k / 1024;
   return parts < 2 ? 1 : parts > 16 ? 16 : parts;
 }
 
-MatMulPlan matmul_plan(const MatMulArgs& a, int threads) {
+MatMulPlan matmul_plan(const MatMulArgs& a, bool frozen, int threads) {
   MatMulPlan p{};
   p.half = kMultipliesBf16 && (a.a_dtype == DType::BF16 || a.b_dtype == DType::BF16);
-  p.parts = count_parts(a);
+  p.parts = frozen ? 1 : count_parts(a);
   const std::int64_t products = p.parts > 1 ? p.parts : a.batches;
   const TaskGrid grid =
       p.half ? make_grid<bf16>(products, a.m, a.n, threads) : make_grid<float>(products, a.m, a.n, threads);
@@ -311,23 +312,29 @@ namespace eq {
 
 void matmul_launch(Device& device, const OpInfo& info, const MatMulArgs& args, const Tensor& b) {
   CpuDevice& on = cpu(device);
-  const MatMulPlan plan = EQ_DISPATCH_MATRIX(matmul_plan)(args, on.pool().size());
+  const bool frozen = b.buffer->frozen;
+  const MatMulPlan plan = EQ_DISPATCH_MATRIX(matmul_plan)(args, frozen, on.pool().size());
   MatMulRoom room{};
   // Dropped after the launch: stream-ordered memory stays untouched until the kernel has run.
   const auto scratch = [&](std::size_t bytes) { return device.empty(DType::Bool, {static_cast<std::int64_t>(bytes)}); };
-  const auto pack = [&](void* to) {
+  const auto pack = [&](const void* values, void* to) {
+    MatMulArgs from = args;
+    from.b = values;
     on.launch(
         {"MatMulPack", {b.shape}, 0, static_cast<double>(b.bytes() + plan.packed)},
-        [args, half = plan.half, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(matmul_pack)(args, half, to, pool); });
+        [from, half = plan.half, to](ThreadPool& pool) { EQ_DISPATCH_MATRIX(matmul_pack)(from, half, to, pool); });
   };
   Tensor packed, packed2, partial;
-  if (b.buffer->frozen) {
-    const FrozenPanels::Key key{'m', plan.half, args.b_transposed, args.k, args.n, args.b_matrices};
-    room.packed = FrozenPanels::get(device, b, key, plan.packed, pack);
+  if (frozen) {
+    const FrozenForm form{{'m', plan.half, args.b_transposed, args.k, args.n, args.b_matrices},
+                          plan.packed,
+                          {args.k, args.n, args.b_matrices, args.b_transposed, plan.half},
+                          true};
+    room.packed = frozen_panels(device, b, form, pack);
   } else if (plan.row_blocks > 1 && plan.parts == 1) {
     packed = scratch(plan.packed);
     room.packed = packed.data();
-    pack(room.packed);
+    pack(args.b, room.packed);
   }
   const Tensor columns = scratch(plan.columns);
   room.columns = columns.data<float>();

@@ -35,7 +35,8 @@ struct BatchStrides {
 struct MatMulArgs {
   std::int64_t m, n, k, batches, b_matrices;
   BatchStrides batch;
-  const void *a, *b, *a2 = nullptr, *b2 = nullptr;
+  const void *a, *b;  ///< b is null where only its packed form is there (frozen weights on the CPU)
+  const void *a2 = nullptr, *b2 = nullptr;
   DType a_dtype, b_dtype, a2_dtype = DType::F32, b2_dtype = DType::F32;
   bool a_transposed, b_transposed;
   std::int64_t k2 = 0;
@@ -101,7 +102,7 @@ inline MatMulArgs matmul_operands(const char* op, const Tensor& a, const Tensor&
   args.b_matrices = 1;
   for (int i = 0; i + 2 < b.shape.rank(); ++i) args.b_matrices *= b.shape[i];
   args.a = a.data();
-  args.b = b.data();
+  args.b = b.peek();
   args.a_dtype = a.dtype;
   args.b_dtype = b.dtype;
   args.a_transposed = o.a_transposed;
@@ -163,10 +164,12 @@ inline Tensor matmul(Device& device, const char* op, const Tensor& a, const Tens
   const double flops = 2.0 * static_cast<double>(out.numel()) * static_cast<double>(args.k + args.k2);
   const OpInfo info(op, {a.shape, b.shape}, flops, static_cast<double>(a.bytes() + b.bytes() + c.bytes()));
   if (out.numel() == 0) return c;
-  if (integers)
+  if (integers) {
+    args.b = b.data();
     matmul_i32_launch(device, info, args);
-  else
+  } else {
     matmul_launch(device, info, args, b);
+  }
   return c;
 }
 
