@@ -3,6 +3,15 @@
 export const TEST_ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'equipoise-simt'] as const;
 export type TestEngine = (typeof TEST_ENGINES)[number];
 
+/** True where a thread of a GPU is a fiber on the host: tests leave their largest sizes out. */
+export const onShim = (): boolean => testEngine() === 'equipoise-simt';
+
+/** The device under test; where that is the CPU, TensorFlow.js's own engine as well. */
+export function enginesUnderTest(): Array<TestEngine | 'cpu'> {
+  const engine = testEngine();
+  return engine === 'equipoise-cpu' ? [engine, 'cpu'] : [engine];
+}
+
 /**
  * `equipoise-cpu`, or what EQUIPOISE_TEST_ENGINE names: the same tests check the CUDA device on a GPU, and its sources
  * on the host (`equipoise-simt`).

@@ -4,6 +4,7 @@ import { PhiloxStream } from '@equipoise/core';
 import {
   type Array64,
   directionLoss64,
+  enginesUnderTest,
   fixturesOf,
   numericGradient,
   requireClose,
@@ -11,7 +12,7 @@ import {
 } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { ENGINES, useEngine } from '../index.js';
+import { useEngine } from '../index.js';
 import { directionAlignmentLoss } from './index.js';
 
 interface Case {
@@ -148,7 +149,7 @@ function cosineLoss(text: Array64, means: Array64, { categories, attribute, dept
   return sum;
 }
 
-for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] !== undefined)) {
+for (const engine of enginesUnderTest()) {
   t.test(engine, async (t) => {
     await useEngine(engine);
     for (const testCase of CASES) await t.resolves(check(testCase), testCase.name);

@@ -1,9 +1,9 @@
 /** The fused ops that are not differentiable, PyTorch fixtures of DoRA and AdamW, and refusals of bad input. */
 import { PhiloxStream } from '@equipoise/core';
-import { fixturesOf, requireClose, requireNoLeak, testEngine } from '@equipoise/testing';
+import { enginesUnderTest, fixturesOf, requireClose, requireNoLeak, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { ENGINES, uploadWeight, useEngine } from '../index.js';
+import { uploadWeight, useEngine } from '../index.js';
 import * as fused from './index.js';
 
 const fixtures = fixturesOf(import.meta.url, '../../fixtures/fused');
@@ -182,7 +182,7 @@ async function scoped(work: () => Promise<void>): Promise<void> {
   }
 }
 
-for (const engine of ENGINES.filter((name) => tf.engine().registryFactory[name] !== undefined)) {
+for (const engine of enginesUnderTest()) {
   t.test(engine, async (t) => {
     await useEngine(engine);
     for (const f of fixtures.json<DoraFixture[]>('dora.json')) {

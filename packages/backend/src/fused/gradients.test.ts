@@ -3,7 +3,7 @@
  * definition, on each engine.
  */
 import { PhiloxStream } from '@equipoise/core';
-import { type Array64, numericGradient, requireClose, requireNoLeak, testEngine } from '@equipoise/testing';
+import { type Array64, enginesUnderTest, numericGradient, requireClose, requireNoLeak } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { useEngine } from '../index.js';
@@ -51,8 +51,7 @@ async function check({ name, shapes, op, reference }: FusedCase): Promise<void> 
   tf.dispose([tensors, y, dy, gradients]);
 }
 
-const engines = testEngine() === 'equipoise-cpu' ? (['equipoise-cpu', 'cpu'] as const) : [testEngine()];
-for (const engine of engines) {
+for (const engine of enginesUnderTest()) {
   t.test(engine, async (t) => {
     await useEngine(engine);
     for (const testCase of SMALL_CASES) {
