@@ -1,0 +1,274 @@
+/**
+ * The fused ops in every mixture of storages and at every kind of size that their kernels tell apart (whole vectors or
+ * not, one block or several, in shared memory or not), against the portable compositions on the same rounded inputs.
+ */
+import { PhiloxStream } from '@equipoise/core';
+import { requireClose, testEngine } from '@equipoise/testing';
+import * as tf from '@tensorflow/tfjs-core';
+import t from 'tap';
+import { uploadWeight, useEngine } from '../index.js';
+import * as fused from './index.js';
+
+type Storage = 'f32' | 'bf16';
+
+interface Case {
+  name: string;
+  /** Shapes of the inputs; those of rank 1 are vectors of parameters and stay in f32. */
+  shapes: number[][];
+  /** Storages of the inputs, in turn; each entry is one run. */
+  storages: Storage[][];
+  /** Changes the normally distributed values of an input. */
+  edit?(input: number, values: Float32Array): void;
+  run(...inputs: tf.Tensor[]): tf.Tensor[];
+}
+
+const SAME: Storage[][] = [['f32'], ['bf16']];
+const PAIRS: Storage[][] = [
+  ['f32', 'f32'],
+  ['bf16', 'bf16'],
+  ['f32', 'bf16'],
+  ['bf16', 'f32'],
+];
+
+/** To the nearest bf16, ties to even. */
+function toBf16(values: Float32Array): Float32Array {
+  const bits = new Uint32Array(values.buffer.slice(0));
+  bits.forEach((word, i) => {
+    bits[i] = (word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000;
+  });
+  return new Float32Array(bits.buffer);
+}
+
+function makeInputs({ shapes, edit }: Case, storages: Storage[]): tf.Tensor[] {
+  let stored = 0;
+  return shapes.map((shape, i) => {
+    const values = new PhiloxStream(41, i).fillNormal(new Float32Array(tf.util.sizeFromShape(shape)));
+    edit?.(i, values);
+    if (shape.length === 1 || storages[stored++ % storages.length] === 'f32') return tf.tensor(values, shape);
+    const rounded = toBf16(values);
+    return uploadWeight(new Uint8Array(rounded.buffer), shape, 'F32', { storage: 'bf16' });
+  });
+}
+
+async function evaluate(testCase: Case, storages: Storage[], engine: string): Promise<Float32Array[]> {
+  await useEngine(engine as 'cpu');
+  const inputs = makeInputs(testCase, storages);
+  const outputs = testCase.run(...inputs);
+  const values = await Promise.all(outputs.map((output) => output.data() as Promise<Float32Array>));
+  tf.dispose([inputs, outputs]);
+  return values;
+}
+
+async function check(testCase: Case, storages: Storage[]): Promise<void> {
+  const expected = await evaluate(testCase, storages, 'cpu');
+  const actual = await evaluate(testCase, storages, testEngine());
+  // A result is rounded to bf16 once: relative errors up to 2^-9, less in the norm.
+  const relativeNorm = storages.includes('bf16') ? 4e-3 : 1e-5;
+  expected.forEach((values, i) => {
+    requireClose(`${testCase.name} ${storages}: result ${i}`, actual[i] as Float32Array, values, {
+      relativeNorm,
+    });
+  });
+}
+
+/** The op's result and gradients; the last input is the gradient of the result. */
+const withGradients =
+  (op: (...inputs: tf.Tensor[]) => tf.Tensor) =>
+  (...inputs: tf.Tensor[]): tf.Tensor[] => {
+    const dy = inputs.pop() as tf.Tensor;
+    return [op(...inputs), ...tf.grads(op)(inputs, dy)];
+  };
+
+function groupNorm(
+  shape: number[],
+  groups: number,
+  activation: 'none' | 'silu',
+  storages: Storage[][],
+): Case {
+  const channels = shape.at(-1) as number;
+  const options = { groups, epsilon: 1e-5, activation };
+  return {
+    name: `groupNorm [${shape}] / ${groups} ${activation}`,
+    shapes: [shape, [channels], [channels], shape],
+    storages,
+    run: withGradients((x, gamma, beta) => {
+      return fused.groupNorm(x as tf.Tensor, gamma as tf.Tensor, beta as tf.Tensor, options);
+    }),
+  };
+}
+
+function layerNorm(shape: number[], storages: Storage[][]): Case {
+  const channels = shape.at(-1) as number;
+  return {
+    name: `layerNorm [${shape}]`,
+    shapes: [shape, [channels], [channels], shape],
+    storages,
+    run: withGradients((x, gamma, beta) => {
+      return fused.layerNorm(x as tf.Tensor, gamma as tf.Tensor, beta as tf.Tensor, { epsilon: 1e-5 });
+    }),
+  };
+}
+
+const OPS = { silu: fused.silu, gelu: fused.gelu, quickGelu: fused.quickGelu, geglu: fused.geglu };
+
+function elementwise(name: keyof typeof OPS, shape: number[], result: number[]): Case {
+  return {
+    name: `${name} [${shape}]`,
+    shapes: [shape, result],
+    storages: PAIRS,
+    run: withGradients((x) => OPS[name](x as tf.Tensor)),
+  };
+}
+
+function miSquaredNorm(shape: number[], storages: Storage[][]): Case {
+  return {
+    name: `miSquaredNorm [${shape}]`,
+    shapes: [shape, shape, [shape[0] as number], [shape[0] as number]],
+    storages,
+    run: withGradients((a, b, w) => fused.miSquaredNorm(a as tf.Tensor, b as tf.Tensor, w as tf.Tensor1D)),
+  };
+}
+
+function guidedStep(shape: number[], noisy: boolean, storages: Storage[][]): Case {
+  const numbers = { guidance: 7.5, miWeight: 0.25, cx: 1.01, ce: -0.3, ...(noisy && { cn: 0.2 }) };
+  return {
+    name: `guidedStep [${shape}]${noisy ? ' + noise' : ''}`,
+    shapes: noisy ? [shape, shape, shape, shape] : [shape, shape, shape],
+    storages,
+    run: (epsUncond, epsCond, latents, noise) => {
+      const inputs = { epsUncond, epsCond, latents, ...(noise && { noise }) };
+      const {
+        latents: next,
+        eps,
+        mi,
+      } = fused.guidedStep({ ...inputs, ...numbers } as fused.GuidedStepOptions);
+      return [next, eps, mi];
+    },
+  };
+}
+
+/** Magnitudes of 0, and so small that the bias drowns them, beside ordinary ones. */
+function dora(m: number, k: number, n: number, rank: number, storages: Storage[][]): Case {
+  return {
+    name: `doraLinear [${m},${k}] -> ${n} rank ${rank}`,
+    shapes: [[m, k], [n, k], [rank, k], [n, rank], [n], [n], [m, n]],
+    storages,
+    edit: (input, values) => {
+      if (input === 4) values.set([0, 1e-6, 3].slice(0, values.length));
+    },
+    run: withGradients((x, weight, loraA, loraB, magnitude, bias) => {
+      const options = { weight, loraA, loraB, magnitude, bias, scaling: 0.5 };
+      return fused.doraLinear(x as tf.Tensor, options as fused.DoraLinearOptions);
+    }),
+  };
+}
+
+/** Texts of 2 x k x 3 categories; `equal` are rows with the same text, `equalMeans` two rows of the means. */
+function direction(
+  k: number,
+  depth: number,
+  storages: Storage[][],
+  equal: number[][],
+  equalMeans: boolean,
+): Case {
+  const copy = (values: Float32Array, to: number, from: number) =>
+    values.copyWithin(to * depth, from * depth, (from + 1) * depth);
+  return {
+    name: `direction loss, ${k} categories of ${depth}, equal ${JSON.stringify(equal)} ${equalMeans}`,
+    shapes: [
+      [6 * k, depth],
+      [1, depth],
+      [k, depth],
+    ],
+    storages,
+    edit: (input, values) => {
+      if (input === 0) for (const [to, from] of equal) copy(values, to as number, from as number);
+      if (input === 2 && equalMeans) copy(values, 1, k - 1);
+    },
+    run: (text, original, imageMeans) => {
+      const constants = {
+        original: tf.reshape(original as tf.Tensor, [depth]),
+        imageMeans: imageMeans as tf.Tensor,
+      };
+      const options = { ...constants, categories: [2, k, 3], attribute: 1, consistency: 0.1 };
+      const loss = (x: tf.Tensor): tf.Tensor => fused.directionAlignmentLoss({ text: x, ...options }).loss;
+      const { parts, pairCosine } = fused.directionAlignmentLoss({ text: text as tf.Tensor, ...options });
+      const { value, grad } = tf.valueAndGrad(loss)(text as tf.Tensor);
+      return [value, grad, parts, pairCosine];
+    },
+  };
+}
+
+const CASES: readonly Case[] = [
+  groupNorm([2, 9, 24], 6, 'silu', PAIRS),
+  groupNorm([2, 120, 64], 16, 'none', PAIRS),
+  groupNorm([3, 5, 30], 3, 'silu', PAIRS),
+  // Too large for one block: statistics of blocks of rows.
+  groupNorm([1, 84, 1024], 2, 'silu', [['f32']]),
+  groupNorm([1, 164, 1024], 2, 'none', [['bf16']]),
+  groupNorm([1, 60, 2052], 3, 'none', SAME),
+  layerNorm([9, 320], PAIRS),
+  layerNorm([11, 1280], SAME),
+  layerNorm([3, 2048], SAME),
+  layerNorm([2, 2504], SAME),
+  layerNorm([3, 1301], SAME),
+  elementwise('silu', [3, 6007], [3, 6007]),
+  elementwise('gelu', [17], [17]),
+  elementwise('quickGelu', [4, 512], [4, 512]),
+  elementwise('geglu', [5, 48], [5, 24]),
+  elementwise('geglu', [300, 14], [300, 7]),
+  miSquaredNorm([3, 17], PAIRS),
+  miSquaredNorm([2, 33_000], PAIRS),
+  miSquaredNorm([9, 17_000], SAME),
+  ...[true, false].flatMap((noisy) => [
+    guidedStep([3, 17], noisy, PAIRS),
+    guidedStep(
+      [2, 33_000],
+      noisy,
+      PAIRS.map(([e, x]) => [e, e, x, x] as Storage[]),
+    ),
+    guidedStep([9, 17_000], noisy, SAME),
+  ]),
+  dora(40, 24, 36, 5, PAIRS),
+  dora(21, 33, 1300, 4, SAME),
+  direction(4, 1536, SAME, [], false),
+  direction(4, 40, PAIRS, [[3, 0]], false),
+  direction(3, 13, SAME, [], true),
+  direction(4, 3000, [['f32']], [[3, 0]], false),
+];
+
+for (const testCase of CASES) {
+  t.test(testCase.name, async (t) => {
+    for (const storages of testCase.storages) await t.resolves(check(testCase, storages), `${storages}`);
+  });
+}
+
+t.test('adamW over tensors of several pieces, with gradients in bf16', async (t) => {
+  const sizes = [20_000, 3, 0, 8192, 8193];
+  const fill = (stream: number, n: number): Float32Array =>
+    new PhiloxStream(43, stream).fillNormal(new Float32Array(n));
+  const update = async (engine: string): Promise<Float32Array[]> => {
+    await useEngine(engine as 'cpu');
+    const entries = sizes.map((n, i) => ({
+      parameter: tf.variable(tf.tensor1d(fill(4 * i, n))),
+      gradient:
+        i % 2 === 0 && n > 0
+          ? uploadWeight(new Uint8Array(toBf16(fill(4 * i + 1, n)).buffer), [n], 'F32', { storage: 'bf16' })
+          : tf.tensor1d(fill(4 * i + 1, n)),
+      m: tf.variable(tf.tensor1d(fill(4 * i + 2, n))),
+      v: tf.variable(tf.square(tf.tensor1d(fill(4 * i + 3, n)))),
+    }));
+    const norm = fused.adamW(entries, { step: 7, learningRate: 1e-2, weightDecay: 0.1, maxNorm: 1 });
+    const results = [norm, ...entries.flatMap(({ parameter, m, v }) => [parameter, m, v])];
+    const values = await Promise.all(results.map((result) => result.data() as Promise<Float32Array>));
+    tf.dispose([norm, ...entries.map((entry) => entry.gradient)]);
+    for (const { parameter, m, v } of entries) for (const variable of [parameter, m, v]) variable.dispose();
+    return values;
+  };
+  const expected = await update('cpu');
+  const actual = await update(testEngine());
+  for (const [i, values] of expected.entries())
+    t.doesNotThrow(() =>
+      requireClose(`result ${i}`, actual[i] as Float32Array, values, { relativeNorm: 1e-6 }),
+    );
+});
