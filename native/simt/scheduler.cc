@@ -60,7 +60,7 @@ class Scheduler {
   /// Where the running thread is.
   std::string where() const;
   void trampoline();
-  const char* kernel = "";
+  std::string op;  ///< of the launch, for errors
 
  private:
   void run_block();
@@ -121,7 +121,7 @@ void Scheduler::give_back(Fiber* fiber) { idle_.push_back(fiber); }
 
 std::string Scheduler::where() const {
   const uint3 t = threads_[current_].index;
-  return concat(kernel, ", block (", blockIdx.x, ",", blockIdx.y, ",", blockIdx.z, "), thread (", t.x, ",", t.y, ",",
+  return concat(op, ": block (", blockIdx.x, ",", blockIdx.y, ",", blockIdx.z, "), thread (", t.x, ",", t.y, ",",
                 t.z, ")");
 }
 
@@ -152,7 +152,7 @@ void Scheduler::yield(State state) {
 
 /// Throws from the main context: a fiber's stack has no handler.
 void Scheduler::fail(std::string what) {
-  failure_ = where() + ": " + std::move(what);
+  failure_ = where() + " " + std::move(what);
   Thread& thread = threads_[current_];
   switch_fiber(*thread.fiber, main_);
   std::abort();
@@ -173,7 +173,7 @@ std::uint64_t Scheduler::exchange(unsigned mask, std::uint64_t value, int source
                                   const std::uint64_t** everyone) {
   Warp& warp = warps_[current_ / 32];
   const auto lane = static_cast<unsigned>(current_ % 32);
-  if (!(mask >> lane & 1u)) fail(concat("lane ", lane, " is not in the mask ", mask, " of its exchange"));
+  if (!(mask >> lane & 1u)) fail(concat("(lane ", lane, ") is not in the mask ", mask, " of its exchange"));
   std::size_t at = 0;
   while (at < warp.groups.size() && warp.groups[at].mask != mask) ++at;
   if (at == warp.groups.size()) warp.groups.emplace_back().mask = mask;
@@ -258,17 +258,17 @@ void Scheduler::run_block() {
   for (unsigned t = 0; t < count_; ++t)
     if (threads_[t].state != State::Done) {
       current_ = t;
-      const char* what = threads_[t].state == State::AtBarrier ? ": waits for ever at __syncthreads"
-                                                               : ": waits for ever at a warp's exchange";
+      const char* what = threads_[t].state == State::AtBarrier ? " waits for ever at __syncthreads"
+                                                               : " waits for ever at a warp's exchange";
       throw std::runtime_error(where() + what);
     }
 }
 
 void Scheduler::run(const Launch& launch, void (*body)(void*), void* context) {
   count_ = launch.block;
-  check_range(count_ >= 1 && count_ <= kMaxThreads, kernel, ": ", count_, " threads in a block");
-  check_range(launch.shared <= kMaxShared, kernel, ": ", launch.shared, " bytes of shared memory");
-  check_range(launch.grid_x <= 0x7fffffffu && launch.grid_y <= 65535 && launch.grid_z <= 65535, kernel, ": a grid of ",
+  check_range(count_ >= 1 && count_ <= kMaxThreads, op, ": ", count_, " threads in a block");
+  check_range(launch.shared <= kMaxShared, op, ": ", launch.shared, " bytes of shared memory");
+  check_range(launch.grid_x <= 0x7fffffffu && launch.grid_y <= 65535 && launch.grid_z <= 65535, op, ": a grid of ",
               launch.grid_x, " x ", launch.grid_y, " x ", launch.grid_z);
   body_ = body;
   context_ = context;
@@ -336,28 +336,27 @@ Scheduler& scheduler() {
 
 namespace {
 
-void run(SimtDevice& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
-         void* context) {
+void run(SimtDevice& device, const OpInfo& info, const Launch& launch, void (*thread)(void*), void* context) {
   std::lock_guard lock(launches);
   Scheduler& s = scheduler();
   active = &s;
-  s.kernel = kernel;
+  s.op = info.describe();
   FaultGuard guard;
   if (sigsetjmp(escape, 1) == 0) {
     s.run(launch, thread, context);
   } else {
     throw std::runtime_error(
-        concat(info.describe(), ": ", s.where(), " accessed ", device.describe_address(fault_address)));
+        concat(s.where(), " accessed ", device.describe_address(fault_address)));
   }
 }
 
 }  // namespace
 
-void launch(Device& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
+void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thread)(void*),
             std::shared_ptr<void> context) {
   if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
   SimtDevice& own = simt_device(device);
-  own.queue([=, &own] { run(own, info, launch, kernel, thread, context.get()); });
+  own.queue([=, &own] { run(own, info, launch, thread, context.get()); });
 }
 
 void* dynamic_shared_memory() { return active->shared(); }

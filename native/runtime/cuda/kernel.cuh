@@ -85,8 +85,8 @@ __device__ inline void raise(const Fault& fault, long long a = 0, long long b = 
 #if EQ_SIMT
 
 namespace simt {
-/// Runs `thread(context)` for every thread; `kernel` names it in errors.
-void launch(Device& device, const OpInfo& info, const Launch& launch, const char* kernel, void (*thread)(void*),
+/// Runs `thread(context)` for every thread.
+void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thread)(void*),
             std::shared_ptr<void> context);
 }  // namespace simt
 
@@ -100,7 +100,7 @@ void launch_kernel(Device& device, const OpInfo& info, void (*kernel)(P...), con
   };
   auto bound = std::make_shared<Bound>(Bound{kernel, {static_cast<P>(std::forward<A>(args))...}});
   simt::launch(
-      device, info, launch, __PRETTY_FUNCTION__,
+      device, info, launch,
       [](void* context) {
         auto& b = *static_cast<Bound*>(context);
         std::apply(b.kernel, b.parameters);
