@@ -1,0 +1,202 @@
+/**
+ * ITI-GEN's learning beside the published way in PyTorch, on this CPU: CLIP ViT-L/14 with random weights, 108
+ * combinations (2 x 6 x 9), 25 references per category, 450 updates. Times a few updates of each, taking turns, and
+ * scales them to the whole.
+ *
+ *   node --import=tsx --conditions=equipoise-source tools/peers/iti-gen-speed.ts
+ *     [--python python3] [--threads 2] [--rounds 2] [--images 8] [--precision f32,bf16] [--out result.json]
+ */
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import os from 'node:os';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import * as tf from '@tensorflow/tfjs-core';
+import { setPrecision, useEngine } from '../../packages/backend/src/index.js';
+import { PhiloxSequence } from '../../packages/core/src/index.js';
+import {
+  type AttributeFeatures,
+  InclusiveTrainer,
+  TRAIN_DEFAULTS,
+} from '../../packages/iti-gen/src/index.js';
+import { CLIPModel } from '../../packages/models/src/index.js';
+
+const ATTRIBUTES = { Male: 2, Skin_tone: 6, Age: 9 };
+const REFERENCES = 25;
+const { epochs: EPOCHS, stepsPerEpoch: STEPS } = TRAIN_DEFAULTS;
+/** Start, "a headshot of a person", end. */
+const PROMPT = [320, 39463, 539, 320, 2533];
+
+const L14 = {
+  projection_dim: 768,
+  text_config: {
+    hidden_size: 768,
+    intermediate_size: 3072,
+    num_hidden_layers: 12,
+    num_attention_heads: 12,
+    projection_dim: 768,
+    vocab_size: 49408,
+    max_position_embeddings: 77,
+    hidden_act: 'quick_gelu',
+    eos_token_id: 49407,
+  },
+  vision_config: {
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    projection_dim: 768,
+    image_size: 224,
+    patch_size: 14,
+    hidden_act: 'quick_gelu',
+  },
+};
+
+const text = (fallback: string) => ({ type: 'string', default: fallback }) as const;
+const { values } = parseArgs({
+  options: {
+    python: text('python3'),
+    threads: text('2'),
+    rounds: text('2'),
+    images: text('8'),
+    precision: text('f32,bf16'),
+    out: text(''),
+  },
+});
+const [threads, rounds, imageCount] = [values.threads, values.rounds, values.images].map(Number) as [
+  number,
+  number,
+  number,
+];
+const precisions = values.precision.split(',') as ('f32' | 'bf16')[];
+
+/** The peer process. */
+class Published {
+  readonly #child = spawn(values.python, [fileURLToPath(new URL('iti_gen_published.py', import.meta.url))], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  readonly #lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+
+  async ask(request: object): Promise<Record<string, number>> {
+    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error(`${values.python} ended early`);
+    const reply = JSON.parse(value) as Record<string, number> & { error?: string };
+    if (reply.error !== undefined) throw new Error(reply.error);
+    return reply;
+  }
+
+  close(): void {
+    this.#child.stdin.end();
+  }
+}
+
+const seconds = async (work: () => Promise<unknown>): Promise<number> => {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1000;
+};
+
+function trainer(clip: CLIPModel, epochs: number): InclusiveTrainer {
+  const random = new PhiloxSequence(3);
+  const attributes = Object.entries(ATTRIBUTES).map(([name, count]) => ({
+    name,
+    categories: Array.from({ length: count }, (_, k) => ({ name: `${k}`, images: [] })),
+  }));
+  const features = attributes.map(({ categories }): AttributeFeatures => {
+    const count = categories.length * REFERENCES;
+    return {
+      features: Float32Array.from({ length: count * 768 }, () => random.uniform() - 0.5),
+      labels: Int32Array.from({ length: count }, (_, i) => Math.floor(i / REFERENCES)),
+      depth: 768,
+    };
+  });
+  const tokenizer = { encode: () => PROMPT, bosId: 49406, eosId: 49407, padId: 49407, modelMaxLength: 77 };
+  const options = { ...TRAIN_DEFAULTS, prompt: 'fixture', epochs, compat: 'reference' as const };
+  return new InclusiveTrainer(attributes, features, clip, tokenizer, options);
+}
+
+/** Seconds of one update, the mean over an epoch's (each attribute in turn), and of the features of one image. */
+async function ours(precision: 'f32' | 'bf16'): Promise<{ update: number; image: number }> {
+  setPrecision(precision);
+  const clip = CLIPModel.random(L14, 1, { storage: precision });
+  const learner = trainer(clip, EPOCHS);
+  await learner.epochStep();
+  const epoch: number[] = [];
+  for (let round = 0; round < rounds; round++) epoch.push(await seconds(() => learner.epochStep()));
+  const pixels = tf.randomNormal<tf.Rank.R4>([imageCount, 224, 224, 3]);
+  const features = async (): Promise<void> => {
+    const result = tf.tidy(() => clip.imageFeatures(pixels));
+    await result.data();
+    result.dispose();
+  };
+  await features();
+  const image: number[] = [];
+  for (let round = 0; round < rounds; round++) image.push((await seconds(features)) / imageCount);
+  pixels.dispose();
+  learner.dispose();
+  clip.dispose();
+  return { update: Math.min(...epoch) / (STEPS * Object.keys(ATTRIBUTES).length), image: Math.min(...image) };
+}
+
+await useEngine('equipoise-cpu');
+const counts = Object.values(ATTRIBUTES);
+const updates = EPOCHS * STEPS * counts.length;
+const references = counts.reduce((sum, count) => sum + count * REFERENCES, 0);
+/** The published way encodes each attribute's batch in each of its steps: every image once an epoch. */
+const imagesEncoded = EPOCHS * references;
+
+const peer = new Published();
+await peer.ask({ op: 'load', threads });
+const measured: Record<string, { update: number; image: number }[]> = { published: [] };
+// The first call of each kind warms caches and allocators.
+await peer.ask({ op: 'images', count: 2 });
+for (let round = 0; round < rounds; round++) {
+  const update: number[] = [];
+  for (const attribute of counts.keys())
+    update.push((await peer.ask({ op: 'text', attribute })).seconds as number);
+  const image = ((await peer.ask({ op: 'images', count: imageCount })).seconds as number) / imageCount;
+  measured['published']?.push({ update: update.reduce((a, b) => a + b, 0) / update.length, image });
+  console.error(`published, round ${round + 1}`, measured['published']?.at(-1));
+  for (const precision of precisions) {
+    const own = await ours(precision);
+    measured[precision] = [...(measured[precision] ?? []), own];
+    console.error(`ours ${precision}, round ${round + 1}`, own);
+  }
+}
+peer.close();
+
+const best = (name: string, key: 'update' | 'image'): number =>
+  Math.min(...(measured[name] ?? []).map((own) => own[key]));
+const published = updates * best('published', 'update') + imagesEncoded * best('published', 'image');
+const result = {
+  machine: { cpu: os.cpus()[0]?.model, threads, load: os.loadavg().map((x) => Number(x.toFixed(1))) },
+  task: {
+    combinations: counts.reduce((a, b) => a * b, 1),
+    updates,
+    references,
+    imagesEncodedByPublished: imagesEncoded,
+  },
+  published: {
+    secondsPerUpdate: best('published', 'update'),
+    secondsPerImage: best('published', 'image'),
+    seconds: published,
+  },
+  ours: Object.fromEntries(
+    precisions.map((precision) => {
+      const [update, image] = [best(precision, 'update'), best(precision, 'image')];
+      const whole = updates * update + references * image;
+      const entry = {
+        secondsPerUpdate: update,
+        secondsPerImage: image,
+        seconds: whole,
+        times: published / whole,
+      };
+      return [precision, { ...entry, timesWithFeaturesCached: published / (updates * update) }];
+    }),
+  ),
+  rounds: measured,
+};
+console.log(JSON.stringify(result, null, 2));
+if (values.out !== '') writeFileSync(values.out, `${JSON.stringify(result, null, 2)}\n`);
