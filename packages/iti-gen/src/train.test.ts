@@ -76,7 +76,23 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
       t.test(`ten updates as PyTorch makes them, ${compat}`, async (t) => {
         const learner = trainer(clip, features, compat);
         const logs: StepLog[] = [];
-        while (learner.epoch < (settings.updates as number)) logs.push(...(await learner.epochStep()));
+        let moments = learner.attributes.map(() => new Float32Array());
+        while (learner.epoch < (settings.updates as number)) {
+          logs.push(...(await learner.epochStep()));
+          const { position, tensors } = await learner.state();
+          if (position > 2) continue;
+          for (const [a, { m }] of tensors.entries()) {
+            // Adam's first moment tells the gradient: m = 0.9 m' + 0.1 g.
+            const gradient = m.map((value, i) => (value - 0.9 * (moments[a]?.[i] ?? 0)) / 0.1);
+            const expected = await numbers(`${compat}.grad.${position - 1}.${a}`);
+            requireClose(`gradient ${position - 1} of ${a}`, gradient, expected, { absolute: 1e-5 });
+            t.ok(
+              gradient.some((value) => Math.abs(value) > 1e-4),
+              'not merely small',
+            );
+          }
+          moments = tensors.map(({ m }) => m);
+        }
         const losses = Float32Array.from(
           logs.flatMap(({ direction, consistency }) => [direction, consistency]),
         );
