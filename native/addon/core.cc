@@ -1,26 +1,54 @@
 // The calls that are not kernels: handles, transfers, memory, profiling.
 #include "core.h"
 
+#include <vector>
+
+#include "runtime/filter_layout.h"
+
 namespace eq::addon {
 
 namespace {
 
+/// The bytes of a typed array; they must be those of a tensor.
+const std::byte* host_values(Call& c, DType source, const Shape& shape) {
+  check_type(c.raw(0).IsTypedArray(), c.op(), ": values must be a typed array");
+  const auto values = c.raw(0).As<Napi::TypedArray>();
+  const std::size_t expected = static_cast<std::size_t>(shape.numel()) * dtype_size(source);
+  check_range(values.ByteLength() == expected, c.op(), ": a ", dtype_name(source), " tensor of shape ", shape.str(),
+              " has ", expected, " bytes, the values have ", values.ByteLength());
+  if (expected == 0) return nullptr;
+  const auto* bytes = static_cast<const std::byte*>(values.ArrayBuffer().Data());
+  check_type(bytes != nullptr, c.op(), ": the values' buffer is detached");
+  return bytes + values.ByteOffset();
+}
+
 // upload(values: TypedArray, sourceDtype, shape, storage, frozen) -> handle
 void upload(Call& c) {
-  check_type(c.raw(0).IsTypedArray(), "upload: values must be a typed array");
-  const auto values = c.raw(0).As<Napi::TypedArray>();
   const DType source = c.dtype(1, "sourceDtype");
   const Shape shape = c.shape(2, "shape");
-  const DType storage = c.storage(3, "storage");
-  const std::size_t expected = static_cast<std::size_t>(shape.numel()) * dtype_size(source);
-  check_range(values.ByteLength() == expected, "upload: a ", dtype_name(source), " tensor of shape ", shape.str(),
-              " has ", expected, " bytes, the values have ", values.ByteLength());
-  Tensor t = c.device().empty(storage, shape);
+  Tensor t = c.device().empty(c.storage(3, "storage"), shape);
   t.buffer->frozen = c.boolean(4, "frozen");
-  if (expected > 0) {
-    const auto* bytes = static_cast<const std::byte*>(values.ArrayBuffer().Data());
-    check_type(bytes != nullptr, "upload: the values' buffer is detached");
-    c.device().upload(t, bytes + values.ByteOffset(), source);
+  // Last, because reading another argument may run a getter that detaches the values.
+  if (const std::byte* values = host_values(c, source, shape)) c.device().upload(t, values, source);
+  c.give(t);
+}
+
+/// Where filters are reordered; as large as the largest so far, freed by trim.
+thread_local std::vector<std::byte> filter_room;
+
+// uploadFilter(values: TypedArray, sourceDtype, shape [O,I,H,W], storage, frozen) -> handle [H,W,I,O]
+void upload_filter(Call& c) {
+  const DType source = c.dtype(1, "sourceDtype");
+  const Shape shape = c.shape(2, "shape");
+  check_type(is_float(source), c.op(), ": sourceDtype must be a float type, got ", dtype_name(source));
+  check_type(shape.rank() == 4, c.op(), ": shape must be [O,I,H,W], got ", shape.str());
+  Tensor t = c.device().empty(c.storage(3, "storage"), {shape[2], shape[3], shape[1], shape[0]});
+  t.buffer->frozen = c.boolean(4, "frozen");
+  if (const std::byte* values = host_values(c, source, shape)) {
+    const std::size_t size = dtype_size(source), bytes = static_cast<std::size_t>(shape.numel()) * size;
+    if (filter_room.size() < bytes) filter_room.resize(bytes);
+    filter_to_hwio(values, filter_room.data(), shape[0], shape[1], shape[2] * shape[3], size);
+    c.device().upload(t, filter_room.data(), source);
   }
   c.give(t);
 }
@@ -82,6 +110,7 @@ void set_memory_limit(Call& c) {
 }
 void trim(Call& c) {
   c.device().memory().trim(static_cast<std::size_t>(c.integer(0, "keep", 0, std::int64_t{1} << 52)));
+  filter_room = {};
 }
 void synchronize(Call& c) { c.device().synchronize(); }
 void shutdown(Call& c) { c.context().shutdown(); }
@@ -151,6 +180,7 @@ void describe(Call& c) { c.give(describe_device(c.env(), c.device())); }
 
 const Op kOps[] = {
     {"upload", upload},
+    {"uploadFilter", upload_filter},
     {"release", release},
     {"reshape", reshape},
     {"freeze", freeze},

@@ -58,19 +58,21 @@ EQ_INLINE vf load_part(const float* p, std::int64_t n) {
 EQ_INLINE void store_part(float* p, vf v, std::int64_t n) {
   std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(float));
 }
+EQ_INLINE vf load_part(const bf16* p, std::int64_t n) { return load_part(p, static_cast<int>(n)); }
+EQ_INLINE void store_part(bf16* p, vf v, std::int64_t n) { store_part(p, v, static_cast<int>(n)); }
 
-/// Calls f(i, load, store) for each vector of [0, n): `load(p)` reads p[i..] and `store(p, v)` writes it, both cut
-/// off at n. An element's value does not depend on its place.
+/// Calls f(load, store) for each vector of [0, n): `load(p)` reads floats or bf16 at p[i..] and `store(p, v)` writes
+/// them, both cut off at n. An element's value does not depend on its place.
 template <class F>
 EQ_INLINE void for_vectors(std::int64_t n, F f) {
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    f([i](const float* p) { return load<vf>(p + i); }, [i](float* p, vf v) { store(p + i, v); });
+    f([i](const auto* p) { return load(p + i); }, [i](auto* p, vf v) { store(p + i, v); });
   }
   if (i < n) {
     const std::int64_t rest = n - i;
-    f([i, rest](const float* p) { return load_part(p + i, rest); },
-      [i, rest](float* p, vf v) { store_part(p + i, v, rest); });
+    f([i, rest](const auto* p) { return load_part(p + i, rest); },
+      [i, rest](auto* p, vf v) { store_part(p + i, v, rest); });
   }
 }
 

@@ -39,7 +39,7 @@ t.test('frozen weights keep their storage and read back as float32', async (t) =
   t.equal(device.native.info(device.handle(bf16, 'test')).storage, 'bf16');
   t.same([...(await bf16.data())], [1, -2.5]);
   const filter = new Uint8Array(Float32Array.from({ length: 24 }, (_, i) => i).buffer);
-  const moved = uploadWeight(filter, [4, 3, 1, 2], 'F32', { storage: 'bf16', permutation: [2, 3, 1, 0] });
+  const moved = uploadWeight(filter, [4, 3, 1, 2], 'F32', { storage: 'bf16', layout: 'oihw' });
   t.same(moved.shape, [1, 2, 3, 4]);
   t.match(device.native.info(device.handle(moved, 'test')), { storage: 'bf16', frozen: true });
   t.same([...(await moved.data())].slice(0, 8), [0, 6, 12, 18, 2, 8, 14, 20]);

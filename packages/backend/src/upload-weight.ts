@@ -1,4 +1,3 @@
-import type { SourceDType } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice } from './backend.js';
 import { getPrecision, type Precision } from './engine.js';
@@ -9,8 +8,8 @@ export type WeightDType = 'F32' | 'F16' | 'BF16';
 export interface UploadOptions {
   /** Default: the process's precision. */
   storage?: Precision;
-  /** Reorders the axes on the device: axis i of the result is axis permutation[i] of the bytes, as tf.transpose. */
-  permutation?: readonly number[];
+  /** `oihw`: the bytes are torch's convolution filter [out, in, h, w], the result is [h, w, in, out]. */
+  layout?: 'same' | 'oihw';
 }
 
 /**
@@ -18,9 +17,9 @@ export interface UploadOptions {
  * may repack them; elsewhere they are widened to float32 on the host.
  *
  * @param bytes little-endian values, row-major; shape and dtype give their number
- * @param shape of the bytes, before any permutation
+ * @param shape of the bytes
  * @returns a float32 tensor (as TensorFlow.js sees it)
- * @throws RangeError when the byte count does not match
+ * @throws RangeError when the byte count does not match, or the shape of a filter does not have rank 4
  */
 export function uploadWeight(
   bytes: Uint8Array,
@@ -34,26 +33,25 @@ export function uploadWeight(
       `uploadWeight: bytes: expected ${expected} for ${dtype} [${shape}], got ${bytes.byteLength}`,
     );
   }
-  const { storage = getPrecision(), permutation } = options;
+  const { storage = getPrecision(), layout = 'same' } = options;
+  if (layout === 'oihw' && shape.length !== 4)
+    throw new RangeError(`uploadWeight: shape: expected [out, in, h, w], got [${shape}]`);
   const device = currentDevice();
   if (!device) {
     return tf.tidy(() => {
       const weight = tf.tensor(widen(bytes, dtype), shape, 'float32');
-      return permutation === undefined ? weight : tf.transpose(weight, [...permutation]);
+      return layout === 'same' ? weight : tf.transpose(weight, [2, 3, 1, 0]);
     });
   }
-  const source = dtype.toLowerCase() as SourceDType;
-  if (permutation === undefined) {
+  const source = dtype.toLowerCase() as Lowercase<WeightDType>;
+  if (layout === 'same') {
     const handle = device.native.upload(bytes, source, shape, storage, true);
     return tf.engine().makeTensorFromTensorInfo(device.register(handle, shape, 'float32'));
   }
-  const dims = permutation.map((axis) => shape[axis] as number);
-  const strides = permutation.map((axis) => tf.util.sizeFromShape(shape.slice(axis + 1)));
-  const uploaded = device.native.upload(bytes, source, shape, storage, false);
-  const handle = device.native.ops.transpose(uploaded, dims, strides, 0);
-  device.native.release(uploaded);
-  device.native.freeze(handle);
-  return tf.engine().makeTensorFromTensorInfo(device.register(handle, dims, 'float32'));
+  const [out, input, height, width] = shape as [number, number, number, number];
+  const handle = device.native.uploadFilter(bytes, source, [out, input, height, width], storage, true);
+  const info = device.register(handle, [height, width, input, out], 'float32');
+  return tf.engine().makeTensorFromTensorInfo(info);
 }
 
 function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {

@@ -12,8 +12,7 @@ import type { WeightDtype } from './state-dict.js';
  */
 export type DeviceLayout = 'same' | 'hwio' | 'matrix';
 
-/** Axes of a filter on the device in terms of torch's [out, in, h, w]. */
-const HWIO = [2, 3, 1, 0];
+/** Axes of torch's filter in terms of the device's [h, w, in, out]. */
 const OIHW = [3, 2, 0, 1];
 
 /** Distribution of a freshly initialised weight. */
@@ -75,7 +74,7 @@ export class Parameter {
   /** Uploads the numbers of a checkpoint, in torch's layout. */
   upload(bytes: Uint8Array, dtype: WeightDtype, storage: WeightStorage): void {
     if (this.layout === 'hwio') {
-      this.assign(uploadWeight(bytes, [...this.shape], dtype, { storage, permutation: HWIO }));
+      this.assign(uploadWeight(bytes, [...this.shape], dtype, { storage, layout: 'oihw' }));
     } else {
       this.assign(uploadWeight(bytes, this.deviceShape, dtype, { storage }));
     }

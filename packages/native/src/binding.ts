@@ -103,6 +103,14 @@ export interface NativeAddon {
     storage: Storage,
     frozen: boolean,
   ): Handle;
+  /** {@link upload} of a convolution filter: values in torch's order [O,I,H,W] become a tensor [H,W,I,O]. */
+  uploadFilter(
+    values: ArrayBufferView,
+    source: 'f32' | 'f16' | 'bf16',
+    shape: readonly [number, number, number, number],
+    storage: 'f32' | 'bf16',
+    frozen: boolean,
+  ): Handle;
   release(tensor: Handle): void;
   /** Promises from now on what `upload` can promise at once: the values never change, so kernels may repack them. */
   freeze(tensor: Handle): void;

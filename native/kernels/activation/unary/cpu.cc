@@ -7,8 +7,15 @@ EQ_DECLARE_ISA(void activation_compute(const ActivationArgs& a, ThreadPool& pool
 
 namespace eq::EQ_ISA {
 
-template <class F>
-static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t end, F f) {
+/// `coarse` may replace f where arguments and results are bf16.
+template <class F, class G>
+static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t end, F f, G coarse) {
+  if (a.x_type == DType::BF16 && a.out_type == DType::BF16) {
+    const bf16* from = static_cast<const bf16*>(a.x) + begin;
+    bf16* to = static_cast<bf16*>(a.out) + begin;
+    for_vectors(end - begin, [&](auto load, auto store) { store(to, coarse(load(from))); });
+    return;
+  }
   const Source x{a.x, a.x_type};
   const Target out{a.out, a.out_type};
   BlockBuffer xs, ys;
@@ -18,6 +25,11 @@ static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t 
     for_vectors(n, [&](auto load, auto store) { store(to, f(load(from))); });
     out.commit(at, n, ys);
   });
+}
+
+template <class F>
+static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t end, F f) {
+  map_range(a, begin, end, f, f);
 }
 
 template <class F>
@@ -55,7 +67,8 @@ void activation_compute(const ActivationArgs& a, ThreadPool& pool) {
         if (grad)
           grad_range(a, begin, end, [](vf x) { return gelu_derivative(x); });
         else
-          map_range(a, begin, end, [](vf x) { return gelu(x); });
+          map_range(
+              a, begin, end, [](vf x) { return gelu(x); }, [](vf x) { return gelu_coarse(x); });
         break;
     }
   });

@@ -84,13 +84,16 @@ class FrozenPanels final : public DerivedForm {
   }
 
   void settle(Buffer& buffer) override {
-    if (!buffer.block.data || restored_ > 1 || !exact()) return;
+    if (!buffer.block.data || restored_ >= kOften || !exact()) return;
     values_bytes_ = buffer.block.bytes;
     buffer.device->memory().free(buffer.block);
     buffer.block = {};
   }
 
  private:
+  /// From so many restorations on the values stay: saving a model asks for them once, a training step every time.
+  static constexpr int kOften = 8;
+
   struct Packed {
     FrozenForm form;
     Tensor panels;

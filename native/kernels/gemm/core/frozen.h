@@ -1,6 +1,6 @@
 // Packed forms of frozen weights, kept with the weight's buffer and counted by the allocator. The first product packs a
 // weight; once that call is over, panels that hold the values exactly replace them (half the memory), and a kernel or a
-// read that asks for the values later has them unpacked again. Values asked for a second time are kept.
+// read that asks for the values later has them unpacked again. Values asked for time and again are kept.
 #pragma once
 
 #include <array>

@@ -38,33 +38,39 @@ EQ_INLINE void for_row(const Source& x, std::int64_t first, std::int64_t channel
   for_blocks(0, channels, [&](std::int64_t at, std::int64_t n) { f(at, n, x.block(first + at, n, buffer)); });
 }
 
+/// Adds f(load, row) over the rows of a block to sum[0 .. C): four rows at a time, so that the sums are fetched once for
+/// four.
+template <class T, class F>
+EQ_INLINE void add_rows(const T* x, std::int64_t rows, std::int64_t channels, float* sum, F f) {
+  std::int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    const T *a = x + row * channels, *b = a + channels, *c = b + channels, *d = c + channels;
+    for_vectors(channels, [&](auto load, auto store) {
+      store(sum, load(sum) + ((f(load, a) + f(load, b)) + (f(load, c) + f(load, d))));
+    });
+  }
+  for (; row < rows; ++row) {
+    const T* a = x + row * channels;
+    for_vectors(channels, [&](auto load, auto store) { store(sum, load(sum) + f(load, a)); });
+  }
+}
+
 /// Leaves each group's mean in scratch row 0 and its squared deviations from it in row 1, at its first channel.
+template <class T>
 void block_statistics(const GroupNormArgs& a, std::int64_t index) {
   const GroupNormDims& d = a.dims;
   const RowBlock block = row_block(d, index);
-  const Source x{a.x, a.type};
+  const T* x = static_cast<const T*>(a.x) + block.first;
   float* mean = a.scratch + index * 2 * d.channels;
   float* squares = mean + d.channels;
   std::fill_n(mean, 2 * d.channels, 0.0f);
-  BlockBuffer xs;
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    for_row(x, block.first + row * d.channels, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
-      float* sum = mean + at;
-      for_vectors(n, [&](auto load, auto store) { store(sum, load(sum) + load(from)); });
-    });
-  }
+  add_rows(x, block.rows, d.channels, mean, [](auto load, const T* row) { return load(row); });
   const double count = static_cast<double>(block.rows * d.per_group());
   per_group(d, mean, [&](std::int64_t, double sum) { return static_cast<float>(sum / count); });
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    for_row(x, block.first + row * d.channels, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
-      const float* centre = mean + at;
-      float* sum = squares + at;
-      for_vectors(n, [&](auto load, auto store) {
-        const vf deviation = load(from) - load(centre);
-        store(sum, load(sum) + deviation * deviation);
-      });
-    });
-  }
+  add_rows(x, block.rows, d.channels, squares, [mean](auto load, const T* row) {
+    const vf deviation = load(row) - load(mean);
+    return deviation * deviation;
+  });
   per_group(d, squares, [](std::int64_t, double sum) { return static_cast<float>(sum); });
 }
 
@@ -94,30 +100,27 @@ void spread(const GroupNormDims& d, const float* groups, std::int64_t sample, fl
   for (std::int64_t g = 0; g < d.groups; ++g) std::fill_n(channels + g * width, width, groups[sample * d.groups + g]);
 }
 
+template <class T>
 void normalise_block(const GroupNormArgs& a, std::int64_t index) {
   const GroupNormDims& d = a.dims;
   const RowBlock block = row_block(d, index);
-  const Source x{a.x, a.type};
-  const Target y{a.y, a.type};
+  const T* from = static_cast<const T*>(a.x) + block.first;
+  T* to = static_cast<T*>(a.y) + block.first;
   float* mean = a.scratch + index * 2 * d.channels;
   float* scale = mean + d.channels;
   spread(d, a.mean, block.sample, mean);
   spread(d, a.rstd, block.sample, scale);
   for (std::int64_t c = 0; c < d.channels; ++c) scale[c] *= a.gamma[c];
-  BlockBuffer xs, ys;
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    const std::int64_t first = block.first + row * d.channels;
-    for_row(x, first, d.channels, xs, [&](std::int64_t at, std::int64_t n, const float* from) {
-      float* to = y.block(first + at, ys);
-      const float *m = mean + at, *s = scale + at, *beta = a.beta + at;
-      if (d.silu) {
-        for_vectors(
-            n, [&](auto load, auto store) { store(to, swish((load(from) - load(m)) * load(s) + load(beta), 1.0f)); });
-      } else {
-        for_vectors(n, [&](auto load, auto store) { store(to, (load(from) - load(m)) * load(s) + load(beta)); });
-      }
-      y.commit(first + at, n, ys);
-    });
+  for (std::int64_t row = 0; row < block.rows; ++row, from += d.channels, to += d.channels) {
+    if (d.silu) {
+      for_vectors(d.channels, [&](auto load, auto store) {
+        store(to, swish((load(from) - load(mean)) * load(scale) + load(a.beta), 1.0f));
+      });
+    } else {
+      for_vectors(d.channels, [&](auto load, auto store) {
+        store(to, (load(from) - load(mean)) * load(scale) + load(a.beta));
+      });
+    }
   }
 }
 
@@ -228,16 +231,24 @@ void gradients(const GroupNormGradArgs& a, ThreadPool& pool) {
 
 }  // namespace
 
-void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool) {
+template <class T>
+static void group_norm_as(const GroupNormArgs& a, ThreadPool& pool) {
   const GroupNormDims& d = a.dims;
   const std::int64_t blocks = d.samples * d.blocks();
   pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) block_statistics(a, i);
+    for (std::int64_t i = begin; i < end; ++i) block_statistics<T>(a, i);
   });
   for (std::int64_t n = 0; n < d.samples; ++n) sample_statistics(a, n);
   pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) normalise_block(a, i);
+    for (std::int64_t i = begin; i < end; ++i) normalise_block<T>(a, i);
   });
+}
+
+void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool) {
+  if (a.type == DType::BF16)
+    group_norm_as<bf16>(a, pool);
+  else
+    group_norm_as<float>(a, pool);
 }
 
 void group_norm_grad_compute(const GroupNormGradArgs& a, ThreadPool& pool) {

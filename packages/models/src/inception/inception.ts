@@ -316,10 +316,9 @@ async function foldedWeights(
     bias[o] = (shift[o] as number) - (mean[o] as number) * factor;
   }
   // Torch keeps [out, in, height, width], the device [height, width, in, out].
-  const options = { storage: 'f32', permutation: [2, 3, 1, 0] } as const;
   return {
     filter: tf.keep(
-      uploadWeight(bytesOf(filter), shape, 'F32', { ...options, permutation: [...options.permutation] }),
+      uploadWeight(bytesOf(filter), shape, 'F32', { storage: 'f32', layout: 'oihw' }),
     ) as tf.Tensor4D,
     bias: tf.keep(uploadWeight(bytesOf(bias), [output], 'F32', { storage: 'f32' })) as tf.Tensor1D,
   };

@@ -28,6 +28,16 @@ export const coreTable: FuzzTable = {
     ] as const);
     return [values, source, shape, storage, g.bool()];
   },
+  uploadFilter: (g) => {
+    const shape = Array.from({ length: 4 }, () => g.pick([0, 1, 2, 3, 8, 9, 33]));
+    const size = shape.reduce((x, y) => x * y, 1);
+    const [values, source] = g.pick([
+      [new Float32Array(size), 'f32'],
+      [new Uint16Array(size), 'bf16'],
+      [new Uint16Array(size), 'f16'],
+    ] as const);
+    return [values, source, shape, g.pick(['f32', 'bf16'] as const), g.bool()];
+  },
   release: (g) => [g.any(g.anyShape())],
   reshape: (g) => {
     const shape = g.anyShape();
