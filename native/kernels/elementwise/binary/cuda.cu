@@ -8,13 +8,16 @@ namespace eq {
 
 namespace {
 
+// The longer functions are out of line: nine copies of each in a kernel are not worth their size.
+
 /// Remainder with the sign of the divisor; NaN for b = 0.
-__device__ inline float floor_mod(float a, float b) {
+__device__ __noinline__ float floor_mod(float a, float b) {
   const float r = fmodf(a, b);
   return (a < 0 && b < 0) || (a >= 0 && b >= 0) ? r : fmodf(r + b, b);
 }
-__device__ inline float power(float a, float b) {
-  return b == 2 ? a * a : static_cast<float>(pow(static_cast<double>(a), static_cast<double>(b)));
+__device__ __noinline__ double power(double a, double b) { return pow(a, b); }
+__device__ __noinline__ float angle(float a, float b) {
+  return static_cast<float>(atan2(static_cast<double>(a), static_cast<double>(b)));
 }
 
 template <BinaryOp op>
@@ -28,13 +31,12 @@ struct FloatFunction {
     if constexpr (op == BinaryOp::RealDiv) return a / b;
     if constexpr (op == BinaryOp::FloorDiv) return floorf(a / b);
     if constexpr (op == BinaryOp::Mod) return floor_mod(a, b);
-    if constexpr (op == BinaryOp::Pow) return power(a, b);
+    if constexpr (op == BinaryOp::Pow) return b == 2 ? a * a : static_cast<float>(power(a, b));
     // NaN in either input gives NaN.
     if constexpr (op == BinaryOp::Maximum) return b < a || a != a ? a : b;
     if constexpr (op == BinaryOp::Minimum) return a < b || a != a ? a : b;
     if constexpr (op == BinaryOp::SquaredDifference) return (a - b) * (a - b);
-    if constexpr (op == BinaryOp::Atan2)
-      return static_cast<float>(atan2(static_cast<double>(a), static_cast<double>(b)));
+    if constexpr (op == BinaryOp::Atan2) return angle(a, b);
     if constexpr (op == BinaryOp::Prelu) return a < 0 ? b * a : a;
     // a is dy, b is y = elu(x): the slope is 1 for y >= 0 and e^x = y + 1 below.
     if constexpr (op == BinaryOp::EluGrad) return b < 0 ? a * (b + 1) : a;
@@ -58,7 +60,7 @@ struct IntFunction {
       const long long divisor = b;
       return b == 0 ? 0 : static_cast<int>((a % divisor + divisor) % divisor);
     }
-    if constexpr (op == BinaryOp::Pow) return to_int32(pow(x, y));
+    if constexpr (op == BinaryOp::Pow) return to_int32(power(x, y));
     if constexpr (op == BinaryOp::Maximum) return a < b ? b : a;
     if constexpr (op == BinaryOp::Minimum) return a < b ? a : b;
     if constexpr (op == BinaryOp::SquaredDifference) return static_cast<int>((p - q) * (p - q));
