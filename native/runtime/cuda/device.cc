@@ -1,5 +1,7 @@
 #include "runtime/cuda/device.h"
 
+#include "runtime/cuda/external.h"
+
 #include <cstdlib>
 #include <cstring>
 
@@ -289,6 +291,16 @@ void CudaDevice::launch(const OpInfo& info, const void* kernel, const Launch& la
   if (synchronous_ && !recording_) check_cuda(cudaStreamSynchronize(stream_), info.describe().c_str());
 }
 
+bool CudaDevice::launch_external(const OpInfo& info, const std::function<bool()>& queue) {
+  const bool timed = profiler_.enabled() && !recording_;
+  if (timed) profile_.begin(stream_, info, calls_);
+  const bool queued = queue();
+  ++submitted_;
+  if (timed) profile_.end(stream_);
+  if (synchronous_ && !recording_) check_cuda(cudaStreamSynchronize(stream_), info.describe().c_str());
+  return queued;
+}
+
 void CudaDevice::begin_recording() {
   check_type(!recording_, "a graph is being recorded already");
   synchronize();
@@ -351,6 +363,9 @@ void CudaDevice::Graph::replay() { device->replay(*this); }
 int multiprocessors(Device& device) { return cuda(device).properties().multiProcessorCount; }
 int compute_capability(Device& device) {
   return 10 * cuda(device).properties().major + cuda(device).properties().minor;
+}
+bool launch_external(Device& device, const OpInfo& info, const std::function<bool()>& queue) {
+  return cuda(device).launch_external(info, queue);
 }
 cudaStream_t stream(Device& device) { return cuda(device).stream(); }
 unsigned* tickets(Device& device) { return cuda(device).tickets(); }

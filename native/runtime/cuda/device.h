@@ -47,6 +47,7 @@ class CudaDevice final : public Device {
   void wait_for(std::uint64_t position) override;
 
   void launch(const OpInfo& info, const void* kernel, const Launch& launch, void** parameters);
+  bool launch_external(const OpInfo& info, const std::function<bool()>& queue);
   Fault fault_site(const OpInfo& info, const char* message);
   Tensor stage(const void* table, std::size_t bytes);
   void fill(void* p, int value, std::size_t bytes);

@@ -5,7 +5,9 @@
 
 #include "kernels/conv/core/operands.h"
 #include "kernels/conv/core/patches.cuh"
+#include "kernels/gemm/core/choice.h"
 #include "kernels/gemm/core/tile_launch.cuh"
+#include "kernels/gemm/core/wgmma.h"
 
 namespace eq {
 
@@ -49,6 +51,22 @@ tile::Ready ready_filter(Device& device, const OpInfo& info, const ConvArgs& arg
   return {copy.data(), padded, copy};
 }
 
+/// Runs the fastest of the kernels that can: the tile kernel, and the sm_90a kernel on operands that are `readable` as
+/// they lie.
+template <class BuiltIn>
+void run(Device& device, const OpInfo& info, const ConvArgs& args, const char* kind, bool readable,
+         const tile::ImageProduct& product, BuiltIn built_in) {
+  const ConvGeometry& g = args.geometry;
+  if (!readable || args.y_dtype != DType::BF16 || g.flops() < 1e8 || !tile::wgmma_usable(device)) return built_in();
+  const std::string shape =
+      concat("bf16 convolution", kind, " ", g.image().str(), " * ", g.filter().str(), " / ", g.stride_height, ",",
+             g.stride_width, args.epilogue.trivial() ? "" : " with epilogue");
+  tile::run_fastest(device, info, shape,
+                    {{"built-in", [&] { return built_in(), true; }},
+                     {"wgmma 128", [&] { return tile::wgmma_image(device, info, product, 128); }},
+                     {"wgmma 160", [&] { return tile::wgmma_image(device, info, product, 160); }}});
+}
+
 template <class T>
 void forward(Device& device, const OpInfo& info, const ConvArgs& args, const TapGrid& grid, const tile::Ready& image,
              const tile::Ready& filter) {
@@ -58,7 +76,10 @@ void forward(Device& device, const OpInfo& info, const ConvArgs& args, const Tap
   p.k = p.a.depth;
   p.b = {static_cast<const T*>(filter.data), p.k, g.out_channels, filter.channels};
   p.out = output_of(args, grid.rows(), g.out_channels);
-  launch_problem(device, info, p);
+  const bool readable = image.channels == g.channels && filter.channels == g.out_channels;
+  const tile::ImageProduct product{grid, image.data, filter.data, false, g.out_channels, g.filter_width,
+                                   g.filter_height * g.filter_width, p.out};
+  run(device, info, args, "", readable, product, [&] { launch_problem(device, info, p); });
 }
 
 template <class T>
@@ -80,7 +101,10 @@ void grad_input(Device& device, const OpInfo& info, const ConvArgs& args, const 
   rows.first_x = grid.x.out_first;
   rows.out_height = g.height;
   rows.out_width = g.width;
-  launch_problem(device, info, p);
+  const bool readable = dy.channels == g.out_channels;
+  const tile::ImageProduct product{grid, dy.data, filter.data, true, g.channels, g.filter_width,
+                                   g.filter_height * g.filter_width, p.out};
+  run(device, info, args, " transposed", readable, product, [&] { launch_problem(device, info, p); });
 }
 
 /// A one-pixel window: y = x f, dx = dy f^T.

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/gemm/core/blas.h"
+#include "kernels/gemm/core/choice.h"
 #include "kernels/gemm/core/tile_launch.cuh"
+#include "kernels/gemm/core/wgmma.h"
 
 namespace eq::tile {
 
@@ -98,6 +101,8 @@ Tensor pack_weight(Device& device, const OpInfo& info, const PackArgs& args, DTy
   auto& copies = static_cast<PackedCopies&>(*slot).copies;
   for (const auto& copy : copies)
     if (copy.use == use && copy.type == to && same_form(copy.args, args)) return copy.values;
+  // A recorded launch fills its copy only when it is run again: not one to keep.
+  if (recording(device)) return pack_lines(device, info, args, to);
   copies.push_back({use, to, args, pack_lines(device, info, args, to)});
   return copies.back().values;
 }
@@ -146,7 +151,7 @@ Tiling choose_tiling(Device& device, const char* op, const Shape3& s) {
   return t;
 }
 
-void gemm(Device& device, const OpInfo& info, const Gemm& g) {
+void gemm_built_in(Device& device, const OpInfo& info, const Gemm& g) {
   const auto run = [&](auto zero, auto along_a, auto along_b) {
     using T = decltype(zero);
     using A = Dense<T, along_a()>;
@@ -171,6 +176,35 @@ void gemm(Device& device, const OpInfo& info, const Gemm& g) {
       g.b.along_k ? run(zero, std::false_type{}, std::true_type{}) : run(zero, std::false_type{}, std::false_type{});
   };
   with_float_type(g.type, with_layouts);
+}
+
+namespace {
+
+/// What the speed of a product depends on, in words.
+std::string describe(const Gemm& g) {
+  const EpilogueArgs& e = g.out.epilogue;
+  std::int64_t layers = 1;
+  for (int i = 0; i < g.batches.rank; ++i) layers *= g.batches.dims[i];
+  return concat(dtype_name(g.type), g.a.along_k ? "" : "^T", " [", g.m, ",", g.k, "] x [", g.k, ",", g.n, "]",
+                g.b.along_k ? "^T" : "", layers > 1 ? concat(" times ", layers) : "",
+                g.low_rank.k > 0 ? concat(" rank ", g.low_rank.k) : "", e.trivial() ? "" : " with epilogue", " to ",
+                dtype_name(g.out.type));
+}
+
+}  // namespace
+
+void gemm(Device& device, const OpInfo& info, const Gemm& g) {
+  // Below this a product is as fast as its launch.
+  constexpr double kLeast = 1e8;
+  const bool large = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) > kLeast;
+  if (!large) return gemm_built_in(device, info, g);
+  std::vector<Way> ways{{"built-in", [&] { return gemm_built_in(device, info, g), true; }}};
+  if (g.type == DType::BF16 && wgmma_usable(device)) {
+    ways.push_back({"wgmma 128", [&] { return wgmma_dense(device, info, g, 128); }});
+    ways.push_back({"wgmma 160", [&] { return wgmma_dense(device, info, g, 160); }});
+  }
+  if (blas_usable(device)) ways.push_back({"cuBLASLt", [&] { return blas_product(device, info, g); }});
+  run_fastest(device, info, describe(g), ways);
 }
 
 }  // namespace eq::tile

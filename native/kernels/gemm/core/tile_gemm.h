@@ -66,7 +66,9 @@ struct Gemm {
   LowRank low_rank;
   Output out;  ///< without m, n and vectors, which follow
 };
-/// m, n of 1 or more; k may be 0.
+/// m, n of 1 or more; k may be 0. Where there are several ways, the fastest (choice.h).
 void gemm(Device& device, const OpInfo& info, const Gemm& g);
+/// By the kernels of tile_mma.cuh and tile_ffma.cuh.
+void gemm_built_in(Device& device, const OpInfo& info, const Gemm& g);
 
 }  // namespace eq::tile

@@ -1,0 +1,220 @@
+// The bf16 tile kernel for sm_90a: one warp fills a ring of stages by bulk tensor copies, two warpgroups multiply 64 rows
+// each by wgmma straight from shared memory; f32 sums in registers. Two blocks share a multiprocessor where the ring
+// allows, so that one's epilogue runs beside the other's products.
+//
+// A is k-major: rows of a matrix, or pixels of an image [B, H, W, C] seen through a convolution's taps (stride 1): a
+// tile of 128 consecutive output pixels is a box of the image, moved by each tap; what lies outside reads as zeros. B is
+// k-major [taps][N][K] or not [K][N]. Low-rank operands are rounded into the first stage after the main loop, as in
+// tile_mma.cuh. Sums are cut like those of mma.sync: results kept in f32 go elsewhere.
+//
+// Never run: no Hopper GPU was at hand when this was written. It is used only when asked for, and only after its results
+// have agreed with the mma.sync kernel's (cuda_wgmma.cu).
+#pragma once
+
+#include "kernels/gemm/core/tile_epilogue.cuh"
+#include "kernels/gemm/core/tile_permuted.cuh"
+#include "runtime/cuda/hopper.cuh"
+
+#if !EQ_SIMT
+
+namespace eq::tile {
+
+template <int N, bool kTransposed, int Stages, int Blocks>
+struct WgmmaConfig {
+  static constexpr int kM = 128, kN = N, kDepth = 64, kStages = Stages, kBlocks = Blocks;
+  static constexpr bool kTransposedB = kTransposed;
+  static constexpr int kConsumers = 256, kThreads = kConsumers + 32;
+  /// B's tile that is not k-major comes in boxes of 64 columns.
+  static constexpr int kBoxes = (N + 63) / 64;
+  static constexpr unsigned kBytesA = kM * kDepth * 2, kBytesB = (kTransposed ? kBoxes * 64 : N) * kDepth * 2;
+  static constexpr unsigned kStage = kBytesA + kBytesB;
+  static constexpr int kPitch = N + 8;  ///< of a warp's 16 staging rows, in floats
+  /// The ring is aligned to 1024 bytes, and the barriers follow it.
+  static constexpr unsigned shared_bytes() { return 1024 + kStages * kStage + 2 * kStages * 8; }
+  static_assert(kConsumers / 32 * 16 * kPitch * 4 <= kStages * kStage);
+};
+
+/// Where the tiles of A and B lie in the tensor maps.
+struct WgmmaSource {
+  bool image = false;
+  int steps = 0, steps_per_tap = 1;
+  /// Output pixels of an image, and how a tap moves the box; the filter's taps in their order.
+  int out_width = 1, out_height = 1, taps_x = 1, origin_y = 0, origin_x = 0, tap_step_y = 0, tap_step_x = 0;
+  int filter_width = 1, first_y = 0, first_x = 0, step_y = 0, step_x = 0;
+};
+
+struct WgmmaProblem {
+  WgmmaSource source;
+  Grid grid;
+  LowRank low_rank;
+  Output out;
+  /// Set when a copy does not arrive; null: told as a fault.
+  unsigned* stuck = nullptr;
+  Fault fault{};
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// One thread: queues the copies of every step.
+template <class Config>
+__device__ inline bool produce(const CUtensorMap& map_a, const CUtensorMap& map_b, const WgmmaSource& s, unsigned ring,
+                               unsigned full, unsigned empty, int row, int column) {
+  const int q = row % s.out_width, p = row / s.out_width % s.out_height, b = row / s.out_width / s.out_height;
+#pragma unroll 1
+  for (int step = 0; step < s.steps; ++step) {
+    const int stage = step % Config::kStages, round = step / Config::kStages;
+    if (round > 0 && !hopper::barrier_wait(empty + stage * 8, (round - 1) & 1)) return false;
+    const unsigned to = ring + stage * Config::kStage, barrier = full + stage * 8;
+    hopper::barrier_expect(barrier, Config::kStage);
+    const int tap = step / s.steps_per_tap, k = (step - tap * s.steps_per_tap) * Config::kDepth;
+    int filter_tap = 0;
+    if (s.image) {
+      const int j = tap / s.taps_x, i = tap - j * s.taps_x;
+      hopper::copy_tile(to, &map_a, barrier, k, q + s.origin_x + i * s.tap_step_x, p + s.origin_y + j * s.tap_step_y, b);
+      filter_tap = (s.first_y + j * s.step_y) * s.filter_width + s.first_x + i * s.step_x;
+    } else {
+      hopper::copy_tile(to, &map_a, barrier, k, row);
+    }
+    if constexpr (Config::kTransposedB) {
+#pragma unroll
+      for (int box = 0; box < Config::kBoxes; ++box)
+        hopper::copy_tile(to + Config::kBytesA + box * 64 * Config::kDepth * 2, &map_b, barrier, column + box * 64,
+                          filter_tap * s.steps_per_tap * Config::kDepth + k);
+    } else {
+      hopper::copy_tile(to + Config::kBytesA, &map_b, barrier, k, column, filter_tap);
+    }
+  }
+  return true;
+}
+
+/// Adds the products of one stage, `kSteps` times 16 of k.
+template <class Config, bool kTransposedB, int N>
+__device__ inline void multiply_stage(float (&sums)[N], unsigned tile_a, unsigned tile_b) {
+#pragma unroll
+  for (int k = 0; k < Config::kDepth / 16; ++k) {
+    const std::uint64_t a = hopper::descriptor(tile_a + k * 32, 16);
+    const std::uint64_t b = kTransposedB ? hopper::descriptor(tile_b + k * 2048, 64 * Config::kDepth * 2)
+                                         : hopper::descriptor(tile_b + k * 32, 16);
+    hopper::WarpgroupProduct<Config::kN, kTransposedB>::add(sums, a, b);
+  }
+}
+
+/// Rounds rows of a low-rank operand [rows, depth] at steps k .. k + 64 into a k-major tile as copies leave it.
+template <class Config>
+__device__ inline void load_low_rank_swizzled(bf16* tile, const void* from, DType type, std::int64_t first,
+                                              std::int64_t rows, int tile_rows, int k, int depth, float factor) {
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < tile_rows * 8; i += Config::kConsumers) {
+    const int row = i / 8, chunk = i % 8;
+    float v[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const int at = k + chunk * 8 + j;
+      v[j] = first + row < rows && at < depth ? factor * load_float(from, type, (first + row) * depth + at) : 0.0f;
+    }
+    store_vector<8>(tile + Permuted<8>::at(row, chunk), v);
+  }
+}
+
+#endif
+
+template <class Config>
+__global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
+    wgmma_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+                 const __grid_constant__ WgmmaProblem p) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  constexpr int kStages = Config::kStages, kSums = Config::kN / 2;
+  unsigned char* const raw = dynamic_shared<unsigned char>();
+  unsigned char* const ring = raw + (1024 - shared_address(raw) % 1024) % 1024;
+  const unsigned ring_at = shared_address(ring), full = ring_at + kStages * Config::kStage, empty = full + kStages * 8;
+
+  const GridPlace place = grid_place(p.grid, blockIdx.x);
+  const int tile_row = static_cast<int>(place.row) * Config::kM;
+  const int tile_column = static_cast<int>(place.column) * Config::kN;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      hopper::barrier_init(full + i * 8, 1);
+      hopper::barrier_init(empty + i * 8, 2);
+    }
+    hopper::barrier_init_fence();
+  }
+  __syncthreads();
+
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const auto give_up = [&] {
+    if (p.stuck)
+      *p.stuck = 1;
+    else
+      raise(p.fault);
+  };
+  if (warp == Config::kConsumers / 32) {
+    if (lane == 0) {
+      hopper::prefetch_map(&map_a);
+      hopper::prefetch_map(&map_b);
+      if (!produce<Config>(map_a, map_b, p.source, ring_at, full, empty, tile_row, tile_column)) give_up();
+    }
+    return;
+  }
+
+  const int group = warp / 4;  // warpgroup: rows 64 group ..
+  float sums[kSums];
+#pragma unroll
+  for (float& x : sums) x = 0.0f;
+  const unsigned own_a = group * 64 * Config::kDepth * 2;
+#pragma unroll 1
+  for (int step = 0; step < p.source.steps; ++step) {
+    const int stage = step % kStages;
+    if (!hopper::barrier_wait(full + stage * 8, step / kStages & 1)) {
+      give_up();
+      break;
+    }
+    const unsigned tile = ring_at + stage * Config::kStage;
+    hopper::products_begin();
+    multiply_stage<Config, Config::kTransposedB>(sums, tile + own_a, tile + Config::kBytesA);
+    hopper::products_commit();
+    // The products of the step before are done: its stage may be filled again.
+    hopper::products_wait<1>(sums);
+    if (step > 0 && threadIdx.x % 128 == 0) hopper::barrier_arrive(empty + (step - 1) % kStages * 8);
+  }
+  hopper::products_wait<0>(sums);
+  // Both warpgroups have done with the ring, and every copy has arrived.
+  hopper::named_barrier(1, Config::kConsumers);
+#pragma unroll 1
+  for (int k = 0; k < p.low_rank.k; k += Config::kDepth) {
+    const LowRank& low = p.low_rank;
+    bf16* const tile_a = reinterpret_cast<bf16*>(ring);
+    load_low_rank_swizzled<Config>(tile_a, low.a, low.a_type, tile_row, p.out.m, Config::kM, k, low.k, low.scale);
+    load_low_rank_swizzled<Config>(tile_a + Config::kM * Config::kDepth, low.b, low.b_type, tile_column, p.out.n,
+                                   Config::kN, k, low.k, 1.0f);
+    hopper::fence_shared();
+    hopper::named_barrier(1, Config::kConsumers);
+    hopper::products_begin();
+    multiply_stage<Config, false>(sums, ring_at + own_a, ring_at + Config::kBytesA);
+    hopper::products_commit();
+    hopper::products_wait<0>(sums);
+    hopper::named_barrier(1, Config::kConsumers);
+  }
+
+  float* const staging = reinterpret_cast<float*>(ring) + warp * 16 * Config::kPitch;
+#pragma unroll
+  for (int j = 0; j < Config::kN / 8; ++j)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float* const to = staging + (lane / 4 + half * 8) * Config::kPitch + j * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(to) = make_float2(sums[j * 4 + 2 * half], sums[j * 4 + 2 * half + 1]);
+    }
+  __syncwarp();
+  const int row = tile_row + group * 64 + warp % 4 * 16;
+#pragma unroll 1
+  for (int part = 0; part < Config::kN; part += 32) {
+    const ColumnValues columns = column_values(p.out, tile_column + part + lane % 4 * 8);
+    finish_rows<16, 32, 32>(p.out, columns, staging + part, Config::kPitch, row, tile_column + part, 0, lane);
+  }
+#else
+  __trap();
+#endif
+}
+
+}  // namespace eq::tile
+
+#endif
