@@ -43,10 +43,15 @@ export interface RoundsJob {
   readonly real?: { readonly images: readonly RealImage[]; readonly fraction: number } | undefined;
   readonly decode?: Decode | undefined;
   readonly encode?: Encode | undefined;
-  /** Folder of round 1's sweep, where several runs share it. Default: in the round's folder. */
-  readonly firstSweep?: string;
-  /** Candidates that round 1's sweep has, where it is shared and has more. Default: `candidates`. */
-  readonly firstCandidates?: number;
+  /** Sweep that round 1 chooses from, where several runs share it. Default: in the round's folder. */
+  readonly firstSweep?: SharedSweep | undefined;
+}
+
+export interface SharedSweep {
+  readonly folder: string;
+  /** Candidates per prompt that it has: at least those of the job, which takes the first of them. */
+  readonly candidates: number;
+  readonly pictures?: PictureScores | undefined;
 }
 
 export interface RoundResult extends Omit<TuneResult, 'adapter'> {
@@ -62,6 +67,12 @@ export async function runRounds(job: RoundsJob, context: JobContext = {}): Promi
   if (!Number.isInteger(rounds) || rounds < 1) throw invalid('rounds', 'a positive whole number', rounds);
   if (job.top > job.candidates || !Number.isInteger(job.top) || job.top < 1)
     throw invalid('top', `a whole number from 1 to the ${job.candidates} candidates of a prompt`, job.top);
+  if (job.firstSweep !== undefined && job.firstSweep.candidates < job.candidates)
+    throw invalid(
+      'firstSweep',
+      `at least ${job.candidates} candidates per prompt`,
+      job.firstSweep.candidates,
+    );
   if (keep === 'best' && validation === undefined)
     throw invalid('keep', 'last, where there is no validation', keep);
   const run = await Run.open(folder, {
@@ -135,19 +146,14 @@ async function roundSet(
         );
   try {
     const adapter = previous === undefined ? '' : await hashFolder(previous.adapter);
-    const shared = previous === undefined && job.firstSweep !== undefined;
+    const shared = previous === undefined ? job.firstSweep : undefined;
     const rows = await sweep(
       {
-        folder: shared ? (job.firstSweep as string) : join(folder, 'sweep'),
+        folder: shared?.folder ?? join(folder, 'sweep'),
         parts,
-        options: {
-          ...sampling,
-          prompts,
-          candidates: shared ? (job.firstCandidates ?? candidates) : candidates,
-          batch,
-        },
+        options: { ...sampling, prompts, candidates: shared?.candidates ?? candidates, batch },
         adapter,
-        pictures,
+        pictures: shared === undefined ? pictures : shared.pictures,
       },
       context,
     );

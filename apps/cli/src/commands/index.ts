@@ -98,6 +98,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Report of a run, with models compared',
     load: async () => (await import('./mi-tune/report.js')).miTuneReport,
   },
+  'mi-tune study': {
+    summary: "The paper's tables in miniature, on the embedded model",
+    load: async () => (await import('./mi-tune/study.js')).miTuneStudy,
+  },
   showcase: {
     summary: 'Both pipelines on the embedded model, with a report of what changed',
     load: async () => (await import('./showcase.js')).showcase,

@@ -1,5 +1,5 @@
 /** The commands of MI-TUNE from end to end, on a model of a few thousand weights. */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSweep, sweepRows } from '@equipoise/mi-tune';
 import { fixturesOf } from '@equipoise/testing';
@@ -322,4 +322,27 @@ t.test("the embedded model's suites", async (t) => {
     '--out',
     at('x'),
   );
+});
+
+t.test('the study, in its smallest size', async (t) => {
+  const words = ['mi-tune', 'study', '--size', 'tiny', '--categories', 'single', '--out', at('study')];
+  const plan = JSON.parse(await ok(t, ...words, '--plan'));
+  t.match(plan.workPerSeed, { pairSteps: Number, tunedExamples: Number, estimateDraws: Number });
+  const first = await ok(t, ...words);
+  for (const name of ['Methods', 'Adapters', 'Candidates', 'Real pictures'])
+    t.match(first, new RegExp(`## ${name}: aligned pictures, %`));
+  for (const name of ['MI-TUNE, round 2', 'CLIP-selected', 'UNet + text encoder', '2 of 4', 'real 0.5'])
+    t.match(first, new RegExp(`\\| ${name.replace('+', '\\+')} \\|`));
+  t.match(first, /Kendall's tau-b/);
+  const [identity = ''] = await readdir(at('study'));
+  const cells = at('study', identity, 'seed-1');
+  const changed = async (): Promise<number[]> =>
+    Promise.all(
+      ['pool', 'tests/base', 'cells/mi', 'cells/real-0.5'].map(
+        async (cell) => (await stat(join(cells, cell, 'run.json'))).mtimeMs,
+      ),
+    );
+  const before = await changed();
+  t.equal(await ok(t, ...words), first, 'finished cells are kept');
+  t.same(await changed(), before, 'and not opened again');
 });

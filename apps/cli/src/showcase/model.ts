@@ -8,6 +8,8 @@ import type { RgbImage } from '@equipoise/models';
 import { IMAGE_BYTES, type Judges, loadJudges, SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 
 export interface Embedded {
+  /** Folder of the weights. */
+  readonly weights: string;
   readonly clip: LoadedClip;
   readonly parts: DiffusionParts;
   readonly pipeline: TextToImagePipeline;
@@ -18,7 +20,7 @@ export interface Embedded {
 export async function loadEmbedded(weights = SHIPPED_WEIGHTS, context: JobContext = {}): Promise<Embedded> {
   const { parts, pipeline } = await openParts(weights, { sampler: 'ddim', ...context });
   const clip = await loadClip(join(weights, 'clip'), join(weights, 'tokenizer'));
-  return { parts, pipeline, clip, judges: await loadJudges(weights) };
+  return { weights, parts, pipeline, clip, judges: await loadJudges(weights) };
 }
 
 /** Pictures one after the other, as the judges take them. */

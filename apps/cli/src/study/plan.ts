@@ -1,0 +1,199 @@
+/** The miniature of the paper's tables: its cells, its sizes and what they cost. */
+import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
+import type { Selection } from '@equipoise/mi-tune';
+import type { SuiteCategory } from '@equipoise/tiny-world';
+
+export interface StudySettings {
+  readonly categories: readonly SuiteCategory[];
+  /** Prompts per category to tune on, and others to test on. */
+  readonly trainPrompts: number;
+  readonly testPrompts: number;
+  /** Pictures per test prompt. */
+  readonly images: number;
+  /** M of the main cells. */
+  readonly candidates: number;
+  /** Other pools that one example is taken from. */
+  readonly pools: readonly number[];
+  /** k of the cell that takes more than one. */
+  readonly top: number;
+  readonly rounds: number;
+  readonly realFractions: readonly number[];
+  /** Drawn pictures per training prompt, of which MI selects. */
+  readonly realPerPrompt: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly updates: number;
+  readonly tuneBatch: number;
+  readonly learningRate: number;
+  readonly rank: number;
+  readonly batch: number;
+}
+
+/** One tuned model of the tables. */
+export interface StudyCell {
+  readonly name: string;
+  /** Folder below the seed's. */
+  readonly key: string;
+  readonly rounds: number;
+  readonly selection: Selection['by'];
+  readonly candidates: number;
+  readonly top: number;
+  readonly kind: AdapterConfig['kind'];
+  readonly text: boolean;
+  readonly realFraction: number;
+}
+
+/** All tuned cells; the base model is not among them. */
+export function studyCells(settings: StudySettings): StudyCell[] {
+  const main: StudyCell = {
+    name: 'MI-TUNE',
+    key: 'mi',
+    rounds: settings.rounds,
+    selection: 'mi',
+    candidates: settings.candidates,
+    top: 1,
+    kind: 'dora',
+    text: false,
+    realFraction: 0,
+  };
+  const once = { ...main, rounds: 1 };
+  return [
+    main,
+    { ...once, name: 'random choice', key: 'random', selection: 'random' },
+    { ...once, name: 'CLIP-selected', key: 'clip', selection: 'score' },
+    { ...once, name: 'LoRA', key: 'lora', kind: 'lora' },
+    { ...once, name: 'UNet + text encoder', key: 'text', text: true },
+    ...settings.pools.map((pool) => ({ ...once, name: `1 of ${pool}`, key: `of-${pool}`, candidates: pool })),
+    {
+      ...once,
+      name: `${settings.top} of ${settings.candidates}`,
+      key: `top-${settings.top}`,
+      top: settings.top,
+    },
+    ...settings.realFractions.map((fraction) => ({
+      ...once,
+      name: `real ${fraction}`,
+      key: `real-${fraction}`,
+      realFraction: fraction,
+    })),
+  ];
+}
+
+/** The adapters of a cell. */
+export function adaptersOfCell(
+  { kind, text }: StudyCell,
+  { rank }: StudySettings,
+): { adapter: AdapterConfig; textAdapter: AdapterConfig | undefined } {
+  const adapter: AdapterConfig = { kind, rank, alpha: rank, init: 'gaussian', targets: ATTENTION_TARGETS };
+  const targets = ['q_proj', 'k_proj', 'v_proj', 'out_proj'];
+  return { adapter, textAdapter: text ? { ...adapter, targets } : undefined };
+}
+
+/** Largest pool of candidates that any cell chooses from: what the shared sweep has. */
+export function poolOf({ candidates, pools }: StudySettings): number {
+  return Math.max(candidates, ...pools);
+}
+
+/** Work of one seed. */
+export interface StudyCost {
+  /** A candidate through one sampling step, both branches of guidance. */
+  readonly pairSteps: number;
+  /** An example forward and backward. */
+  readonly tunedExamples: number;
+  /** Pictures scored by estimate, times draws. */
+  readonly estimateDraws: number;
+}
+
+/** Draws of one estimate with the default settings: replicates, strata, both signs. */
+export const ESTIMATE_DRAWS = 4 * 16 * 2;
+
+/** Counts the work of one seed. */
+export function studyCost(settings: StudySettings): StudyCost {
+  const { categories, trainPrompts, testPrompts, images, candidates, rounds, steps } = settings;
+  const prompts = categories.length * trainPrompts;
+  const cells = studyCells(settings);
+  const models = 1 + cells.reduce((sum, cell) => sum + cell.rounds, 0);
+  const swept = prompts * (poolOf(settings) + (rounds - 1) * candidates);
+  const built = cells.reduce(
+    (sum, cell) => sum + cell.rounds * prompts * cell.top * (1 - cell.realFraction),
+    0,
+  );
+  const tested = models * categories.length * testPrompts * images;
+  return {
+    pairSteps: Math.round((swept + built + tested) * steps),
+    tunedExamples: (models - 1) * settings.updates * settings.tuneBatch,
+    estimateDraws: settings.realFractions.length > 0 ? prompts * settings.realPerPrompt * ESTIMATE_DRAWS : 0,
+  };
+}
+
+const ALL: StudySettings['categories'] = [
+  'single',
+  'color',
+  'shape',
+  'texture',
+  'spatial',
+  'non-spatial',
+  'complex',
+];
+
+/** Presets by the time they are meant to take. */
+export const STUDY_SIZES = {
+  /** Shows that everything runs; its numbers mean nothing. */
+  tiny: {
+    categories: ['single', 'color'],
+    trainPrompts: 2,
+    testPrompts: 2,
+    images: 1,
+    candidates: 4,
+    pools: [3, 5],
+    top: 2,
+    rounds: 2,
+    realFractions: [0.5],
+    realPerPrompt: 1,
+    steps: 3,
+    guidance: 4,
+    updates: 2,
+    tuneBatch: 2,
+    learningRate: 1e-3,
+    rank: 4,
+    batch: 8,
+  },
+  small: {
+    categories: ALL,
+    trainPrompts: 6,
+    testPrompts: 10,
+    images: 4,
+    candidates: 50,
+    pools: [30, 100],
+    top: 7,
+    rounds: 3,
+    realFractions: [0.25, 0.5, 0.9],
+    realPerPrompt: 2,
+    steps: 10,
+    guidance: 4,
+    updates: 60,
+    tuneBatch: 8,
+    learningRate: 1e-3,
+    rank: 8,
+    batch: 16,
+  },
+  full: {
+    categories: ALL,
+    trainPrompts: 24,
+    testPrompts: 20,
+    images: 8,
+    candidates: 50,
+    pools: [30, 100],
+    top: 7,
+    rounds: 3,
+    realFractions: [0.25, 0.5, 0.9],
+    realPerPrompt: 4,
+    steps: 20,
+    guidance: 4,
+    updates: 200,
+    tuneBatch: 16,
+    learningRate: 1e-3,
+    rank: 8,
+    batch: 32,
+  },
+} as const satisfies Record<string, StudySettings>;
