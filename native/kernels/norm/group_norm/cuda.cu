@@ -1,9 +1,9 @@
 // Group normalisation and its gradients: op.h. Three versions, the first that fits:
 //
 //   resident  (resident.cuh) slabs of whole groups in shared memory, on sm_90 spread over a cluster: x once in, y once
-//             out, the floor. All of the UNet's sizes in bf16 on sm_90.
-//   split     (split.cuh) three launches, x read twice: the VAE's large sizes, f32 at 64 x 64, sm_80; and all
-//             gradients: x and dy twice in, dx once out (parameter gradients: once in).
+//             out (gradient: x and dy in, dx out), the floor. All of the UNet's sizes in bf16 on sm_90.
+//   split     (split.cuh) three launches, inputs read twice: the VAE's large sizes, the largest of the UNet on sm_80;
+//             and the gradients of the parameters, which read them once.
 //   whole     (here) a block per group, element by element, x read three times: the plain version, for what is left:
 //             many channels that are no multiple of a vector.
 //
@@ -58,20 +58,37 @@ __global__ void __launch_bounds__(kThreads) normalise_groups(GroupNormArgs a) {
   });
 }
 
+/// The kernel of a family {1, 2, 4, 8 blocks to a cluster} that a plan asks for.
+template <class Kernel>
+Kernel for_cluster(const group_norm_resident::Plan& plan, Kernel one, [[maybe_unused]] Kernel two,
+                   [[maybe_unused]] Kernel four, [[maybe_unused]] Kernel eight) {
+  return plan.cluster == 8 ? eight : plan.cluster == 4 ? four : plan.cluster == 2 ? two : one;
+}
+
+Launch resident_launch(const GroupNormDims& d, const group_norm_resident::Plan& plan) {
+  return {.grid_x = static_cast<unsigned>(d.samples) * plan.slab.slabs * plan.cluster,
+          .block = group_norm_resident::kThreads,
+          .shared = plan.shared};
+}
+
 template <class T, bool kSilu>
 void launch_resident(Device& device, const OpInfo& info, const GroupNormArgs& a,
                      const group_norm_resident::Plan& plan) {
   using namespace group_norm_resident;
-  const Launch launch{.grid_x = static_cast<unsigned>(a.dims.samples) * plan.slab.slabs * plan.cluster,
-                      .block = group_norm_resident::kThreads,
-                      .shared = plan.shared};
-  auto* kernel = normalise_slabs<T, kSilu, 1>;
-#if !EQ_SIMT
-  if (plan.cluster == 2) kernel = normalise_slabs<T, kSilu, 2>;
-  if (plan.cluster == 4) kernel = normalise_slabs<T, kSilu, 4>;
-  if (plan.cluster == 8) kernel = normalise_slabs<T, kSilu, 8>;
-#endif
-  launch_kernel(device, info, kernel, launch, a, plan.slab);
+  launch_kernel(device, info,
+                for_cluster(plan, normalise_slabs<T, kSilu, 1>, normalise_slabs<T, kSilu, 2>,
+                            normalise_slabs<T, kSilu, 4>, normalise_slabs<T, kSilu, 8>),
+                resident_launch(a.dims, plan), a, plan.slab);
+}
+
+template <class T, bool kSilu>
+void launch_resident(Device& device, const OpInfo& info, const GroupNormGradArgs& a,
+                     const group_norm_resident::Plan& plan) {
+  using namespace group_norm_resident;
+  launch_kernel(device, info,
+                for_cluster(plan, differentiate_slabs<T, kSilu, 1>, differentiate_slabs<T, kSilu, 2>,
+                            differentiate_slabs<T, kSilu, 4>, differentiate_slabs<T, kSilu, 8>),
+                resident_launch(a.dims, plan), a, plan.slab);
 }
 
 template <class T>
@@ -111,7 +128,7 @@ void group_norm_launch(Device& device, const OpInfo& info, const GroupNormArgs& 
     using T = decltype(type);
     const bool fits = all_fit(d.channels, kLanes<T>, args.x, args.y);
     const group_norm_resident::Plan plan =
-        fits ? group_norm_resident::make_plan(device, d, sizeof(T), 1) : group_norm_resident::Plan{};
+        fits ? group_norm_resident::make_plan(device, d, sizeof(T), false) : group_norm_resident::Plan{};
     const columns::Layout layout = columns::layout(d.channels, fits ? kLanes<T> : 1);
     if (plan.fits())
       d.silu ? launch_resident<T, true>(device, info, args, plan) : launch_resident<T, false>(device, info, args, plan);
@@ -126,10 +143,14 @@ void group_norm_launch(Device& device, const OpInfo& info, const GroupNormArgs& 
 void group_norm_grad_launch(Device& device, const OpInfo& info, const GroupNormGradArgs& args) {
   with_float_type(args.x_type, [&](auto type) {
     using T = decltype(type);
-    if (args.x_type == args.dy_type && all_fit(args.dims.channels, kLanes<T>, args.x, args.dy, args.dx))
-      launch_gradients<T>(device, info, args);
-    else
-      launch_gradients<AnyFloat>(device, info, args);
+    if (args.x_type != args.dy_type || !all_fit(args.dims.channels, kLanes<T>, args.x, args.dy, args.dx))
+      return launch_gradients<AnyFloat>(device, info, args);
+    const group_norm_resident::Plan plan = args.dx != nullptr
+                                               ? group_norm_resident::make_plan(device, args.dims, sizeof(T), true)
+                                               : group_norm_resident::Plan{};
+    if (!plan.fits()) return launch_gradients<T>(device, info, args);
+    args.dims.silu ? launch_resident<T, true>(device, info, args, plan)
+                   : launch_resident<T, false>(device, info, args, plan);
   });
 }
 

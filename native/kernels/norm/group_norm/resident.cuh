@@ -1,5 +1,6 @@
-// Group normalisation that reads its input once: a block, or on sm_90 a cluster of up to eight, keeps some neighbouring
-// groups of a sample (a slab of channels, all positions) in shared memory from the load to the store.
+// Group normalisation and its gradient that read their inputs once: a block, or on sm_90 a cluster of up to eight,
+// keeps some neighbouring groups of a sample (a slab of channels, all positions) in shared memory from the load to the
+// store.
 //
 //   slab of L groups, S = L C/G channels: rows of S elements, a multiple of 16 bytes, cut out of rows of C
 //   cluster of Q blocks: each holds P / Q positions; their means and squared deviations are combined over the cluster
@@ -23,6 +24,9 @@ constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 /// What a kernel has beside its tile, generously.
 constexpr std::int64_t kFixedBytes = 6 << 10;
+
+/// Channels of a thread in the gradient's second pass: five numbers for each stay in registers.
+constexpr int kGradLanes = 4;
 
 struct Slab {
   /// Groups and channels of a slab, channels of a group, slabs of a sample.
@@ -52,8 +56,8 @@ inline double rate(Device& device, const GroupNormDims& d, const Slab& s, unsign
   return sectors * pairs * (0.2 + 0.8 * busy) * worth / (1 + 0.02 * cluster);
 }
 
-/// The best way to keep `tensors` tensors of a sample resident, if any.
-inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t element, int tensors) {
+/// The best way to keep x, or x, dy and the channels' parameters of a sample resident, if any.
+inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t element, bool gradient) {
   Plan best;
   double best_rate = 0;
   const std::int64_t most = most_shared(device, kFixedBytes);
@@ -62,9 +66,10 @@ inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t elemen
   if (d.positions < 1 || d.channels > (1 << 20)) return best;
   for (unsigned groups = 1; groups <= 32 && d.groups % groups == 0; groups *= 2) {
     const std::int64_t width = groups * d.per_group(), vectors = width * size / 16;
-    if (width * size % 16 != 0 || vectors > kThreads) continue;
+    if (width * size % 16 != 0 || (gradient ? width / kGradLanes : vectors) > kThreads) continue;
     for (unsigned cluster = 1; cluster <= clusters; cluster *= 2) {
-      const std::int64_t rows = (d.positions + cluster - 1) / cluster, shared = rows * width * size * tensors;
+      const std::int64_t rows = (d.positions + cluster - 1) / cluster, tile = rows * width * size;
+      const std::int64_t shared = gradient ? 2 * tile + 2 * width * static_cast<std::int64_t>(sizeof(float)) : tile;
       const std::int64_t slabs = d.groups / groups;
       if (shared > most || d.samples * slabs * cluster > 0x7fffffff) continue;
       const Slab slab{groups,
@@ -108,33 +113,26 @@ __device__ inline void load_tile(const Slab& s, const Work& w, std::int64_t chan
       copy_async(tile + row * s.width + vector * kVector<T>, from + row * channels, 16);
 }
 
-/// Sums over the block's rows and a group's channels of f(x), to sums[group]. A thread takes the channels of one group
-/// in one row; it starts at another channel than its neighbours, so that they read from different banks.
-template <class T, class F>
-__device__ inline void group_sums(const Slab& s, const T* tile, std::int64_t rows, float (*partial)[32], double* sums,
-                                  F f) {
-  const unsigned group = threadIdx.x % s.groups, lane = threadIdx.x % 32;
-  float sum = 0;
+/// Calls f(i) for the channels of this thread's group (threadIdx.x % groups) in every row the thread takes: element i
+/// of the tile, two at a time where a word holds two. Neighbouring threads start at different channels and so read from
+/// different banks.
+template <int kPair, class F>
+__device__ inline void for_group_rows(const Slab& s, std::int64_t rows, F f) {
+  const unsigned group = threadIdx.x % s.groups, count = s.group_width / kPair;
   for (std::int64_t row = threadIdx.x / s.groups; row < rows; row += kThreads / s.groups) {
-    const T* x = tile + row * s.width + group * s.group_width;
-    if (sizeof(T) == 2 && s.group_width % 2 == 0) {
-      const auto* words = reinterpret_cast<const std::uint32_t*>(x);
-      const unsigned count = s.group_width / 2;
-      unsigned at = lane % count;
-      for (unsigned i = 0; i < count; ++i) {
-        sum += f(low_bf16(words[at]), group) + f(high_bf16(words[at]), group);
-        at = at + 1 == count ? 0 : at + 1;
-      }
-    } else {
-      unsigned at = lane % s.group_width;
-      for (unsigned i = 0; i < s.group_width; ++i) {
-        sum += f(to_float(x[at]), group);
-        at = at + 1 == s.group_width ? 0 : at + 1;
-      }
+    unsigned at = threadIdx.x % 32 % count;
+    for (unsigned i = 0; i < count; ++i) {
+      f(row * s.width, group * s.group_width + at * kPair);
+      at = at + 1 == count ? 0 : at + 1;
     }
   }
-  for (unsigned step = 16; step >= s.groups; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-  if (lane < s.groups) partial[threadIdx.x / 32][lane] = sum;
+}
+
+/// Adds up each group's values of all threads, to sums[group].
+__device__ inline void add_threads(const Slab& s, float value, float (*partial)[32], double* sums) {
+  const unsigned lane = threadIdx.x % 32;
+  for (unsigned step = 16; step >= s.groups; step /= 2) value += __shfl_xor_sync(kFullWarp, value, step);
+  if (lane < s.groups) partial[threadIdx.x / 32][lane] = value;
   __syncthreads();
   if (threadIdx.x < s.groups) {
     double total = 0;
@@ -143,6 +141,31 @@ __device__ inline void group_sums(const Slab& s, const T* tile, std::int64_t row
     sums[threadIdx.x] = total;
   }
   __syncthreads();
+}
+
+/// Whether a word holds two channels of one group, as 16-bit storage of groups of even width.
+template <class T>
+__device__ inline bool in_pairs(const Slab& s) {
+  return sizeof(T) == 2 && s.group_width % 2 == 0;
+}
+__device__ inline std::uint32_t pair_at(const void* tile, std::int64_t i) {
+  return static_cast<const std::uint32_t*>(tile)[i / 2];
+}
+
+/// Sums over the block's rows of f(x), by group.
+template <class T, class F>
+__device__ inline void group_sums(const Slab& s, const T* tile, std::int64_t rows, float (*partial)[32], double* sums,
+                                  F f) {
+  const unsigned group = threadIdx.x % s.groups;
+  float sum = 0;
+  if (in_pairs<T>(s))
+    for_group_rows<2>(s, rows, [&](std::int64_t row, unsigned c) {
+      const std::uint32_t x = pair_at(tile, row + c);
+      sum += f(low_bf16(x), group) + f(high_bf16(x), group);
+    });
+  else
+    for_group_rows<1>(s, rows, [&](std::int64_t row, unsigned c) { sum += f(to_float(tile[row + c]), group); });
+  add_threads(s, sum, partial, sums);
 }
 
 /// Combines mean and squared deviations of the cluster's blocks, in their order: for one group, on one thread.
@@ -219,6 +242,105 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
       if constexpr (kSilu) x[i] = swish(x[i], 1.0f);
     }
     store_vector(to + row * channels, x);
+  }
+}
+
+// The gradient of x. With m, r the group's statistics and z = (x - m) r gamma + beta:
+//   dz = dy or dy silu'(z);  dx = dz r gamma - r mean(g) - (x - m) r^2 mean(g h)
+
+template <bool kSilu>
+__device__ inline float before_activation(float dy, float z) {
+  return kSilu ? dy * swish_derivative(z, 1.0f) : dy;
+}
+
+template <class T, bool kSilu, int kCluster>
+EQ_CLUSTER(kCluster)
+__global__ void __launch_bounds__(kThreads, 2) differentiate_slabs(GroupNormGradArgs a, Slab s) {
+  __shared__ float partial[kWarps][32];
+  __shared__ double sums[32];
+  __shared__ float along[32], plain[32], mean[32], rstd[32], all_along[32], all_plain[32];
+  const std::int64_t channels = a.dims.channels;
+  const Work work = find_work<kCluster>(s, channels);
+  T* x = dynamic_shared<T>();
+  T* dy = x + s.rows * s.width;
+  // r gamma and beta of the slab's channels.
+  auto* scale = reinterpret_cast<float*>(dy + s.rows * s.width);
+  float* beta = scale + s.width;
+  load_tile(s, work, channels, a.x, x);
+  load_tile(s, work, channels, a.dy, dy);
+  copy_commit();
+  const std::int64_t first_group = work.sample * a.dims.groups + work.first_channel / s.group_width;
+  if (threadIdx.x < s.groups) {
+    mean[threadIdx.x] = a.mean[first_group + threadIdx.x];
+    rstd[threadIdx.x] = a.rstd[first_group + threadIdx.x];
+  }
+  for (unsigned c = threadIdx.x; c < s.width; c += kThreads) {
+    scale[c] = a.rstd[first_group + c / s.group_width] * a.gamma[work.first_channel + c];
+    beta[c] = a.beta[work.first_channel + c];
+  }
+  copy_wait<0>();
+  __syncthreads();
+  // Sums of g r and of g r (x - m): the factors of r are taken out of the group's means below.
+  float sum = 0, dot = 0;
+  const float centre = mean[threadIdx.x % s.groups];
+  const auto add = [&](float value, float up, unsigned c) {
+    const float g = before_activation<kSilu>(up, (value - centre) * scale[c] + beta[c]) * scale[c];
+    sum += g;
+    dot += g * (value - centre);
+  };
+  if (in_pairs<T>(s))
+    for_group_rows<2>(s, work.rows, [&](std::int64_t row, unsigned c) {
+      const std::uint32_t values = pair_at(x, row + c), ups = pair_at(dy, row + c);
+      add(low_bf16(values), low_bf16(ups), c);
+      add(high_bf16(values), high_bf16(ups), c + 1);
+    });
+  else
+    for_group_rows<1>(s, work.rows,
+                      [&](std::int64_t row, unsigned c) { add(to_float(x[row + c]), to_float(dy[row + c]), c); });
+  add_threads(s, sum, partial, sums);
+  if (threadIdx.x < s.groups) plain[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
+  __syncthreads();
+  add_threads(s, dot, partial, sums);
+  if (threadIdx.x < s.groups) along[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
+  cluster_barrier<kCluster>();
+  if (threadIdx.x < s.groups) {
+    double plain_sum = 0, along_sum = 0;
+    for (unsigned rank = 0; rank < kCluster; ++rank) {
+      plain_sum += static_cast<double>(cluster_read<kCluster>(plain + threadIdx.x, rank));
+      along_sum += static_cast<double>(cluster_read<kCluster>(along + threadIdx.x, rank));
+    }
+    const auto count = static_cast<double>(s.positions * s.group_width), r = static_cast<double>(rstd[threadIdx.x]);
+    all_plain[threadIdx.x] = static_cast<float>(plain_sum / count);
+    all_along[threadIdx.x] = static_cast<float>(along_sum * r * r / count);
+  }
+  // Also: no block leaves while others read its shared memory.
+  cluster_barrier<kCluster>();
+  const unsigned vectors = s.width / kGradLanes, row_step = kThreads / vectors;
+  const unsigned vector = threadIdx.x % vectors, first = threadIdx.x / vectors;
+  if (first >= row_step) return;
+  float m[kGradLanes], own_scale[kGradLanes], own_beta[kGradLanes], own_plain[kGradLanes], own_along[kGradLanes];
+#pragma unroll
+  for (int i = 0; i < kGradLanes; ++i) {
+    const unsigned c = vector * kGradLanes + i, group = c / s.group_width;
+    m[i] = mean[group];
+    own_scale[i] = scale[c];
+    own_beta[i] = beta[c];
+    own_plain[i] = all_plain[group];
+    own_along[i] = all_along[group];
+  }
+  auto* to = static_cast<T*>(a.dx) + work.first_element + vector * kGradLanes;
+#pragma unroll 2
+  for (std::int64_t row = first; row < work.rows; row += row_step) {
+    float values[kGradLanes], ups[kGradLanes];
+    load_vector(x + row * s.width + vector * kGradLanes, values);
+    load_vector(dy + row * s.width + vector * kGradLanes, ups);
+#pragma unroll
+    for (int i = 0; i < kGradLanes; ++i) {
+      const float centred = values[i] - m[i];
+      const float dz = before_activation<kSilu>(ups[i], centred * own_scale[i] + own_beta[i]);
+      values[i] = dz * own_scale[i] - own_plain[i] - centred * own_along[i];
+    }
+    store_vector(to + row * channels, values);
   }
 }
 

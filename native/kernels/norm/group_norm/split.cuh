@@ -36,7 +36,7 @@ __device__ inline std::int64_t own_column(const columns::Layout& l) {
 /// Leaves each group's mean over the block in the first G floats of the block's scratch, and its squared deviations
 /// from it C floats further on. The second pass over the rows finds them in the caches. Needs a layout of one chunk.
 template <class T>
-__global__ void __launch_bounds__(kThreads) block_statistics(GroupNormArgs a, Rows rows, columns::Layout layout) {
+__global__ void __launch_bounds__(kThreads, 2) block_statistics(GroupNormArgs a, Rows rows, columns::Layout layout) {
   constexpr int kN = kLanes<T>;
   __shared__ float exchange[2][columns::kThreads * kN];
   __shared__ float sums[2 * kMostChannels];
