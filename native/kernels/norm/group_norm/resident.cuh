@@ -72,6 +72,8 @@ inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t elemen
       const std::int64_t shared = gradient ? 2 * tile + 2 * width * static_cast<std::int64_t>(sizeof(float)) : tile;
       const std::int64_t slabs = d.groups / groups;
       if (shared > most || d.samples * slabs * cluster > 0x7fffffff) continue;
+      // Small tiles are not worth a cluster's barriers; half-used sectors of large ones not the spared pass.
+      if ((cluster > 1 && tile < (8 << 10)) || (width * size < 32 && tile > (32 << 10))) continue;
       const Slab slab{groups,
                       static_cast<unsigned>(width),
                       static_cast<unsigned>(d.per_group()),
