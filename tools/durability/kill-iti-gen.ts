@@ -9,8 +9,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { PhiloxSequence } from '@equipoise/core';
 import { killAndResume } from '../../apps/cli/src/testing/kill-resume.js';
-import { PhiloxSequence } from '../../packages/core/src/index.js';
 
 const whole = (value: string, name: string): number => {
   const number = Number(value);

@@ -4,7 +4,7 @@
  * scales them to the whole.
  *
  *   node --import=tsx --conditions=equipoise-source tools/peers/iti-gen-speed.ts
- *     [--python python3] [--threads 2] [--rounds 2] [--images 8] [--precision f32,bf16] [--out result.json]
+ *     [--python python3] [--threads 2] [--rounds 3] [--images 4] [--precision f32,bf16] [--out result.json]
  */
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -12,15 +12,11 @@ import os from 'node:os';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { setPrecision, useEngine } from '@equipoise/backend';
+import { PhiloxSequence } from '@equipoise/core';
+import { type AttributeFeatures, InclusiveTrainer, TRAIN_DEFAULTS } from '@equipoise/iti-gen';
+import { CLIPModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
-import { setPrecision, useEngine } from '../../packages/backend/src/index.js';
-import { PhiloxSequence } from '../../packages/core/src/index.js';
-import {
-  type AttributeFeatures,
-  InclusiveTrainer,
-  TRAIN_DEFAULTS,
-} from '../../packages/iti-gen/src/index.js';
-import { CLIPModel } from '../../packages/models/src/index.js';
 
 const ATTRIBUTES = { Male: 2, Skin_tone: 6, Age: 9 };
 const REFERENCES = 25;
@@ -58,8 +54,8 @@ const { values } = parseArgs({
   options: {
     python: text('python3'),
     threads: text('2'),
-    rounds: text('2'),
-    images: text('8'),
+    rounds: text('3'),
+    images: text('4'),
     precision: text('f32,bf16'),
     out: text(''),
   },
@@ -113,31 +109,41 @@ function trainer(clip: CLIPModel, epochs: number): InclusiveTrainer {
     };
   });
   const tokenizer = { encode: () => PROMPT, bosId: 49406, eosId: 49407, padId: 49407, modelMaxLength: 77 };
-  const options = { ...TRAIN_DEFAULTS, prompt: 'fixture', epochs, compat: 'reference' as const };
+  // One step of each attribute: an update costs the same however many make an epoch.
+  const options = {
+    ...TRAIN_DEFAULTS,
+    stepsPerEpoch: 1,
+    prompt: 'fixture',
+    epochs,
+    compat: 'reference' as const,
+  };
   return new InclusiveTrainer(attributes, features, clip, tokenizer, options);
 }
 
-/** Seconds of one update, the mean over an epoch's (each attribute in turn), and of the features of one image. */
-async function ours(precision: 'f32' | 'bf16'): Promise<{ update: number; image: number }> {
+/** Seconds of one update, the mean over the attributes, and of the features of one image. */
+interface Timing {
+  readonly update: number;
+  readonly image: number;
+}
+
+/** A model and a trainer, warmed up; each call measures once. */
+async function ours(precision: 'f32' | 'bf16'): Promise<() => Promise<Timing>> {
   setPrecision(precision);
   const clip = CLIPModel.random(L14, 1, { storage: precision });
   const learner = trainer(clip, EPOCHS);
-  await learner.epochStep();
-  const epoch: number[] = [];
-  for (let round = 0; round < rounds; round++) epoch.push(await seconds(() => learner.epochStep()));
   const pixels = tf.randomNormal<tf.Rank.R4>([imageCount, 224, 224, 3]);
   const features = async (): Promise<void> => {
     const result = tf.tidy(() => clip.imageFeatures(pixels));
     await result.data();
     result.dispose();
   };
-  await features();
-  const image: number[] = [];
-  for (let round = 0; round < rounds; round++) image.push((await seconds(features)) / imageCount);
-  pixels.dispose();
-  learner.dispose();
-  clip.dispose();
-  return { update: Math.min(...epoch) / (STEPS * Object.keys(ATTRIBUTES).length), image: Math.min(...image) };
+  const measure = async (): Promise<Timing> => {
+    setPrecision(precision);
+    const update = (await seconds(() => learner.epochStep())) / Object.keys(ATTRIBUTES).length;
+    return { update, image: (await seconds(features)) / imageCount };
+  };
+  await measure();
+  return measure;
 }
 
 await useEngine('equipoise-cpu');
@@ -149,26 +155,27 @@ const imagesEncoded = EPOCHS * references;
 
 const peer = new Published();
 await peer.ask({ op: 'load', threads });
-const measured: Record<string, { update: number; image: number }[]> = { published: [] };
+const measured: Record<string, Timing[]> = { published: [] };
+const own = new Map<string, () => Promise<Timing>>();
+for (const precision of precisions) own.set(precision, await ours(precision));
 // The first call of each kind warms caches and allocators.
 await peer.ask({ op: 'images', count: 2 });
 for (let round = 0; round < rounds; round++) {
-  const update: number[] = [];
-  for (const attribute of counts.keys())
-    update.push((await peer.ask({ op: 'text', attribute })).seconds as number);
+  // Attributes take turns; their updates differ in the looped loss alone.
+  const update = (await peer.ask({ op: 'text', attribute: round % counts.length })).seconds as number;
   const image = ((await peer.ask({ op: 'images', count: imageCount })).seconds as number) / imageCount;
-  measured['published']?.push({ update: update.reduce((a, b) => a + b, 0) / update.length, image });
+  measured['published']?.push({ update, image });
   console.error(`published, round ${round + 1}`, measured['published']?.at(-1));
   for (const precision of precisions) {
-    const own = await ours(precision);
-    measured[precision] = [...(measured[precision] ?? []), own];
-    console.error(`ours ${precision}, round ${round + 1}`, own);
+    const timing = (await own.get(precision)?.()) as Timing;
+    measured[precision] = [...(measured[precision] ?? []), timing];
+    console.error(`ours ${precision}, round ${round + 1}`, timing);
   }
 }
 peer.close();
 
 const best = (name: string, key: 'update' | 'image'): number =>
-  Math.min(...(measured[name] ?? []).map((own) => own[key]));
+  Math.min(...(measured[name] ?? []).map((timing) => timing[key]));
 const published = updates * best('published', 'update') + imagesEncoded * best('published', 'image');
 const result = {
   machine: { cpu: os.cpus()[0]?.model, threads, load: os.loadavg().map((x) => Number(x.toFixed(1))) },

@@ -150,7 +150,7 @@ export class InclusiveTrainer {
         const rows = (order[a] as number[]).slice(step * size, (step + 1) * size);
         logs.push(await this.#update(a, rows, rate, step));
       }
-      progress.advance(1, { loss: logs.at(-1)?.loss ?? Number.NaN });
+      progress.advance(1, liveValues(logs.slice(-this.attributes.length)));
     }
     this.#epoch++;
     return logs;
@@ -285,6 +285,16 @@ export class InclusiveTrainer {
     this.#template.dispose();
     this.#original.dispose();
   }
+}
+
+/** What is shown while learning: the loss and the least cosine of a pair, of each attribute's last update. */
+function liveValues(logs: readonly StepLog[]): Record<string, number> {
+  return Object.fromEntries(
+    logs.flatMap(({ attribute, loss, pairCosine }) => [
+      [`${attribute} loss`, loss],
+      [`${attribute} cosine`, Math.min(...pairCosine)],
+    ]),
+  );
 }
 
 async function floats(variable: tf.Tensor): Promise<Float32Array> {
