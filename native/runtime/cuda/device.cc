@@ -2,6 +2,7 @@
 
 #include "runtime/cuda/external.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -55,7 +56,7 @@ int cuda_device_count() {
   return cuda_unusable().empty() && cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")) {
+CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")), exact_(flag("EQUIPOISE_CUDA_EXACT")) {
   const std::string unusable = cuda_unusable();
   check_type(unusable.empty(), "device cuda:", ordinal, ": ", unusable);
   const int count = cuda_device_count();
@@ -93,7 +94,8 @@ std::shared_ptr<CudaDevice> CudaDevice::create(int ordinal) {
 
 void* CudaDevice::raw_allocate(std::size_t bytes) {
   void* p = nullptr;
-  if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+  // Never null, also for a tensor without elements.
+  if (cudaMalloc(&p, std::max<std::size_t>(bytes, 1)) == cudaSuccess) return p;
   cudaGetLastError();
   return nullptr;
 }

@@ -45,6 +45,8 @@ class CudaDevice final : public Device {
   std::uint64_t submitted() const override { return submitted_; }
   std::uint64_t completed() const override;
   void wait_for(std::uint64_t position) override;
+  /// EQUIPOISE_CUDA_EXACT=1: every tensor an allocation of its own, so that compute-sanitizer sees its ends.
+  bool reuses_memory() const override { return !exact_; }
 
   void launch(const OpInfo& info, const void* kernel, const Launch& launch, void** parameters);
   bool launch_external(const OpInfo& info, const std::function<bool()>& queue);
@@ -72,7 +74,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Completions> completions_;
   std::uint64_t submitted_ = 0;
   mutable std::uint64_t completed_ = 0;
-  bool synchronous_ = false;
+  bool synchronous_ = false, exact_ = false;
 
   struct Upload {
     cudaEvent_t event;

@@ -3,8 +3,12 @@
 export const TEST_ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'equipoise-simt'] as const;
 export type TestEngine = (typeof TEST_ENGINES)[number];
 
-/** True where a thread of a GPU is a fiber on the host: tests leave their largest sizes out. */
-export const onShim = (): boolean => testEngine() === 'equipoise-simt';
+/**
+ * True where kernels run slowly: a thread of a GPU is a fiber on the host, or compute-sanitizer watches
+ * (EQUIPOISE_TEST_SMALL=1). Tests leave their largest sizes out.
+ */
+export const onlySmall = (): boolean =>
+  testEngine() === 'equipoise-simt' || process.env.EQUIPOISE_TEST_SMALL === '1';
 
 /** The device under test; where that is the CPU, TensorFlow.js's own engine as well. */
 export function enginesUnderTest(): Array<TestEngine | 'cpu'> {
