@@ -117,7 +117,7 @@ template <UnaryOp op, UnaryKind kind>
 constexpr Launchers launchers() {
   if constexpr (kind == UnaryKind::Test)
     return {launch<Test, op>, launch<Test, op>};
-  if constexpr (kind == UnaryKind::Keep)
+  else if constexpr (kind == UnaryKind::Keep)
     return {launch<FloatFunction, op>, launch<IntFunction, op>};
   else
     return {launch<FloatFunction, op>, launch<FloatFunction, op>};  // integers are read as floats
