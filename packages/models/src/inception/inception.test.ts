@@ -79,7 +79,7 @@ t.test('pixels and pooled features are those of the reference, for both ways to 
         Float32Array.from(pixels),
         {
           // Bilinear positions are single precision on both sides, and differ in their last bit.
-        absolute: resize === 'clean' ? 2e-6 : 1e-4,
+          absolute: resize === 'clean' ? 2e-6 : 1e-4,
         },
       );
       const output = model.features([picture(width, height)], resize);
