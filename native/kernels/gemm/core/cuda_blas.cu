@@ -4,6 +4,7 @@
 // Row-major C = A B is asked for as column-major C^T = B^T A^T. Sums are f32; f32 operands are multiplied in f32.
 #include "kernels/gemm/core/blas.h"
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -194,6 +195,30 @@ class Product {
   lt::Preference preference_ = nullptr;
 };
 
+/// All that the library's choice of an algorithm depends on.
+using ProductKey = std::array<std::int64_t, 17>;
+ProductKey product_key(const Gemm& g) {
+  const EpilogueArgs& e = g.out.epilogue;
+  const auto alignment = [](const void* p) { return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p) % 256); };
+  return {g.m,
+          g.n,
+          g.k,
+          g.a.pitch,
+          g.b.pitch,
+          g.out.rows.pitch,
+          g.a.along_k + 2 * g.b.along_k + 4 * (g.type == DType::BF16) + 8 * (g.out.type == DType::BF16),
+          g.batches.rank,
+          g.batches.dims[0],
+          g.batches.a[0],
+          g.batches.b[0],
+          g.batches.c[0],
+          (e.bias.data != nullptr) + 2 * (e.bias.dtype == DType::BF16) + 4 * static_cast<int>(e.activation),
+          e.addend != nullptr,
+          alignment(g.a.data),
+          alignment(g.b.data),
+          alignment(g.out.c)};
+}
+
 /// Whether the library's epilogues can say the product's.
 bool expressible(const Gemm& g) {
   const EpilogueArgs& e = g.out.epilogue;
@@ -213,8 +238,22 @@ bool blas_product(Device& device, const OpInfo& info, const Gemm& g) {
   Library& l = library();
   if (!l.handle || !expressible(g)) return false;
   Product product(l);
+  if (!product.prepare(g)) return false;
+  // The library's own choice costs as much as a small product: once a shape.
+  static std::mutex mutex;
+  static std::map<ProductKey, lt::Heuristic> known;
   lt::Heuristic best{};
-  if (!product.prepare(g) || !product.choose(l.handle, best)) return false;
+  {
+    const std::lock_guard lock(mutex);
+    const ProductKey key = product_key(g);
+    auto it = known.find(key);
+    if (it == known.end()) {
+      if (!product.choose(l.handle, best)) best.state = -1;
+      it = known.emplace(key, best).first;
+    }
+    best = it->second;
+  }
+  if (best.state != lt::kSuccess) return false;
   const Tensor workspace = device.empty(DType::Bool, {static_cast<std::int64_t>(best.workspace)});
   return launch_external(device, info, [&] { return product.run(device, l.handle, g, best, workspace.data()); });
 }
