@@ -63,7 +63,8 @@ const std::shared_ptr<Device>& Context::shared_device() {
 }
 
 void Context::select(int index) {
-  check_type(!device_ || index == index_, "device ", index_, " is in use already; this process cannot change to ", index);
+  check_type(!device_ || index == index_, "device ", index_, " is in use already; this process cannot change to ",
+             index);
   index_ = index;
 }
 

@@ -146,8 +146,9 @@ RecordingSlot& recording_of(Call& c, std::size_t i) {
   napi_valuetype type;
   napi_typeof(c.env(), value, &type);
   bool ours = false;
-  check_type(type == napi_object && napi_check_object_type_tag(c.env(), value, &kRecordingTag, &ours) == napi_ok && ours,
-             c.op(), ": recording must be a handle of a recording");
+  check_type(
+      type == napi_object && napi_check_object_type_tag(c.env(), value, &kRecordingTag, &ours) == napi_ok && ours,
+      c.op(), ": recording must be a handle of a recording");
   void* data = nullptr;
   napi_unwrap(c.env(), value, &data);
   return *static_cast<RecordingSlot*>(data);

@@ -1,6 +1,5 @@
 #include "context.h"
 #include "kernels/gemm/core/choice.h"
-#include "kernels/gemm/core/choice.h"
 #include "runtime/cuda/device.h"
 
 namespace eq::addon {

@@ -157,8 +157,7 @@ void SimtDevice::synchronize() {
 }
 
 Fault SimtDevice::fault_site(const OpInfo& info, const char* message) {
-  const auto [it, fresh] =
-      site_numbers_.try_emplace(info.describe() + message, static_cast<unsigned>(sites_.size()));
+  const auto [it, fresh] = site_numbers_.try_emplace(info.describe() + message, static_cast<unsigned>(sites_.size()));
   if (fresh) sites_.push_back({info, message});
   return {&record_, it->second};
 }

@@ -83,8 +83,7 @@ int run(const char* name) {
     else if (is("leaves_an_element_out"))
       launch(leaves_an_element_out);
     else if (is("raises")) {
-      launch_kernel(*device, info, raises, {.grid_x = 1, .block = 64}, p,
-                    fault_site(*device, info, "index % of %"));
+      launch_kernel(*device, info, raises, {.grid_x = 1, .block = 64}, p, fault_site(*device, info, "index % of %"));
       device->synchronize();
     } else
       return 2;

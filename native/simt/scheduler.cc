@@ -121,8 +121,8 @@ void Scheduler::give_back(Fiber* fiber) { idle_.push_back(fiber); }
 
 std::string Scheduler::where() const {
   const uint3 t = threads_[current_].index;
-  return concat(op, ": block (", blockIdx.x, ",", blockIdx.y, ",", blockIdx.z, "), thread (", t.x, ",", t.y, ",",
-                t.z, ")");
+  return concat(op, ": block (", blockIdx.x, ",", blockIdx.y, ",", blockIdx.z, "), thread (", t.x, ",", t.y, ",", t.z,
+                ")");
 }
 
 /// Body of every fiber.
@@ -309,7 +309,7 @@ class FaultGuard {
     alternative.ss_sp = stack;
     alternative.ss_size = kHandlerStack;
     sigaltstack(&alternative, &old_stack_);
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigaction(SIGSEGV, &action, &old_segv_);
@@ -324,7 +324,7 @@ class FaultGuard {
  private:
   static constexpr std::size_t kHandlerStack = 1 << 16;
   stack_t old_stack_{};
-  struct sigaction old_segv_ {}, old_bus_ {};
+  struct sigaction old_segv_{}, old_bus_{};
 };
 
 Scheduler& scheduler() {
@@ -345,8 +345,7 @@ void run(SimtDevice& device, const OpInfo& info, const Launch& launch, void (*th
   if (sigsetjmp(escape, 1) == 0) {
     s.run(launch, thread, context);
   } else {
-    throw std::runtime_error(
-        concat(s.where(), " accessed ", device.describe_address(fault_address)));
+    throw std::runtime_error(concat(s.where(), " accessed ", device.describe_address(fault_address)));
   }
 }
 

@@ -35,8 +35,9 @@ void* dynamic_shared_memory();
 
 enum class Vote { All, Any };
 
-/// Waits for the lanes of `mask`; `value` of lane `source` (modulo 32; -1 for none) is the result, ones in every bit if that lane took
-/// no part. Values of lanes that took part are in `everyone` (optional, 32 entries) and their mask in `present`.
+/// Waits for the lanes of `mask`; `value` of lane `source` (modulo 32; -1 for none) is the result, ones in every bit if
+/// that lane took no part. Values of lanes that took part are in `everyone` (optional, 32 entries) and their mask in
+/// `present`.
 std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, unsigned* present = nullptr,
                        const std::uint64_t** everyone = nullptr);
 /// Waits for the block; the sum of `value` over its threads, by bits: low half counts, as __syncthreads_count.
@@ -47,15 +48,11 @@ int lane();
 
 }  // namespace eq::simt
 
-#define EQ_SIMT_VECTOR2(name, type, align)                   \
-  struct __attribute__((aligned(align))) name##2 {           \
-    type x, y;                                               \
-  };                                                         \
+#define EQ_SIMT_VECTOR2(name, type, align)                       \
+  struct __attribute__((aligned(align))) name##2 { type x, y; }; \
   inline name##2 make_##name##2(type x, type y) { return {x, y}; }
-#define EQ_SIMT_VECTOR4(name, type, align)                                             \
-  struct __attribute__((aligned(align))) name##4 {                                     \
-    type x, y, z, w;                                                                   \
-  };                                                                                   \
+#define EQ_SIMT_VECTOR4(name, type, align)                             \
+  struct __attribute__((aligned(align))) name##4 { type x, y, z, w; }; \
   inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 EQ_SIMT_VECTOR2(char, signed char, 2)
 EQ_SIMT_VECTOR2(uchar, unsigned char, 2)

@@ -46,8 +46,7 @@ std::string cuda_unusable() {
     return concat("the NVIDIA driver supports CUDA ", version_text(driver), ", this addon was built with CUDA ",
                   version_text(runtime), ": update the driver, or run \"npm run build:native\" with an older toolkit");
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) return "the NVIDIA driver finds no GPU";
-  if (status != cudaSuccess)
-    return concat("the NVIDIA driver answers with an error: ", cudaGetErrorString(status));
+  if (status != cudaSuccess) return concat("the NVIDIA driver answers with an error: ", cudaGetErrorString(status));
   return {};
 }
 
@@ -56,7 +55,8 @@ int cuda_device_count() {
   return cuda_unusable().empty() && cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")), exact_(flag("EQUIPOISE_CUDA_EXACT")) {
+CudaDevice::CudaDevice(int ordinal)
+    : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")), exact_(flag("EQUIPOISE_CUDA_EXACT")) {
   const std::string unusable = cuda_unusable();
   check_type(unusable.empty(), "device cuda:", ordinal, ": ", unusable);
   const int count = cuda_device_count();
@@ -251,10 +251,9 @@ void CudaDevice::read(const Tensor& t, void* destination, std::function<void(std
     return;
   }
   completions_->push(++submitted_, event,
-                     [this, values, fault, destination, stored = t.dtype, n = t.numel(), done = std::move(done)](
-                         cudaError_t status) mutable {
-                       std::string message =
-                           fault_of(status, reinterpret_cast<const FaultRecord*>(fault.data));
+                     [this, values, fault, destination, stored = t.dtype, n = t.numel(),
+                      done = std::move(done)](cudaError_t status) mutable {
+                       std::string message = fault_of(status, reinterpret_cast<const FaultRecord*>(fault.data));
                        if (status == cudaSuccess)
                          transfer(destination, stored == DType::BF16 ? DType::F32 : stored, values.data, stored, n);
                        pinned_.give_back(values);
@@ -277,9 +276,9 @@ void CudaDevice::launch(const OpInfo& info, const void* kernel, const Launch& la
   if (launch.shared > kAlways) {
     unsigned& permitted = shared_[kernel];
     if (permitted < launch.shared) {
-      check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(launch.shared)),
-                 info.name);
+      check_cuda(
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared)),
+          info.name);
       permitted = launch.shared;
     }
   }

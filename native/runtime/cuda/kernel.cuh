@@ -46,8 +46,8 @@ inline bool recording(Device& device) { return device.recording(); }
 /// A small table that a kernel reads (tensor lists and the like), copied to device memory in stream order. The host
 /// copy may be dropped at once; keep the tensor until the launch.
 Tensor stage(Device& device, const void* table, std::size_t bytes);
-/// kTickets counters in device memory, zero between kernels: each block adds 1 when its results are written, and the one
-/// that finds itself last combines them and puts the counter back to 0. For reductions in one launch.
+/// kTickets counters in device memory, zero between kernels: each block adds 1 when its results are written, and the
+/// one that finds itself last combines them and puts the counter back to 0. For reductions in one launch.
 constexpr int kTickets = 16;
 unsigned* tickets(Device& device);
 /// Queues a fill with one byte value.
