@@ -13,7 +13,12 @@ const within = (x, { low, high }) => x >= low - 1e-9 && x <= high + 1e-9;
 
 for (const [name, a] of Object.entries(cpu.right)) {
   const b = cuda.right[name];
-  rows.push({ name: `right, ${name}`, a: a.value, b: b?.value, ok: b !== undefined && (within(b.value, a) || within(a.value, b)) });
+  rows.push({
+    name: `right, ${name}`,
+    a: a.value,
+    b: b?.value,
+    ok: b !== undefined && (within(b.value, a) || within(a.value, b)),
+  });
 }
 for (const [name, a] of Object.entries(cpu.kl)) {
   for (const when of ['before', 'after']) {

@@ -13,12 +13,21 @@ const read = (name) => {
     return null;
   }
 };
-const lines = (name) => (fs.existsSync(path.join(work, name)) ? fs.readFileSync(path.join(work, name), 'utf8').trim().split('\n') : []);
+const lines = (name) =>
+  fs.existsSync(path.join(work, name))
+    ? fs.readFileSync(path.join(work, name), 'utf8').trim().split('\n')
+    : [];
 const output = (command, args) => spawnSync(command, args, { encoding: 'utf8' }).stdout?.trim() || null;
 
 const parts = lines('parts.tsv').map((line) => {
   const [part, status, seconds] = line.split('\t');
-  return { part, passed: status === '0', status: Number(status), seconds: Number(seconds), end: lines(`${part}.log`).slice(-12) };
+  return {
+    part,
+    passed: status === '0',
+    status: Number(status),
+    seconds: Number(seconds),
+    end: lines(`${part}.log`).slice(-12),
+  };
 });
 const conformance = read('conformance.json');
 const report = {
@@ -36,7 +45,9 @@ const report = {
   },
   parts,
   tests: read('tests.json'),
-  sanitize: Object.fromEntries(['memcheck', 'racecheck', 'initcheck'].map((tool) => [tool, read(`sanitize-${tool}.json`)])),
+  sanitize: Object.fromEntries(
+    ['memcheck', 'racecheck', 'initcheck'].map((tool) => [tool, read(`sanitize-${tool}.json`)]),
+  ),
   conformance: conformance && { counts: conformance.counts, problems: conformance.problems },
   pipelines: { cpu: read('showcase-cpu.json'), cuda: read('showcase-cuda.json') },
   bench: read('bench.json'),
@@ -47,7 +58,10 @@ fs.writeFileSync(path.join(out, 'report.json'), `${JSON.stringify(report, null, 
 const text = [
   `Equipoise on ${report.machine.gpu ?? 'no GPU'}; ${report.machine.nvcc ?? 'no nvcc'}; commit ${report.commit ?? 'unknown'}`,
   '',
-  ...parts.map(({ part, passed, seconds, status }) => `${part.padEnd(12)} ${passed ? 'passed' : `FAILED (${status})`} in ${seconds} s`),
+  ...parts.map(
+    ({ part, passed, seconds, status }) =>
+      `${part.padEnd(12)} ${passed ? 'passed' : `FAILED (${status})`} in ${seconds} s`,
+  ),
 ];
 for (const part of ['doctor', 'tests', 'sanitize', 'conformance', 'pipelines', 'bench']) {
   const log = lines(`${part}.log`);

@@ -10,8 +10,13 @@ const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.ur
 export const BASELINE = path.join(root, 'benchmarks', 'baselines', 'cuda-resources.json');
 
 function output(command, args, input) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', input, maxBuffer: 1 << 28 });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? stderr.trim()}`);
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    input,
+    maxBuffer: 1 << 28,
+  });
+  if (status !== 0)
+    throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? stderr.trim()}`);
   return stdout;
 }
 
@@ -98,6 +103,8 @@ if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) 
     for (const [file, kernels] of Object.entries(resources.files))
       for (const [name, architectures] of Object.entries(kernels))
         for (const [architecture, { registers, stack, spills, shared }] of Object.entries(architectures))
-          console.log(`${architecture.padEnd(7)} ${String(registers).padStart(3)} registers ${String(stack).padStart(5)} stack ${String(spills).padStart(5)} spilled ${String(shared).padStart(6)} shared  ${file}: ${name}`);
+          console.log(
+            `${architecture.padEnd(7)} ${String(registers).padStart(3)} registers ${String(stack).padStart(5)} stack ${String(spills).padStart(5)} spilled ${String(shared).padStart(6)} shared  ${file}: ${name}`,
+          );
   }
 }

@@ -25,7 +25,10 @@ t.test('growth names kernels that spill more, and new ones that spill', (t) => {
   t.same(growth(before, before), []);
   t.same(growth(before, { files: { 'a/cuda.cu': { f: kernel(0), h: kernel(0) } } }), []);
   const after = { files: { 'a/cuda.cu': { f: kernel(16), g: kernel(0) }, 'b/cuda.cu': { n: kernel(4) } } };
-  t.match(growth(before, after), [/a\/cuda.cu: f \(sm_80\) spills 16 bytes, 8 before/, /b\/cuda.cu: n .* 4 bytes/]);
+  t.match(growth(before, after), [
+    /a\/cuda.cu: f \(sm_80\) spills 16 bytes, 8 before/,
+    /b\/cuda.cu: n .* 4 bytes/,
+  ]);
   t.end();
 });
 
@@ -34,7 +37,9 @@ const current = readResources();
 // Another compiler spills elsewhere: its own baseline would have to be taken first.
 const skip =
   current.reason ??
-  (current.compiler === baseline.compiler ? false : `the baseline is nvcc ${baseline.compiler}'s, this is ${current.compiler}`);
+  (current.compiler === baseline.compiler
+    ? false
+    : `the baseline is nvcc ${baseline.compiler}'s, this is ${current.compiler}`);
 
 t.test('CUDA kernels spill no more than the baseline', { skip }, (t) => {
   t.ok(Object.keys(current.files).length >= 30, `${Object.keys(current.files).length} files`);

@@ -72,13 +72,16 @@ await Promise.all(
   }),
 );
 results.sort((a, b) => a.name.localeCompare(b.name));
-if (values.json) fs.writeFileSync(values.json, `${JSON.stringify({ engine: values.engine, before, results }, null, 1)}\n`);
+if (values.json)
+  fs.writeFileSync(values.json, `${JSON.stringify({ engine: values.engine, before, results }, null, 1)}\n`);
 let failed = results.length === 0 ? 1 : 0;
 for (const r of results) {
   const bad = r.failures.length + (r.crashed ? 1 : 0) + (before.length > 0 && r.sanitizer !== 0 ? 1 : 0);
   failed += bad;
   const watched = before.length > 0 ? `, ${r.sanitizer ?? 'no'} sanitizer errors` : '';
-  console.log(`${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed${watched}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`);
+  console.log(
+    `${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed${watched}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`,
+  );
   for (const name of r.failures.slice(0, 10)) console.log(`         ${name}`);
 }
 console.log(`${results.length} files, ${results.reduce((n, r) => n + r.passed, 0)} passed, ${failed} failed`);

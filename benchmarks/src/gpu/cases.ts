@@ -29,7 +29,12 @@ export const GPU_CASES: readonly GpuCase[] = [
   ...each('directionAlignment', 'f32', 20, [{ before: 2, categories: 6, after: 9, depth: 768 }]),
   ...each('linear', 'bf16', 10, LAYERS),
   ...each('frozenLinear', 'bf16', 5, LAYERS),
-  ...each('doraLinear', 'bf16', 5, LAYERS.map((layer) => ({ ...layer, r: 32 }))),
+  ...each(
+    'doraLinear',
+    'bf16',
+    5,
+    LAYERS.map((layer) => ({ ...layer, r: 32 })),
+  ),
   ...each('attention', 'bf16', 3, [
     { batch: IMAGES, heads: 5, queries: 4096, keys: 4096, depth: 64 },
     { batch: IMAGES, heads: 10, queries: 1024, keys: 1024, depth: 64 },

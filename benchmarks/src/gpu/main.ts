@@ -75,7 +75,9 @@ function ceilings(native: NativeAddon): { copy: number; multiply: number } {
     }),
   ) as [tf.Tensor2D, tf.Tensor2D];
   const device = currentDevice();
-  const half = [a, b].map((x) => native.ops.cast((device as NonNullable<typeof device>).handle(x, 'bench'), 'bf16'));
+  const half = [a, b].map((x) =>
+    native.ops.cast((device as NonNullable<typeof device>).handle(x, 'bench'), 'bf16'),
+  );
   const product = (): void =>
     native.release(native.ops.matMul(half[0] as never, half[1] as never, false, true, false));
   const multiplySeconds = timeRecorded(native, product, 2);
@@ -112,15 +114,24 @@ function idOf({ family, sizes, precision }: GpuCase): string {
 }
 
 /** Seconds of every peer, asked for in one process; none where there is no PyTorch with a GPU. */
-function askPeers(python: string, cases: readonly GpuCase[]): { times: Record<string, Record<string, number>>; note: string } {
-  const asked = cases.map((item) => ({ id: idOf(item), family: item.family, precision: item.precision, ...item.sizes }));
+function askPeers(
+  python: string,
+  cases: readonly GpuCase[],
+): { times: Record<string, Record<string, number>>; note: string } {
+  const asked = cases.map((item) => ({
+    id: idOf(item),
+    family: item.family,
+    precision: item.precision,
+    ...item.sizes,
+  }));
   const { status, stdout, stderr, error } = spawnSync(python, [peersScript], {
     input: JSON.stringify([{ id: 'product', family: 'product', precision: 'bf16' }, ...asked]),
     encoding: 'utf8',
     timeout: 150_000,
     maxBuffer: 1 << 24,
   });
-  if (status !== 0) return { times: {}, note: error?.message ?? stderr.trim().split('\n').at(-1) ?? 'failed' };
+  if (status !== 0)
+    return { times: {}, note: error?.message ?? stderr.trim().split('\n').at(-1) ?? 'failed' };
   return JSON.parse(stdout) as { times: Record<string, Record<string, number>>; note: string };
 }
 
@@ -135,19 +146,31 @@ function render(results: readonly GpuResult[]): string[] {
 
 async function main(argv: readonly string[]): Promise<void> {
   const string = { type: 'string' } as const;
-  const { values } = parseArgs({ args: [...argv], options: { json: string, filter: string, python: string } });
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { json: string, filter: string, python: string },
+  });
   await useEngine('equipoise-cuda');
   const native = currentDevice()?.native;
   if (native === undefined) throw new Error('the equipoise-cuda engine did not start');
   const limits = ceilings(native);
-  console.log(`copy ${(limits.copy / 1e12).toFixed(2)} TB/s, bf16 product ${(limits.multiply / 1e12).toFixed(0)} TFLOP/s`);
+  console.log(
+    `copy ${(limits.copy / 1e12).toFixed(2)} TB/s, bf16 product ${(limits.multiply / 1e12).toFixed(0)} TFLOP/s`,
+  );
   const cases = GPU_CASES.filter((item) => idOf(item).includes(values.filter ?? ''));
   const results = cases.map((item): GpuResult => {
     setPrecision(item.precision as Precision);
     try {
       return measure(native, item, limits);
     } catch (error) {
-      return { id: idOf(item), seconds: Number.NaN, copyShare: null, multiplyShare: null, peers: {}, error: formatError(error) };
+      return {
+        id: idOf(item),
+        seconds: Number.NaN,
+        copyShare: null,
+        multiplyShare: null,
+        peers: {},
+        error: formatError(error),
+      };
     }
   });
   const { times, note } = askPeers(values.python ?? process.env.EQUIPOISE_PYTHON ?? 'python3', cases);
@@ -163,7 +186,8 @@ async function main(argv: readonly string[]): Promise<void> {
     peers: note,
     cases: all,
   };
-  if (values.json !== undefined) writeFileSync(path.resolve(values.json), `${JSON.stringify(record, null, 1)}\n`);
+  if (values.json !== undefined)
+    writeFileSync(path.resolve(values.json), `${JSON.stringify(record, null, 1)}\n`);
   if (all.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 

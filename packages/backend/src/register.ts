@@ -13,4 +13,5 @@ tf.registerBackend('equipoise-cuda', () => new EquipoiseBackend('cuda'), 0);
 if (process.env.EQUIPOISE_TEST_ENGINE === SIMT_ENGINE)
   tf.registerBackend(SIMT_ENGINE, () => new EquipoiseBackend('simt'), 0);
 
-for (const name of ['cpu', 'tensorflow', 'equipoise-cpu', 'equipoise-cuda', SIMT_ENGINE]) registerPortable(name);
+for (const name of ['cpu', 'tensorflow', 'equipoise-cpu', 'equipoise-cuda', SIMT_ENGINE])
+  registerPortable(name);

@@ -11,7 +11,8 @@ const probe = addonCandidates('simt')
 
 const FINDINGS: Record<string, RegExp> = {
   sound: /^nothing found$/,
-  reads_past_the_end: /^Probe \[64\]: block \(0,0,0\), thread \((0|63),0,0\) accessed \d+ bytes into a tensor of 256 bytes$/,
+  reads_past_the_end:
+    /^Probe \[64\]: block \(0,0,0\), thread \((0|63),0,0\) accessed \d+ bytes into a tensor of 256 bytes$/,
   reads_before_the_start: /accessed \d+ bytes before a tensor of 256 bytes/,
   writes_a_word_too_many: /a kernel wrote outside a tensor of 256 bytes/,
   leaves_a_barrier_out: /y\[\d+\] is NaN/,

@@ -3,7 +3,13 @@
  * definition, on each engine.
  */
 import { PhiloxStream } from '@equipoise/core';
-import { type Array64, enginesUnderTest, numericGradient, requireClose, requireNoLeak } from '@equipoise/testing';
+import {
+  type Array64,
+  enginesUnderTest,
+  numericGradient,
+  requireClose,
+  requireNoLeak,
+} from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { useEngine } from '../index.js';

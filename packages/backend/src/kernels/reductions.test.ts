@@ -142,10 +142,13 @@ t.test('scans and softmax against float64', (t) => {
   t.end();
 });
 
-t.test('results do not depend on the number of threads', {
-  skip: testEngine() !== 'equipoise-cpu' && 'a GPU has no threads to choose',
-}, (t) => {
-  const script = `
+t.test(
+  'results do not depend on the number of threads',
+  {
+    skip: testEngine() !== 'equipoise-cpu' && 'a GPU has no threads to choose',
+  },
+  (t) => {
+    const script = `
     import * as tf from '@tensorflow/tfjs-core';
     import { createHash } from 'node:crypto';
     import { useEngine } from '../index.js';
@@ -156,18 +159,19 @@ t.test('results do not depend on the number of threads', {
     const hash = createHash('sha256');
     for (const y of results) hash.update(y.dataSync());
     console.log(hash.digest('hex'));`;
-  const args = ['--import=tsx', '--conditions=equipoise-source', '--input-type=module', '-e', script];
-  const digest = (threads: number): string => {
-    const env = { ...process.env, EQUIPOISE_THREADS: String(threads) };
-    const { stdout, stderr } = spawnSync(process.execPath, args, {
-      cwd: fileURLToPath(new URL('.', import.meta.url)),
-      env,
-      encoding: 'utf8',
-    });
-    const line = stdout.trim().split('\n').at(-1) ?? '';
-    if (!/^[0-9a-f]{64}$/.test(line)) throw new Error(`no digest: ${stdout}${stderr}`);
-    return line;
-  };
-  t.equal(digest(3), digest(1));
-  t.end();
-});
+    const args = ['--import=tsx', '--conditions=equipoise-source', '--input-type=module', '-e', script];
+    const digest = (threads: number): string => {
+      const env = { ...process.env, EQUIPOISE_THREADS: String(threads) };
+      const { stdout, stderr } = spawnSync(process.execPath, args, {
+        cwd: fileURLToPath(new URL('.', import.meta.url)),
+        env,
+        encoding: 'utf8',
+      });
+      const line = stdout.trim().split('\n').at(-1) ?? '';
+      if (!/^[0-9a-f]{64}$/.test(line)) throw new Error(`no digest: ${stdout}${stderr}`);
+      return line;
+    };
+    t.equal(digest(3), digest(1));
+    t.end();
+  },
+);

@@ -8,7 +8,9 @@ const source = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 /** Absolute paths of the tests that ask for the device under test (testEngine, enginesUnderTest). */
 export function deviceTestFiles(): string[] {
   const files = ['kernels', 'fused', '.']
-    .flatMap((folder) => fs.readdirSync(path.join(source, folder)).map((name) => path.join(source, folder, name)))
+    .flatMap((folder) =>
+      fs.readdirSync(path.join(source, folder)).map((name) => path.join(source, folder, name)),
+    )
     .filter((name) => name.endsWith('.test.ts'))
     .filter((name) => /\b(testEngine|enginesUnderTest)\(/.test(fs.readFileSync(name, 'utf8')));
   if (files.length < 8) throw new Error(`only ${files.length} tests of kernels: ${files}`);
