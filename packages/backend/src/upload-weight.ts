@@ -54,6 +54,11 @@ export function uploadWeight(
   return tf.engine().makeTensorFromTensorInfo(info);
 }
 
+/** Gives back the memory that uploads worked in, and what the allocator keeps for reuse: call it after loading a model. */
+export function releaseUploadMemory(): void {
+  currentDevice()?.native.trim(0);
+}
+
 function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {
   // Files do not align their tensors; typed arrays insist.
   const aligned = bytes.slice().buffer;

@@ -1,7 +1,7 @@
 /**
  * What every model can do with its weights: list them, load them, draw them at random, give them back.
  */
-import { getPrecision, randomNormal, randomUniform } from '@equipoise/backend';
+import { getPrecision, randomNormal, randomUniform, releaseUploadMemory } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
 import type { TensorSource } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -123,6 +123,8 @@ export async function loadWeights<M extends Model>(
   } catch (error) {
     model.dispose();
     throw error;
+  } finally {
+    releaseUploadMemory();
   }
   return model;
 }

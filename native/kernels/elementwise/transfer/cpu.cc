@@ -16,8 +16,10 @@ namespace eq::EQ_ISA {
 static void widen_f16(const std::uint16_t* x, float* y, std::int64_t n) {
   std::int64_t i = 0;
 #if defined(__AVX512F__)
+  // The masked form with all lanes: GCC 12 warns of an uninitialised value inside the other one.
+  constexpr __mmask16 kAll = 0xffff;
   for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
+    _mm512_storeu_ps(y + i, _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
 #elif defined(__F16C__)
   for (; i + 8 <= n; i += 8)
     _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
