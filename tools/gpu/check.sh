@@ -3,7 +3,7 @@
 #
 #   tools/gpu/check.sh [--only PART,...] [--skip PART,...] [--out FOLDER] [--pack FOLDER] [--device N]
 #
-# Parts, in order: build doctor tests sanitize conformance pipelines bench. A part that fails does not stop the others.
+# Parts, in order: build doctor tests sanitize conformance pipelines wgmma bench. A part that fails does not stop the others.
 # Writes report.json, report.txt and logs.tar.gz to --out (default $OUT, else build-gpu-report); the exit status is 0
 # only if every part that was asked for passed. Sized to end within 10 minutes on 16 cores: each part has a limit, and
 # the sanitizer runs beside the parts that time nothing.
@@ -14,7 +14,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
 
-all="build doctor tests sanitize conformance pipelines bench"
+all="build doctor tests sanitize conformance pipelines wgmma bench"
 only=$all skip="" out=${OUT:-$root/build-gpu-report} pack=$root/build-gpu device=0
 usage() { sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -131,12 +131,24 @@ part_pipelines() {
   [ $status -eq 0 ] && node tools/gpu/compare-tables.mjs "$work/showcase-cpu.json" "$work/showcase-cuda.json"
 }
 
+# The sm_90a matrix kernel, which is off unless asked for: its own check, then large products by it where it is fastest.
+# In processes of its own, and with a cache of its own: a kernel that fails takes nothing with it.
+part_wgmma() {
+  export EQUIPOISE_CUDA_WGMMA=1 XDG_CACHE_HOME=$work/wgmma-cache
+  source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match real-sizes --timeout 60 --json "$work/wgmma.json" --log "$work/wgmma"
+  local status=$?
+  cat "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv
+  grep -q 'wgmma on' "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv && return $status
+  echo "the sm_90a kernel was not used: it failed its check, or this is no sm_90 device"
+  return 1
+}
+
 part_bench() {
   source_node benchmarks/src/gpu/main.ts --json "$work/bench.json"
 }
 
 provide
-export -f source_node part_build part_doctor part_tests part_sanitize part_conformance part_pipelines part_bench
+export -f source_node part_build part_doctor part_tests part_sanitize part_conformance part_pipelines part_wgmma part_bench
 export work jobs root
 run build 240 bash -c part_build
 run doctor 60 bash -c part_doctor
@@ -146,6 +158,7 @@ beside=$!
 run conformance 150 bash -c part_conformance
 run pipelines 150 bash -c part_pipelines
 wait $beside
+run wgmma 70 bash -c part_wgmma
 run bench 200 bash -c part_bench
 
 node tools/gpu/report.mjs "$work" "$out" --argv "$(basename "$0") --only ${only// /,}${skip:+ --skip ${skip// /,}}"

@@ -3,11 +3,11 @@
  * computed again in float64.
  */
 import { type ConvWindow, FusedActivation, type Handle } from '@equipoise/native';
-import { testEngine } from '@equipoise/testing';
+import { onlySmall, testEngine } from '@equipoise/testing';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
 
-const skip = testEngine() === 'equipoise-simt' && 'the imitation of a GPU would take minutes';
+const skip = onlySmall() && 'only small sizes are asked for';
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
