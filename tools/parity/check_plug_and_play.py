@@ -64,7 +64,13 @@ def prepare(folder, node):
     pipe = StableDiffusionPipeline.from_pretrained(FIXTURE).to(torch.float32)
     pipe.save_pretrained(folder / "stable-diffusion")
     torch.manual_seed(3)
-    ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 16, 16)).save_pretrained(folder / "controlnet")
+    control = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 16, 16))
+    with torch.no_grad():
+        # A fresh ControlNet ends in zeros and controls nothing.
+        for name, value in control.named_parameters():
+            if "controlnet_" in name:
+                value.normal_(std=0.1)
+    control.save_pretrained(folder / "controlnet")
     edit = dict(pipe.unet.config, in_channels=8)
     unet = type(pipe.unet).from_config(edit)
     parts = {name: value for name, value in pipe.components.items() if name not in ("unet", "image_encoder")}

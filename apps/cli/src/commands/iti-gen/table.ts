@@ -33,7 +33,7 @@ const options = benchOptions.extend('iti-gen table', {
     z
       .array(z.string())
       .default(['a portrait of a person', 'a cartoon of a person', 'a headshot of an old person']),
-    'Prompts that tokens learned under the main prompt are applied to; empty for none.',
+    'Prompts that tokens learned under the main prompt are applied to; "" for none.',
     { whole: true },
   ),
 });
@@ -47,7 +47,8 @@ export const itiGenTable = defineCommand({
     'equipoise iti-gen table --out runs/table --images 96 --seeds 0 --sets eyeglasses,skinTone+eyeglasses',
   ],
   async run(given, context) {
-    const { sets, methods, otherPrompts, ...rest } = given;
+    const { sets, methods, otherPrompts: named, ...rest } = given;
+    const otherPrompts = named.filter((prompt) => prompt !== '');
     const study = studyOptions(rest, parseSets(sets, '--sets'));
     const drawn =
       study.images *
