@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       hopper::barrier_init(full + i * 8, 1);
-      hopper::barrier_init(empty + i * 8, 2);
+      hopper::barrier_init(empty + i * 8, Config::kConsumers / 32);
     }
     hopper::barrier_init_fence();
   }
@@ -172,9 +172,9 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     hopper::products_begin();
     multiply_stage<Config, Config::kTransposedB>(sums, tile + own_a, tile + Config::kBytesA);
     hopper::products_commit();
-    // The products of the step before are done: its stage may be filled again.
+    // The warp's products of the step before are done: when all warps' are, its stage may be filled again.
     hopper::products_wait<1>(sums);
-    if (step > 0 && threadIdx.x % 128 == 0) hopper::barrier_arrive(empty + (step - 1) % kStages * 8);
+    if (step > 0 && lane == 0) hopper::barrier_arrive(empty + (step - 1) % kStages * 8);
   }
   hopper::products_wait<0>(sums);
   // Both warpgroups have done with the ring, and every copy has arrived.
