@@ -49,16 +49,14 @@ def draw(pipeline, settings, latents):
 
 
 def without_tower_prefix(source, target):
-    """Copies an adapter folder, leaving `text_model.` out of its names: transformers 5 has text towers without it, and
-    neither diffusers nor PEFT translates adapters. transformers 4 takes the files as they are."""
+    """Copies a PEFT folder, leaving `text_model.` out of its keys: transformers 5 has text towers without it, and PEFT
+    does not translate (diffusers does). transformers 4 takes the files as they are."""
     shutil.copytree(source, target)
     for file in target.rglob("*.safetensors"):
         with safe_open(file, "pt") as opened:
             tensors = {key.replace("text_model.", ""): opened.get_tensor(key) for key in opened.keys()}
-            metadata = {key: value.replace("text_model.", "") for key, value in (opened.metadata() or {}).items()}
+            metadata = opened.metadata()
         save_file(tensors, file, metadata)
-    for file in target.rglob("adapter_config.json"):
-        file.write_text(file.read_text().replace("text_model.", ""))
     return target
 
 
@@ -75,7 +73,10 @@ def by_peft(settings, folder):
         pipeline.unet = PeftModel.from_pretrained(pipeline.unet, peft)
         return pipeline
     pipeline.unet = PeftModel.from_pretrained(pipeline.unet, peft / "unet")
-    pipeline.text_encoder = PeftModel.from_pretrained(pipeline.text_encoder, peft / "text_encoder")
+    text = peft / "text_encoder"
+    if not hasattr(pipeline.text_encoder, "text_model"):
+        text = without_tower_prefix(text, peft / "text_encoder-renamed")
+    pipeline.text_encoder = PeftModel.from_pretrained(pipeline.text_encoder, text)
     return pipeline
 
 
@@ -90,11 +91,8 @@ def main():
         latents, base = ours.pop("latents"), ours.pop("base").numpy()
         for adapter, images in sorted(ours.items()):
             moved = min(psnr(a, b) for a, b in zip(images.numpy(), base))
-            source = folder / adapter
-            if not hasattr(load(settings).text_encoder, "text_model"):
-                source = without_tower_prefix(source, folder / f"{adapter}-renamed")
             for way, loader in [("diffusers", by_diffusers), ("PEFT", by_peft)]:
-                theirs = draw(loader(settings, source), settings, latents)
+                theirs = draw(loader(settings, folder / adapter), settings, latents)
                 worst = min(psnr(a, b) for a, b in zip(images.numpy(), theirs))
                 failed |= worst < LIMIT or moved > 30
                 print(f"{adapter:10s} {way:10s} worst {worst:6.2f} dB; base model {moved:6.2f} dB away")

@@ -57,6 +57,7 @@ const config = (kind: AdapterConfig['kind'], targets: readonly string[]): Adapte
 for (const [name, kind, text] of [
   ['dora', 'dora', false],
   ['lora', 'lora', false],
+  // transformers 5.23 leaves the magnitudes of a text encoder's DoRA out when diffusers loads it; LoRA it takes whole.
   ['dora-text', 'dora', true],
 ] as const) {
   const { adapter } = await tuneJob({
@@ -64,7 +65,7 @@ for (const [name, kind, text] of [
     parts,
     set: join(out, 'set'),
     adapter: config(kind, ATTENTION_TARGETS),
-    textAdapter: text ? config(kind, TEXT_TARGETS) : undefined,
+    textAdapter: text ? config('lora', TEXT_TARGETS) : undefined,
     options: TUNE,
     checkpointEvery: 100,
   });

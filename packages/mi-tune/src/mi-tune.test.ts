@@ -17,6 +17,7 @@ import {
   FineTuner,
   loadExamples,
   miWeight,
+  openParts,
   parsePrompts,
   partsSchedule,
   type SweepOptions,
@@ -172,6 +173,14 @@ t.test('set, tuning and resuming', async (t) => {
     whole.state.tensors.some(({ value }, i) => i % 3 === 1 && value.some((x) => x !== 0)),
     'the up projections move',
   );
+});
+
+t.test('a pipeline with two text encoders is refused by name', async (t) => {
+  const folder = fixturesOf(import.meta.resolve('@equipoise/diffusion')).path('sdxl');
+  await t.rejects(openParts(folder), {
+    code: 'unsupported',
+    message: /sdxl: expected a pipeline with one text encoder, got StableDiffusionXLPipeline/,
+  });
 });
 
 t.test('prompt files', (t) => {

@@ -1,4 +1,5 @@
 /** Sweeps: the same rows whatever interrupts, damages or splits them; their tables; what is refused. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -101,6 +102,31 @@ t.test('damaged batches are found and made again', async (t) => {
     [...lines].sort(),
     'the journal holds the same lines again',
   );
+});
+
+t.test('a full disk stops the sweep, which goes on when there is room', async (t) => {
+  // A limit on file sizes makes the kernel refuse the journal's writes half-way, as a full disk does.
+  const many = { ...options, prompts: ['a red circle'], candidates: 120, steps: 1, batch: 4 };
+  const script = `import { useEngine } from '@equipoise/backend';
+    import { sweep } from '@equipoise/mi-tune';
+    import { smallParts } from ${JSON.stringify(new URL('./testing.ts', import.meta.url).href)};
+    process.on('SIGXFSZ', () => {});
+    await useEngine('equipoise-cpu');
+    await sweep({ folder: ${JSON.stringify(at('full'))}, parts: await smallParts(), options: ${JSON.stringify(many)} }).then(
+      () => console.log('finished'), (error) => console.log(error.code, error.message));`;
+  const command = `ulimit -f 4; exec "${process.execPath}" --import=tsx --conditions=equipoise-source --input-type=module -e "$SCRIPT"`;
+  const output = execFileSync('bash', ['-c', command], {
+    cwd: import.meta.dirname,
+    env: { ...process.env, SCRIPT: script },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.match(output, /^io .*scores\.jsonl: cannot write: the file would exceed the size limit/m);
+  const found = await readSweep(at('full'));
+  t.ok(found.batches.size > 10 && found.missing.length > 0, `${found.batches.size} batches are done`);
+  t.equal(found.damaged, 0);
+  const rows = await sweep({ folder: at('full'), parts, options: many });
+  t.same(rows, await sweep({ folder: at('roomy'), parts, options: many }));
 });
 
 t.test('each exact saving changes no score', async (t) => {

@@ -105,12 +105,13 @@ export async function savePeftAdapter(
 
 /**
  * The LoraConfig of a set of layers: the commonest rank and alpha, and patterns for the layers that differ.
- * Modules are named in full, so that the config adapts these layers and no others.
+ * Modules are named in full, so that the config adapts these layers and no others; but for the prefix of text towers,
+ * which transformers 4 has and transformers 5 has not: names match from their end.
  */
 function loraConfig(modules: ReadonlyMap<string, SavedModule>): Config {
   if (modules.size === 0) throw invalid('modules', 'at least one adapted layer', 0);
   const entries = [...modules].map(([module, entry]) => ({
-    module,
+    module: module.replace(/^text_model\./, ''),
     rank: entry.down.shape[0] as number,
     ...entry,
   }));

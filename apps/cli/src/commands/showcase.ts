@@ -75,7 +75,7 @@ export const showcase = defineCommand({
     const folder = (name: string, settings: object): string =>
       join(
         out,
-        `${name}-${sha256Json({ model: embedded.parts.hash, clip: embedded.clip.hash, settings, engine, precision }).slice(0, 12)}`,
+        `${name}-${sha256Json({ format: 2, model: embedded.parts.hash, clip: embedded.clip.hash, settings, engine, precision }).slice(0, 12)}`,
       );
     const first = await runItiGen(embedded, folder('iti-gen', itiGen), itiGen, context);
     const second = await runMiTune(embedded, folder('mi-tune', miTune), miTune, context);

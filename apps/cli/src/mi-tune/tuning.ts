@@ -37,6 +37,11 @@ export const tuningOptions = {
     adapterGroup,
   ),
   textEncoder: option(z.boolean().default(false), 'Tune the text encoder too.', adapterGroup),
+  textKind: option(
+    z.enum(['lora', 'dora']).default('lora'),
+    "Kind of the text encoder's adapter. Through diffusers, transformers 5 loads LoRA there but loses DoRA's magnitudes.",
+    adapterGroup,
+  ),
   textTargets: option(
     z
       .array(z.string())
@@ -94,9 +99,12 @@ export function adaptersOf(options: Tuning): {
   adapter: AdapterConfig;
   textAdapter: AdapterConfig | undefined;
 } {
-  const { kind, rank, alpha, init, targets, textEncoder, textTargets } = options;
+  const { kind, rank, alpha, init, targets, textEncoder, textKind, textTargets } = options;
   const adapter = { kind, rank, alpha, init, targets };
-  return { adapter, textAdapter: textEncoder ? { ...adapter, targets: textTargets } : undefined };
+  return {
+    adapter,
+    textAdapter: textEncoder ? { ...adapter, kind: textKind, targets: textTargets } : undefined,
+  };
 }
 
 export function fineTuneOf(options: Tuning): FineTuneOptions {

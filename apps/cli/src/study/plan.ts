@@ -86,7 +86,7 @@ export function adaptersOfCell(
 ): { adapter: AdapterConfig; textAdapter: AdapterConfig | undefined } {
   const adapter: AdapterConfig = { kind, rank, alpha: rank, init: 'gaussian', targets: ATTENTION_TARGETS };
   const targets = ['q_proj', 'k_proj', 'v_proj', 'out_proj'];
-  return { adapter, textAdapter: text ? { ...adapter, targets } : undefined };
+  return { adapter, textAdapter: text ? { ...adapter, kind: 'lora', targets } : undefined };
 }
 
 /** Largest pool of candidates that any cell chooses from: what the shared sweep has. */
