@@ -197,13 +197,14 @@ void gemm(Device& device, const OpInfo& info, const Gemm& g) {
   // Below this a product is as fast as its launch.
   constexpr double kLeast = 1e8;
   const bool large = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) > kLeast;
-  if (!large) return gemm_built_in(device, info, g);
+  const bool wgmma = large && g.type == DType::BF16 && wgmma_usable(device), blas = large && blas_usable(device);
+  if (!wgmma && !blas) return gemm_built_in(device, info, g);
   std::vector<Way> ways{{"built-in", [&] { return gemm_built_in(device, info, g), true; }}};
-  if (g.type == DType::BF16 && wgmma_usable(device)) {
+  if (wgmma) {
     ways.push_back({"wgmma 128", [&] { return wgmma_dense(device, info, g, 128); }});
     ways.push_back({"wgmma 160", [&] { return wgmma_dense(device, info, g, 160); }});
   }
-  if (blas_usable(device)) ways.push_back({"cuBLASLt", [&] { return blas_product(device, info, g); }});
+  if (blas) ways.push_back({"cuBLASLt", [&] { return blas_product(device, info, g); }});
   run_fastest(device, info, describe(g), ways);
 }
 
