@@ -23,7 +23,7 @@ const ROUNDS = 7;
 const ROUND_SECONDS = 0.02;
 const peersScript = fileURLToPath(new URL('../../../tools/peers/torch_gpu.py', import.meta.url));
 
-export interface GpuResult {
+interface GpuResult {
   readonly id: string;
   readonly seconds: number;
   /** Of the copy ceiling (bytes read and written) and of the bf16 matrix product. */
