@@ -26,27 +26,26 @@ export const TRAINING_RECORD = 'training.json';
 
 /** Folder of the loss curves in the model folder, and the stages they are drawn for. */
 export const CURVES = 'curves';
-const CURVE_STAGES = ['clip', 'vision', 'vae', 'judges/scene', 'judges/headshot', 'unet', 'refine'] as const;
+const CURVE_STAGES = ['clip', 'vision', 'vae', 'judges/scene', 'judges/headshot', 'unet'] as const;
 
 /** The contents of {@link TRAINING_RECORD}. */
 export interface TrainingRecord {
   readonly recipe: Recipe;
-  /** Updates done and wanted, by stage of the denoiser's training. */
-  readonly denoiser: Readonly<Record<'unet' | 'refine', { readonly step: number; readonly steps: number }>>;
+  /** Updates of the denoiser, done and wanted. */
+  readonly denoiser: { readonly step: number; readonly steps: number };
 }
 
 /** Writes the diffusers folder with `clip/` and `judges/` beside its components. The denoiser may
  * be unfinished if `partial` says so; `training.json` records how far it got. */
 export async function exportModel(context: StageContext, folder: string, partial = false): Promise<void> {
-  const denoiser = { unet: await progressOf(context, 'unet'), refine: await progressOf(context, 'refine') };
-  const missing = Object.entries(denoiser).find(([, { step, steps }]) => step < steps);
-  if (missing !== undefined && !partial) {
-    const [stage, { step, steps }] = missing;
-    throw new EquipoiseError('missing', `stage ${stage}: expected ${steps} steps, got ${step}`, {
+  const denoiser = await progressOf(context);
+  const { step, steps } = denoiser;
+  if (step < steps && !partial) {
+    throw new EquipoiseError('missing', `stage unet: expected ${steps} steps, got ${step}`, {
       hints: ['Finish the stage, or export what there is with --partial.'],
     });
   }
-  const pipeline = await runPipeline(context, denoiser.refine.step > 0 ? 'refine' : 'unet');
+  const pipeline = await runPipeline(context, 'unet');
   await savePipeline(pipeline, folder, { dtype: 'F16', overwrite: true });
   disposePipeline(pipeline);
   const clip = join(folder, 'clip');
@@ -67,14 +66,11 @@ export async function exportModel(context: StageContext, folder: string, partial
   }
 }
 
-/** How far a stage of the denoiser's training has got. */
-async function progressOf(
-  context: StageContext,
-  stage: 'unet' | 'refine',
-): Promise<{ step: number; steps: number }> {
-  const { steps } = context.recipe[stage];
-  if (!(await exists(context.resultPath(stage, stage)))) return { step: 0, steps };
-  return { step: Number((await context.loadResult(stage, stage)).metadata.step), steps };
+/** How far the denoiser's training has got. */
+async function progressOf(context: StageContext): Promise<TrainingRecord['denoiser']> {
+  const { steps } = context.recipe.unet;
+  if (!(await exists(context.resultPath('unet', 'unet')))) return { step: 0, steps };
+  return { step: Number((await context.loadResult('unet', 'unet')).metadata.step), steps };
 }
 
 async function half(context: StageContext, stage: Stage, name: string): Promise<TensorSource[]> {

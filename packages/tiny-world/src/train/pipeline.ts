@@ -13,7 +13,7 @@ type Config = Readonly<Record<string, JsonValue>>;
  */
 export async function runPipeline(
   context: StageContext,
-  denoiser: 'fresh' | 'unet' | 'refine',
+  denoiser: 'fresh' | 'unet',
 ): Promise<TextToImagePipeline> {
   const frozen = { storage: 'f32' } as const;
   const tokenizer = await context.tokenizer();
@@ -33,7 +33,7 @@ export async function runPipeline(
         ? UNet2DConditionModel.random(configs.unet, context.recipe.seed, frozen)
         : await UNet2DConditionModel.load(
             configs.unet,
-            (await context.loadResult(denoiser, denoiser)).state,
+            (await context.loadResult('unet', 'unet')).state,
             frozen,
           ),
     scheduler: schedulerConfig(),

@@ -1,7 +1,7 @@
 /** The recipe: every number that the shipped weights were trained with, in one table. */
 import type { OptimizerSettings } from './loop.js';
 
-export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet', 'refine', 'vision'] as const;
+export const STAGES = ['vocab', 'clip', 'vae', 'judges', 'unet', 'vision'] as const;
 export type Stage = (typeof STAGES)[number];
 
 export interface StageRecipe {
@@ -18,7 +18,10 @@ export interface Recipe {
   readonly pictures: { readonly train: number; readonly judge: number; readonly test: number };
   /** Largest size of the vocabulary, the 514 fixed tokens included. */
   readonly vocabulary: number;
-  readonly clip: StageRecipe;
+  readonly clip: StageRecipe & {
+    /** Weight of telling each word from its own text state, beside the contrast of pictures and captions. */
+    readonly wordWeight: number;
+  };
   readonly vision: StageRecipe;
   readonly vae: StageRecipe & {
     /** Side of the random crops that all but the last steps train on; whole pictures follow. */
@@ -35,8 +38,6 @@ export interface Recipe {
     /** Clamp on the signal-to-noise ratio in the loss weight (Hang et al., 2023). */
     readonly snrClamp: number;
   };
-  /** The denoiser again, from where `unet` ended, with a fresh optimizer and a lower rate. */
-  readonly refine: StageRecipe;
 }
 
 function optimizer(peak: number, warmup: number, beta2: number, weightDecay: number): OptimizerSettings {
@@ -48,16 +49,17 @@ export const RECIPE: Recipe = {
   pictures: { train: 24_000, judge: 16_000, test: 2_000 },
   vocabulary: 1_024,
   clip: {
-    steps: 700,
+    steps: 3_000,
     batch: 64,
-    checkpointEvery: 250,
-    optimizer: optimizer(1e-3, 70, 0.98, 0.05),
+    checkpointEvery: 500,
+    optimizer: optimizer(1e-3, 200, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
+    wordWeight: 0.5,
   },
   vision: {
-    steps: 2_200,
+    steps: 1_200,
     batch: 64,
-    checkpointEvery: 550,
+    checkpointEvery: 400,
     optimizer: optimizer(1.5e-3, 50, 0.98, 0.05),
     average: { decay: 0.99, every: 5 },
   },
@@ -73,27 +75,20 @@ export const RECIPE: Recipe = {
     klWeight: 2e-4,
   },
   judges: {
-    steps: 1_500,
+    steps: 4_000,
     batch: 64,
-    checkpointEvery: 500,
+    checkpointEvery: 1_000,
     optimizer: optimizer(1.5e-3, 100, 0.99, 1e-4),
     average: { decay: 0.99, every: 5 },
   },
   unet: {
-    steps: 2_100,
+    steps: 9_000,
     batch: 32,
-    checkpointEvery: 300,
-    optimizer: optimizer(1.5e-3, 100, 0.99, 0.01),
-    average: { decay: 0.998, every: 5 },
+    checkpointEvery: 1_000,
+    optimizer: optimizer(1.5e-3, 200, 0.99, 0.01),
+    average: { decay: 0.999, every: 5 },
     captionDropout: 0.1,
     snrClamp: 5,
-  },
-  refine: {
-    steps: 1_500,
-    batch: 32,
-    checkpointEvery: 300,
-    optimizer: optimizer(1e-3, 30, 0.99, 0.01),
-    average: { decay: 0.998, every: 5 },
   },
 };
 
@@ -113,6 +108,5 @@ export function scaledRecipe(recipe: Recipe, effort: number): Recipe {
     vae: stage(recipe.vae),
     judges: stage(recipe.judges),
     unet: stage(recipe.unet),
-    refine: stage(recipe.refine),
   };
 }

@@ -68,7 +68,7 @@ function biasRows(): Row[] {
 }
 
 function recipeRows(recipe: Recipe): Row[] {
-  return (['clip', 'vision', 'vae', 'judges', 'unet', 'refine'] as const).map((name) => {
+  return (['clip', 'vision', 'vae', 'judges', 'unet'] as const).map((name) => {
     const { steps, batch, optimizer, average }: StageRecipe = recipe[name];
     const { rate, beta1, beta2, weightDecay } = optimizer;
     return [
@@ -85,12 +85,8 @@ function recipeRows(recipe: Recipe): Row[] {
 }
 
 /** A sentence on how far the denoiser got, where it was not to the end. */
-function progressText(denoiser: TrainingRecord['denoiser']): string {
-  const open = Object.entries(denoiser).filter(([, { step, steps }]) => step < steps);
-  const parts = open.map(
-    ([stage, { step, steps }]) => `stage \`${stage}\` stands at update ${step} of ${steps}`,
-  );
-  return open.length === 0 ? '' : `**These weights are not fully trained:** ${parts.join('; ')}.\n\n`;
+function progressText({ step, steps }: TrainingRecord['denoiser']): string {
+  return step === steps ? '' : `**These weights are not fully trained:** update ${step} of ${steps}.\n\n`;
 }
 
 /** The card as Markdown. */
@@ -126,8 +122,9 @@ ${table(['quantity', 'value'], biasRows())}
 Noise prediction with the scaled-linear schedule of Stable Diffusion; loss weights min(SNR, ${recipe.unet.snrClamp}) / SNR;
 ${percent(recipe.unet.captionDropout)} of captions replaced by the empty one. Autoencoder: absolute, squared and gradient error, KL weight ${recipe.vae.klWeight},
 random crops of ${recipe.vae.crop} pixels for the first ${percent(1 - recipe.vae.wholeShare)} of the steps.
-CLIP: both towers together (\`clip\`), then the vision tower alone against the locked text tower (\`vision\`). Adam with decoupled weight decay, linear warm-up,
-cosine decay; the shipped weights are moving averages.
+CLIP: both towers together (\`clip\`), each text state also telling its own word (weight ${recipe.clip.wordWeight}); then the vision tower alone
+against the locked text tower (\`vision\`); a caption that is wrong in one word beside every right one. Adam with decoupled
+weight decay, linear warm-up, cosine decay; the shipped weights are moving averages.
 
 ${table(['stage', 'steps', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
 

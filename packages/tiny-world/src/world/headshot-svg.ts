@@ -149,7 +149,7 @@ function head(face: Face): string {
 /** Line colour that is visible on every skin tone. */
 function crease(face: Face): string {
   const dark = face.labels.skinTone === 'dark' || face.labels.skinTone === 'brown';
-  return dark ? tint(face.skin, WHITE, 0.35) : tint(face.skin, BLACK, 0.38);
+  return dark ? tint(face.skin, WHITE, 0.42) : tint(face.skin, BLACK, 0.48);
 }
 
 function wrinkles(face: Face): string {
@@ -161,8 +161,13 @@ function wrinkles(face: Face): string {
     (side) =>
       `M${n(side * w * 0.36)} ${n(h * 0.16)}Q${n(side * w * 0.6)} ${n(h * 0.3)} ${n(side * w * 0.56)} ${n(h * 0.52)}`,
   );
-  const path = [...forehead, ...cheeks].join('');
-  return `<path d="${path}" fill="none" stroke="${crease(face)}" stroke-width="1" stroke-linecap="round"/>`;
+  // Below the eyes, where neither a hat nor a beard hides them.
+  const bags = [-1, 1].map(
+    (side) =>
+      `M${n(side * w * 0.24)} ${n(h * 0.13)}Q${n(side * w * 0.44)} ${n(h * 0.24)} ${n(side * w * 0.68)} ${n(h * 0.1)}`,
+  );
+  const path = [...forehead, ...cheeks, ...bags].join('');
+  return `<path d="${path}" fill="none" stroke="${crease(face)}" stroke-width="1.2" stroke-linecap="round"/>`;
 }
 
 function beard(face: Face): string {
@@ -231,12 +236,15 @@ function eyeglasses(face: Face, frame: Rgb, round: boolean): string {
 function fringe(face: Face, side: number): string {
   const { width: w, height: h } = face;
   const part = (side - 0.5) * w * 0.9;
-  const drop = face.labels.hairLength === 'long' ? 0.05 : -0.2;
+  // Under a hat the sideburns are all that shows of short hair.
+  const [drop, inner] = face.labels.hat
+    ? [0.12, 0.74]
+    : [face.labels.hairLength === 'long' ? 0.05 : -0.2, 0.95];
   return (
     `<path d="M${n(-w - 1.2)} ${n(h * drop)}C${n(-w - 2)} ${n(-h * 1.3)} ${n(-w * 0.4)} ${n(-h * 1.34)} 0 ${n(-h * 1.3)}` +
     `C${n(w * 0.4)} ${n(-h * 1.34)} ${n(w + 2)} ${n(-h * 1.3)} ${n(w + 1.2)} ${n(h * drop)}` +
-    `C${n(w * 0.95)} ${n(-h * 0.5)} ${n(w * 0.5)} ${n(-h * 0.5)} ${n(part)} ${n(-h * 0.68)}` +
-    `C${n(-w * 0.5)} ${n(-h * 0.5)} ${n(-w * 0.95)} ${n(-h * 0.5)} ${n(-w - 1.2)} ${n(h * drop)}Z"${hairStroke(face)}/>`
+    `C${n(w * inner)} ${n(-h * 0.5)} ${n(w * 0.5)} ${n(-h * 0.5)} ${n(part)} ${n(-h * 0.68)}` +
+    `C${n(-w * 0.5)} ${n(-h * 0.5)} ${n(-w * inner)} ${n(-h * 0.5)} ${n(-w - 1.2)} ${n(h * drop)}Z"${hairStroke(face)}/>`
   );
 }
 

@@ -3,7 +3,7 @@ import type { Stage } from '../recipe.js';
 import type { StageContext, StageOutcome } from '../stage-context.js';
 import { trainClip, trainVision } from './clip.js';
 import { trainJudges } from './judges.js';
-import { refineUNet, trainUNet } from './unet.js';
+import { trainUNet } from './unet.js';
 import { trainVae } from './vae.js';
 import { trainVocabulary } from './vocab.js';
 
@@ -13,6 +13,5 @@ export const STAGE_RUNNERS: Readonly<Record<Stage, (context: StageContext) => Pr
   vae: trainVae,
   judges: trainJudges,
   unet: trainUNet,
-  refine: refineUNet,
   vision: trainVision,
 };

@@ -3,7 +3,7 @@
  * are encoded once and kept.
  */
 import { randomNormal } from '@equipoise/backend';
-import { EquipoiseError, exists, PhiloxSequence, streamId, writeFileAtomic } from '@equipoise/core';
+import { exists, PhiloxSequence, streamId, writeFileAtomic } from '@equipoise/core';
 import { parseSchedulerConfig, type Schedule, scheduleOf } from '@equipoise/diffusion';
 import type { AutoencoderKL, CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
@@ -54,22 +54,12 @@ export const SAMPLE_PROMPTS: readonly string[] = [
   ...Array.from({ length: 2 }, () => 'a headshot of a person with dark skin'),
 ];
 
-/** Trains a fresh denoiser; saves `unet/unet.safetensors`. */
-export function trainUNet(context: StageContext): Promise<StageOutcome> {
-  return trainDenoiser(context, 'unet');
-}
-
-/** Trains the denoiser of stage `unet` on; saves `refine/refine.safetensors`. */
-export function refineUNet(context: StageContext): Promise<StageOutcome> {
-  return trainDenoiser(context, 'refine');
-}
-
-async function trainDenoiser(context: StageContext, name: 'unet' | 'refine'): Promise<StageOutcome> {
+/** Trains the denoiser; saves `unet/unet.safetensors`, also while it is unfinished. */
+export async function trainUNet(context: StageContext): Promise<StageOutcome> {
   const { recipe } = context;
-  const { steps, batch, optimizer, average, checkpointEvery } = recipe[name];
+  const { steps, batch, optimizer, average, checkpointEvery } = recipe.unet;
   const data = await context.dataset('train');
-  if (name === 'refine') await requireFinished(context);
-  const pipeline = await runPipeline(context, name === 'unet' ? 'fresh' : 'unet');
+  const pipeline = await runPipeline(context, 'fresh');
   const model = pipeline.parts;
   const latents = await encodeAll(context, model.vae, data);
   const rows = tokenRows(
@@ -81,42 +71,29 @@ async function trainDenoiser(context: StageContext, name: 'unet' | 'refine'): Pr
     model.unet.setTrainable(() => true),
     average,
   );
-  const order = new BatchOrder(recipe.seed, name, data.samples.length, batch);
+  const order = new BatchOrder(recipe.seed, 'unet', data.samples.length, batch);
   const schedule = scheduleOf(parseSchedulerConfig(schedulerConfig()).config);
+  const material = { recipe, schedule, latents, rows, empty, text: model.textEncoder };
   const stage: TrainingStage<UNetInputs> = {
-    name,
+    name: 'unet',
     steps,
-    identity: context.identity(name),
+    identity: context.identity('unet'),
     optimizer,
     weights,
-    inputs: (step) =>
-      unetInputs(
-        { name, recipe, schedule, latents, rows, empty, text: model.textEncoder },
-        order.at(step),
-        step,
-      ),
+    inputs: (step) => unetInputs(material, order.at(step), step),
     loss: (inputs) => noiseLoss(model.unet, inputs),
     inspect: async (step, folder) => {
       const progress = { step: String(step), steps: String(steps) };
-      await context.saveResult(name, name, model.unet.stateDict(), progress);
+      await context.saveResult('unet', 'unet', model.unet.stateDict(), progress);
       const images = await generate(pipeline, SAMPLE_PROMPTS, { seed: recipe.seed, steps: 25, guidance: 4 });
       await writeFileAtomic(`${folder}/samples.png`, await gridPng(images));
       return {};
     },
   };
-  const result = await trainStage(stage, await context.loopOptions(name, checkpointEvery));
+  const result = await trainStage(stage, await context.loopOptions('unet', checkpointEvery));
   weights.dispose();
   disposePipeline(pipeline);
   return outcomeOf(result);
-}
-
-async function requireFinished(context: StageContext): Promise<void> {
-  const { steps } = context.recipe.unet;
-  const { step } = (await context.loadResult('unet', 'unet')).metadata;
-  if (Number(step) === steps) return;
-  throw new EquipoiseError('missing', `stage unet: expected all ${steps} updates, got ${step}`, {
-    hints: ['Finish stage unet first: run it again in the same folder.'],
-  });
 }
 
 /** Scaled latents of all pictures [N, 16 * 16 * 4], encoded once and kept in the stage's folder. */
@@ -140,8 +117,6 @@ async function encodeAll(context: StageContext, vae: AutoencoderKL, data: Datase
 }
 
 interface Material {
-  /** Keeps the random numbers of the two stages apart. */
-  readonly name: string;
   readonly recipe: Recipe;
   readonly schedule: Schedule;
   readonly latents: Float32Array;
@@ -151,11 +126,13 @@ interface Material {
 }
 
 function unetInputs(material: Material, indices: readonly number[], step: number): UNetInputs {
-  const { name, recipe, schedule, latents, rows, empty, text } = material;
+  const { recipe, schedule, latents, rows, empty, text } = material;
   const { captionDropout, snrClamp } = recipe.unet;
   const batch = indices.length;
-  const random = new PhiloxSequence(recipe.seed, streamId('tiny-world', name, step));
-  const timesteps = indices.map(() => random.int(schedule.alphasCumprod.length));
+  const random = new PhiloxSequence(recipe.seed, streamId('tiny-world', 'unet', step));
+  // One timestep from each of `batch` equal ranges: the loss of a batch varies less than with independent draws.
+  const range = schedule.alphasCumprod.length / batch;
+  const timesteps = indices.map((_, row) => Math.floor((row + random.uniform()) * range));
   const ids = indices.map((index) =>
     random.uniform() < captionDropout ? empty : (rows[index] as Int32Array),
   );
@@ -166,7 +143,7 @@ function unetInputs(material: Material, indices: readonly number[], step: number
   const alphas = timesteps.map((t) => schedule.alphasCumprod[t] as number);
   const noise = randomNormal<tf.Rank.R4>([batch, LATENT_SIZE, LATENT_SIZE, LATENT_CHANNELS], {
     seed: recipe.seed,
-    stream: streamId('tiny-world', `${name}-noise`, step),
+    stream: streamId('tiny-world', 'unet-noise', step),
   });
   const [noisy, context] = tf.tidy(() => {
     const factor = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [batch, 1, 1, 1]);
