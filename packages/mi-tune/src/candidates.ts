@@ -4,7 +4,7 @@
  * Candidate m is the picture that text-to-image generation makes with seed + m: it can be made again at any time, by
  * any process, and all prompts are compared under equal noise.
  */
-import type { JobContext } from '@equipoise/core';
+import { invalid, type JobContext } from '@equipoise/core';
 import { createSampler, denoise, latentNoise } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
@@ -51,7 +51,10 @@ export async function sampleCandidates(
 ): Promise<CandidateBatch> {
   const schedule = partsSchedule(parts);
   const full = createSampler(parts.scheduler, { steps: options.steps }, schedule);
-  const sampler = finish ? full : scoringSampler(full, options.truncation);
+  const { truncation = TRUNCATION } = options;
+  if (!full.timesteps.some((timestep) => timestep > truncation))
+    throw invalid('steps', `steps of which one lies above timestep ${truncation}`, options.steps);
+  const sampler = finish ? full : scoringSampler(full, truncation);
   const states = encodePrompts(parts, ['', ...new Set(requests.map(({ prompt }) => prompt))]);
   const seeds = requests.map(({ candidate }) => options.seed + candidate);
   const noise = latentNoise('philox', [requests.length, ...parts.latentShape], options.seed, seeds);
