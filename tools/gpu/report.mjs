@@ -63,7 +63,7 @@ const text = [
       `${part.padEnd(12)} ${passed ? 'passed' : `FAILED (${status})`} in ${seconds} s`,
   ),
 ];
-for (const part of ['doctor', 'tests', 'sanitize', 'conformance', 'pipelines', 'bench']) {
+for (const part of ['doctor', 'tests', 'sanitize', 'conformance', 'pipelines', 'wgmma', 'bench']) {
   const log = lines(`${part}.log`);
   if (log.length > 0) text.push('', `-- ${part}`, ...log.slice(-60));
 }
