@@ -127,7 +127,7 @@ t.test('a full disk stops the sweep, which goes on when there is room', { skip: 
   t.match(output, /^io .*scores\.jsonl: cannot write: the file would exceed the size limit/m);
   const found = await readSweep(at('full'));
   t.ok(found.batches.size > 10 && found.missing.length > 0, `${found.batches.size} batches are done`);
-  t.equal(found.damaged, 0);
+  t.ok(found.damaged <= 1, 'at most the line that was cut short');
   const rows = await sweep({ folder: at('full'), parts, options: many });
   t.same(rows, await sweep({ folder: at('roomy'), parts, options: many }));
 });
