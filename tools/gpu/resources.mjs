@@ -76,10 +76,11 @@ export function readResources(build = path.join(root, 'packages', 'native', 'bui
   return { compiler, files };
 }
 
-/** Sentences about every kernel that spills more than before, or is new and spills. */
+/** Sentences about every kernel that spills more than before, or is new in its file and spills. */
 export function growth(baseline, current) {
   const found = [];
   for (const [file, kernels] of Object.entries(current.files)) {
+    if (baseline.files[file] === undefined) continue;
     for (const [name, architectures] of Object.entries(kernels)) {
       for (const [architecture, { spills }] of Object.entries(architectures)) {
         const before = baseline.files[file]?.[name]?.[architecture]?.spills ?? 0;

@@ -24,10 +24,10 @@ t.test('growth names kernels that spill more, and new ones that spill', (t) => {
   const before = { files: { 'a/cuda.cu': { f: kernel(8), g: kernel(0) } } };
   t.same(growth(before, before), []);
   t.same(growth(before, { files: { 'a/cuda.cu': { f: kernel(0), h: kernel(0) } } }), []);
-  const after = { files: { 'a/cuda.cu': { f: kernel(16), g: kernel(0) }, 'b/cuda.cu': { n: kernel(4) } } };
+  const after = { files: { 'a/cuda.cu': { f: kernel(16), n: kernel(4) }, 'b/cuda.cu': { n: kernel(4) } } };
   t.match(growth(before, after), [
     /a\/cuda.cu: f \(sm_80\) spills 16 bytes, 8 before/,
-    /b\/cuda.cu: n .* 4 bytes/,
+    /a\/cuda.cu: n .* 4 bytes/,
   ]);
   t.end();
 });
@@ -44,5 +44,9 @@ const skip =
 t.test('CUDA kernels spill no more than the baseline', { skip }, (t) => {
   t.ok(Object.keys(current.files).length >= 30, `${Object.keys(current.files).length} files`);
   t.same(growth(baseline, current), []);
+  // A source whose figures were never taken is named, not passed over.
+  for (const file of Object.keys(current.files))
+    if (baseline.files[file] === undefined)
+      t.test(`CUDA resources of ${file}`, { skip: 'no baseline yet (node tools/gpu/resources.mjs --json FILE)' }, () => {});
   t.end();
 });
