@@ -22,7 +22,7 @@ const options = defineOptions('showcase', {
   images: option(whole.default(240), 'Headshots before and after.', { group: 'Size' }),
   epochs: option(whole.default(30), 'Epochs of token learning.', { group: 'Size' }),
   suite: option(
-    z.enum(['single', 'binding']).default('single'),
+    z.enum(['single', 'binding']).default('binding'),
     'What the tuned prompts ask for: one object with its color, or two with a color each.',
     { group: 'Size' },
   ),
