@@ -56,7 +56,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT EQ_SANITIZE)
 endif()
 
 add_library(equipoise_cpu SHARED
-  ${EQ_RUNTIME_SOURCES} ${EQ_CPU_RUNTIME} ${EQ_ADDON_SOURCES}
+  $<TARGET_OBJECTS:eq_addon> ${EQ_CPU_RUNTIME}
   ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cpu.cc ${EQ_CPU_OBJECTS})
 set_target_properties(equipoise_cpu PROPERTIES PREFIX "" SUFFIX ".node" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 target_link_libraries(equipoise_cpu PRIVATE eq_options eq_node)

@@ -43,7 +43,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 endif()
 
 add_library(equipoise_cuda SHARED
-  ${EQ_RUNTIME_SOURCES} ${EQ_CUDA_RUNTIME} ${EQ_ADDON_SOURCES} ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cuda.cc
+  $<TARGET_OBJECTS:eq_addon> ${EQ_CUDA_RUNTIME} ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cuda.cc
   $<TARGET_OBJECTS:eq_cuda_kernels> ${EQ_HOST_TRANSFER} $<TARGET_OBJECTS:eq_host_isa>)
 set_target_properties(equipoise_cuda PROPERTIES
   PREFIX "" SUFFIX ".node" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin LINKER_LANGUAGE CXX)

@@ -29,3 +29,7 @@ file(GLOB EQ_RUNTIME_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../runt
 file(GLOB EQ_ADDON_SOURCES CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_LIST_DIR}/../addon/*.cc ${CMAKE_CURRENT_LIST_DIR}/../addon/ops/*.cc)
 list(FILTER EQ_ADDON_SOURCES EXCLUDE REGEX "device_(cpu|cuda)\\.(cc|cu)$")
+
+# What all addons share is compiled once.
+add_library(eq_addon OBJECT ${EQ_RUNTIME_SOURCES} ${EQ_ADDON_SOURCES})
+target_link_libraries(eq_addon PRIVATE eq_options eq_node)
