@@ -7,15 +7,12 @@
 import { invalid, type JobContext } from '@equipoise/core';
 import { createSampler, denoise, latentNoise } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
-import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
+import { miWeight, TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
+import type { SamplingOptions } from './sampling.js';
 import { allSavings, type FirstPredictions, type Savings, scoringSampler } from './savings.js';
 
-export interface SamplingOptions extends MiWeightOptions {
-  readonly seed: number;
-  readonly steps: number;
-  readonly guidance: number;
-}
+export type { SamplingOptions } from './sampling.js';
 
 export interface CandidateRequest {
   readonly prompt: string;

@@ -10,12 +10,11 @@
  *                 for all prompts (1.05 %)
  *   keysOnce      keys and values of a prompt are projected once for all steps and candidates of a batch (0.5 %)
  */
-import type { Sampler } from '@equipoise/diffusion';
-import { createSampler, latentNoise } from '@equipoise/diffusion';
+import { createSampler, latentNoise, type Sampler } from '@equipoise/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
-import type { SamplingOptions } from './candidates.js';
 import { TRUNCATION } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
+import type { SamplingOptions } from './sampling.js';
 
 export interface Savings {
   readonly earlyStop: boolean;
