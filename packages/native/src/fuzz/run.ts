@@ -2,7 +2,7 @@
 import type { Handle, NativeAddon } from '../binding.js';
 import { discard, Generator } from './generator.js';
 import { HostileError, makeAbsurd, mutateOne } from './mutate.js';
-import { coreTable, opTable } from './table.js';
+import { CONDITIONAL, coreTable, opTable } from './table.js';
 
 export type Mode = 'valid' | 'near' | 'absurd';
 
@@ -77,7 +77,7 @@ export async function runCall(native: NativeAddon, seed: number, index: number):
     try {
       result = (target[name] as NativeFunction).apply(target, args);
     } catch (error) {
-      return { name, mode, outcome: 'refused', ...judgeRefusal(error, mode) };
+      return { name, mode, outcome: 'refused', ...judgeRefusal(error, mode, name) };
     }
     outputs.push(...handlesOf(native, result));
     if (result instanceof Promise) await result.catch((error: Error) => error);
@@ -97,10 +97,10 @@ function mutated(g: Generator, mode: Mode, args: unknown[]): unknown[] {
 }
 
 /** Refusals must be a TypeError or RangeError that begins with the op's name; valid arguments must not be refused. */
-function judgeRefusal(error: unknown, mode: Mode): { problem?: string } {
+function judgeRefusal(error: unknown, mode: Mode, name: string): { problem?: string } {
   if (error instanceof HostileError) return {};
   const text = error instanceof Error ? `${error.constructor.name}: ${error.message}` : String(error);
-  if (mode === 'valid') return { problem: `valid arguments were refused: ${text}` };
+  if (mode === 'valid' && !CONDITIONAL.has(name)) return { problem: `valid arguments were refused: ${text}` };
   if (!(error instanceof TypeError || error instanceof RangeError))
     return { problem: `neither TypeError nor RangeError: ${text}` };
   if (!/^[A-Za-z0-9_]+: ./.test(error.message)) return { problem: `the message names no op: ${text}` };

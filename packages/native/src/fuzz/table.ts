@@ -54,7 +54,31 @@ export const coreTable: FuzzTable = {
   setProfiling: (g) => [g.bool()],
   takeProfile: () => [],
   describe: () => [],
+  selectDevice: () => [0],
+  devices: () => [],
+  copy: (g) => [g.any(g.anyShape())],
+  copyInto: (g) => {
+    const [shape, storage] = [g.anyShape(), g.pick(STORAGES)];
+    return [g.tensor(shape, storage), g.tensor(shape, storage)];
+  },
+  beginRecording: () => [],
+  endRecording: () => [],
+  abandonRecording: () => [],
+  replay: () => [{}],
+  releaseRecording: () => [{}],
 };
+
+/**
+ * Functions that may refuse arguments in which nothing is wrong: a device is selected before anything else is done, and the
+ * CPU records no launches.
+ */
+export const CONDITIONAL: ReadonlySet<string> = new Set([
+  'selectDevice',
+  'beginRecording',
+  'endRecording',
+  'replay',
+  'releaseRecording',
+]);
 
 /** Functions of the addon without an entry, and entries without a function. */
 export function unlisted(native: NativeAddon): string[] {
