@@ -13,7 +13,8 @@ __device__ inline int to_int32(double x) {
   // Here |x| >= 2^31: a shift left from bit 52 on, by 32 or more nothing is left; NaN and infinity have 1024.
   if (exponent >= 84) return 0;
   const unsigned long long mantissa = (bits & 0xfffffffffffffull) | 0x10000000000000ull;
-  const auto magnitude = static_cast<unsigned>(exponent < 52 ? mantissa >> (52 - exponent) : mantissa << (exponent - 52));
+  const auto magnitude =
+      static_cast<unsigned>(exponent < 52 ? mantissa >> (52 - exponent) : mantissa << (exponent - 52));
   return static_cast<int>(x < 0 ? 0u - magnitude : magnitude);
 }
 

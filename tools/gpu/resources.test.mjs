@@ -47,6 +47,10 @@ t.test('CUDA kernels spill no more than the baseline', { skip }, (t) => {
   // A source whose figures were never taken is named, not passed over.
   for (const file of Object.keys(current.files))
     if (baseline.files[file] === undefined)
-      t.test(`CUDA resources of ${file}`, { skip: 'no baseline yet (node tools/gpu/resources.mjs --json FILE)' }, () => {});
+      t.test(
+        `CUDA resources of ${file}`,
+        { skip: 'no baseline yet (node tools/gpu/resources.mjs --json FILE)' },
+        () => {},
+      );
   t.end();
 });

@@ -1,5 +1,5 @@
-// Attention as matrix products (unfused.h). softmax_kernel and gradient_kernel: one warp per row of scores, three and one
-// passes over it; 8 bytes per score and product, which is why the fused kernels exist.
+// Attention as matrix products (unfused.h). softmax_kernel and gradient_kernel: one warp per row of scores, three and
+// one passes over it; 8 bytes per score and product, which is why the fused kernels exist.
 #include "kernels/attention/unfused.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Group {
 /// Scores [group heads, Lq, pitch]; logsumexp and delta [B, H, Lq].
 struct RowArgs {
   float* scores;
-  void* probabilities;  ///< may be the scores
+  void* probabilities;    ///< may be the scores
   const float* upstream;  ///< dO V^T; gradient only
   void* gradient;         ///< may be upstream; gradient only
   float* logsumexp;

@@ -61,7 +61,8 @@ __device__ inline float power_of_two(float x) {
 
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.69314718055994531f;
 
-/// A row of 16 x (8 kTiles) sums as the fragments of A of the next product: rounds the sums of column tiles 2 j, 2 j + 1.
+/// A row of 16 x (8 kTiles) sums as the fragments of A of the next product: rounds the sums of column tiles 2 j, 2 j
+/// + 1.
 template <int kTiles>
 __device__ inline void to_fragment(std::uint32_t (&a)[4], const float (&sums)[kTiles][4], int j) {
   a[0] = pack_bf16(sums[2 * j][0], sums[2 * j][1]);

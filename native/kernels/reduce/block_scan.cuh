@@ -20,8 +20,8 @@ struct Scanned {
   double before, total;
 };
 
-/// One value per thread of a block of kThreads (a multiple of 32, at most 1024). `shared` holds kThreads / 32 values and
-/// may be used again as soon as the call returns.
+/// One value per thread of a block of kThreads (a multiple of 32, at most 1024). `shared` holds kThreads / 32 values
+/// and may be used again as soon as the call returns.
 template <int kThreads, class Combine>
 __device__ inline Scanned block_scan(double value, double* shared, Combine combine) {
   constexpr int kWarps = kThreads / 32;

@@ -147,8 +147,7 @@ __global__ __launch_bounds__(kReduceThreads) void reduce_columns(const Reduced a
       shared[threadIdx.x] = parts[j];
       __syncthreads();
       for (int half = rows_here / 2; half > 0; half /= 2) {
-        if (down < half)
-          shared[threadIdx.x] = r.combine(shared[threadIdx.x], shared[threadIdx.x + half * a.lanes]);
+        if (down < half) shared[threadIdx.x] = r.combine(shared[threadIdx.x], shared[threadIdx.x + half * a.lanes]);
         __syncthreads();
       }
       if (down == 0 && column + j < a.inner) {
@@ -203,9 +202,9 @@ void launch_reduction(Device& device, const OpInfo& info, const void* x, DType t
   constexpr std::int64_t kShort = 2048;
   if (inner == 1 && reduced <= kShort) {
     while (a.lanes < 32 && a.lanes * kPacket < reduced) a.lanes *= 2;
-    return launch_kernel(
-        device, info, reduce_lanes<R>,
-        {.grid_x = grid_for(device, outer, kReduceThreads / a.lanes, kWaves), .block = kReduceThreads}, a, r);
+    return launch_kernel(device, info, reduce_lanes<R>,
+                         {.grid_x = grid_for(device, outer, kReduceThreads / a.lanes, kWaves), .block = kReduceThreads},
+                         a, r);
   }
   std::int64_t tiles = 1;
   if (inner == 1) {
@@ -216,9 +215,9 @@ void launch_reduction(Device& device, const OpInfo& info, const void* x, DType t
     tiles = (inner + a.lanes * columns - 1) / (a.lanes * columns);
     cut(a, outer * tiles, 16 * (kReduceThreads / a.lanes));
   }
-  const Tensor scratch = a.parts == 1 ? Tensor{}
-                                      : device.empty(DType::I32, {outer, a.parts, inner,
-                                                                  static_cast<std::int64_t>(sizeof(Part) / 4)});
+  const Tensor scratch =
+      a.parts == 1 ? Tensor{}
+                   : device.empty(DType::I32, {outer, a.parts, inner, static_cast<std::int64_t>(sizeof(Part) / 4)});
   Part* const partial = scratch ? scratch.data<Part>() : nullptr;
   const Launch launch{.grid_x = grid_for(device, outer * a.parts * tiles, 1, 4 * kWaves), .block = kReduceThreads};
   if (inner == 1)

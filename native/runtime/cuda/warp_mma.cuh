@@ -63,7 +63,8 @@ inline float cut(double x) {
 
 }  // namespace simt_mma
 
-/// Copies 16 bytes to shared memory: the first `bytes` from memory, zeros after them. Both addresses are multiples of 16.
+/// Copies 16 bytes to shared memory: the first `bytes` from memory, zeros after them. Both addresses are multiples
+/// of 16.
 inline void copy_async(void* to, const void* from, int bytes) {
   simt_mma::pending().back().push_back({to, from, bytes});
 }

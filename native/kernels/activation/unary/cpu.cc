@@ -67,8 +67,7 @@ void activation_compute(const ActivationArgs& a, ThreadPool& pool) {
         if (grad)
           grad_range(a, begin, end, [](vf x) { return gelu_derivative(x); });
         else
-          map_range(
-              a, begin, end, [](vf x) { return gelu(x); }, [](vf x) { return gelu_coarse(x); });
+          map_range(a, begin, end, [](vf x) { return gelu(x); }, [](vf x) { return gelu_coarse(x); });
         break;
     }
   });

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1) key_kernel(const F
   constexpr int kTiles = kTile / 8, kStage = 2 * kTile * kD;
   bf16* const keys = dynamic_shared<bf16>();
   bf16* const values = keys + kRows * kD;
-  bf16* const ring = values + kRows * kD;                          // [2][queries, dO][kTile][kD]
+  bf16* const ring = values + kRows * kD;                              // [2][queries, dO][kTile][kD]
   float* const numbers = reinterpret_cast<float*>(ring + 2 * kStage);  // [2][logsumexp, delta][kTile]
 
   const Place at = place_of(a);
@@ -226,8 +226,8 @@ void fused_grad(Device& device, const OpInfo& info, const AttentionGradArgs& arg
   Tensor narrow;
   if (args.dy_type != DType::BF16) {
     const std::int64_t rows = d.batch * d.lq, channels = d.channels();
-    narrow = tile::pack_lines(device, info,
-                              {dy, args.dy_type, {rows, 1, 1}, {channels, 0, 0}, 1, channels, channels}, DType::BF16);
+    narrow = tile::pack_lines(device, info, {dy, args.dy_type, {rows, 1, 1}, {channels, 0, 0}, 1, channels, channels},
+                              DType::BF16);
     dy = narrow.data();
   }
   const auto blocks_of = [](std::int64_t rows) { return (rows + kRows - 1) / kRows; };
@@ -280,9 +280,9 @@ void attention_grad_launch(Device& device, const OpInfo& info, const AttentionGr
   }
   const Tensor delta = device.empty(DType::F32, {d.batch, d.heads, d.lq});
   const std::int64_t rows = d.batch * d.heads * d.lq;
-  launch_kernel(device, info, delta_kernel, Launch{grid_for(device, rows, 8), 1, 1, 256},
-                DeltaArgs{args.out, args.dy, args.out_type, args.dy_type, delta.data<float>(), rows, d.lq, d.heads,
-                          d.depth});
+  launch_kernel(
+      device, info, delta_kernel, Launch{grid_for(device, rows, 8), 1, 1, 256},
+      DeltaArgs{args.out, args.dy, args.out_type, args.dy_type, delta.data<float>(), rows, d.lq, d.heads, d.depth});
   if (flash::fits(d, args.q_type, args.k_type, args.v_type))
     fused_grad(device, info, args, delta.data<float>());
   else

@@ -1,5 +1,5 @@
-// Fused attention on tensor cores (Dao, "FlashAttention-2", 2023): a block holds 16 queries per warp, walks over tiles of
-// 64 keys, two of them in shared memory, and keeps the softmax and the sums of its queries in registers. Products of
+// Fused attention on tensor cores (Dao, "FlashAttention-2", 2023): a block holds 16 queries per warp, walks over tiles
+// of 64 keys, two of them in shared memory, and keeps the softmax and the sums of its queries in registers. Products of
 // bf16, sums and softmax in f32; probabilities are rounded to bf16 for the second product.
 //
 // FLOPs 4 B H pairs D; bytes: q and out once, k and v once per block of queries (mostly from second-level cache).
@@ -139,12 +139,12 @@ std::size_t attention_scratch_bytes(const AttentionArgs&) { return 0; }
 
 void attention_launch(Device& device, const OpInfo& info, const AttentionArgs& args) {
   const AttentionDims& d = args.dims;
-  if (!flash::fits(d, args.q_type, args.k_type, args.v_type))
-    return flash::unfused_attention(device, info, args);
+  if (!flash::fits(d, args.q_type, args.k_type, args.v_type)) return flash::unfused_attention(device, info, args);
   flash::with_depth(d.depth, [&](auto depth) {
     constexpr int kD = depth(), kWarps = kD == 160 ? 4 : 8;
     const std::int64_t query_blocks = (d.lq + kWarps * 16 - 1) / (kWarps * 16);
-    check_range(query_blocks * d.batch * d.heads < std::int64_t{1} << 31, info.name, ": more than 2^31 blocks of queries");
+    check_range(query_blocks * d.batch * d.heads < std::int64_t{1} << 31, info.name,
+                ": more than 2^31 blocks of queries");
     const FusedArgs fused{static_cast<const bf16*>(args.q),
                           static_cast<const bf16*>(args.k),
                           static_cast<const bf16*>(args.v),

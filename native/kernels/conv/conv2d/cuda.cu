@@ -1,6 +1,7 @@
 // Launchers of the convolution and of its image gradient: implicit products by the tile kernels, whose loaders find the
-// patches in the image (kernels/conv/core/patches.cuh). Images whose channels are no multiple of eight (latents, colours)
-// are copied with zeros first; a frozen filter keeps its copy. Launch: see kernels/gemm/core/tile_mma.cuh, tile_ffma.cuh.
+// patches in the image (kernels/conv/core/patches.cuh). Images whose channels are no multiple of eight (latents,
+// colours) are copied with zeros first; a frozen filter keeps its copy. Launch: see kernels/gemm/core/tile_mma.cuh,
+// tile_ffma.cuh.
 #include "kernels/conv/conv2d/op.h"
 
 #include "kernels/conv/core/operands.h"
@@ -77,8 +78,8 @@ void forward(Device& device, const OpInfo& info, const ConvArgs& args, const Tap
   p.b = {static_cast<const T*>(filter.data), p.k, g.out_channels, filter.channels};
   p.out = output_of(args, grid.rows(), g.out_channels);
   const bool readable = image.channels == g.channels && filter.channels == g.out_channels;
-  const tile::ImageProduct product{grid, image.data, filter.data, false, g.out_channels, g.filter_width,
-                                   g.filter_height * g.filter_width, p.out};
+  const tile::ImageProduct product{
+      grid, image.data, filter.data, false, g.out_channels, g.filter_width, g.filter_height * g.filter_width, p.out};
   run(device, info, args, "", readable, product, [&] { launch_problem(device, info, p); });
 }
 
@@ -102,8 +103,8 @@ void grad_input(Device& device, const OpInfo& info, const ConvArgs& args, const 
   rows.out_height = g.height;
   rows.out_width = g.width;
   const bool readable = dy.channels == g.out_channels;
-  const tile::ImageProduct product{grid, dy.data, filter.data, true, g.channels, g.filter_width,
-                                   g.filter_height * g.filter_width, p.out};
+  const tile::ImageProduct product{
+      grid, dy.data, filter.data, true, g.channels, g.filter_width, g.filter_height * g.filter_width, p.out};
   run(device, info, args, " transposed", readable, product, [&] { launch_problem(device, info, p); });
 }
 

@@ -21,8 +21,7 @@ inline Ready ready_pixels(Device& device, const OpInfo& info, const void* data, 
                           std::int64_t pixels, std::int64_t channels) {
   if (lines_fit(data, stored, wanted, channels)) return {data, channels, {}};
   const std::int64_t padded = padded_length(channels);
-  Tensor copy =
-      pack_lines(device, info, {data, stored, {pixels, 1, 1}, {channels, 0, 0}, 1, channels, padded}, wanted);
+  Tensor copy = pack_lines(device, info, {data, stored, {pixels, 1, 1}, {channels, 0, 0}, 1, channels, padded}, wanted);
   return {copy.data(), padded, copy};
 }
 

@@ -1,7 +1,7 @@
-// Launcher of the filter gradient: df [(r, s, i), o] = sum over pixels of patch[pixel, (r, s, i)] dy[pixel, o], a product
-// by the tile kernels whose k runs over pixels, in parts where there are few tiles. Images with channels that are no
-// multiple of eight are copied with zeros; the rows of df that belong to them are left out by strip_kernel (one thread
-// per element, 256 a block).
+// Launcher of the filter gradient: df [(r, s, i), o] = sum over pixels of patch[pixel, (r, s, i)] dy[pixel, o], a
+// product by the tile kernels whose k runs over pixels, in parts where there are few tiles. Images with channels that
+// are no multiple of eight are copied with zeros; the rows of df that belong to them are left out by strip_kernel (one
+// thread per element, 256 a block).
 #include "kernels/conv/grad_filter/op.h"
 
 #include "kernels/conv/core/operands.h"

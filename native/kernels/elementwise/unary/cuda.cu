@@ -130,8 +130,8 @@ void unary_launch(Device& device, const OpInfo& info, const UnaryArgs& args) {
   static constexpr Launchers table[] = {EQ_UNARY_OPS(EQ_UNARY_LAUNCHERS)};
 #undef EQ_UNARY_LAUNCHERS
   const auto& [floats, integers] = table[static_cast<int>(args.op)];
-  (is_float(args.x_type) ? floats : integers)(
-      device, info, make_map(args.x, args.x_type, args.y, args.y_type, args.n), args.alpha);
+  (is_float(args.x_type) ? floats : integers)(device, info, make_map(args.x, args.x_type, args.y, args.y_type, args.n),
+                                              args.alpha);
 }
 
 }  // namespace eq

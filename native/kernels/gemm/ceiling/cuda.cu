@@ -1,6 +1,6 @@
-// Ceilings on CUDA. Copy: 16 bytes a thread and turn. Multiply: chains on registers, 256 threads a block and eight blocks
-// on every multiprocessor: 24 independent multiply-adds of f32 a thread, or eight independent mma.sync m16n8k16 of bf16 a
-// warp. On sm_90 mma.sync does not reach what wgmma does: there the ceiling to quote is a large product's.
+// Ceilings on CUDA. Copy: 16 bytes a thread and turn. Multiply: chains on registers, 256 threads a block and eight
+// blocks on every multiprocessor: 24 independent multiply-adds of f32 a thread, or eight independent mma.sync m16n8k16
+// of bf16 a warp. On sm_90 mma.sync does not reach what wgmma does: there the ceiling to quote is a large product's.
 #include "kernels/gemm/ceiling/op.h"
 
 #include "runtime/cuda/warp_mma.cuh"
@@ -11,8 +11,9 @@ namespace {
 
 constexpr int kThreads = 256, kBlocks = 8, kChains = 24, kMatrixChains = 8;
 
-__global__ void __launch_bounds__(kThreads) copy_kernel(const uint4* from, uint4* to, std::int64_t vectors,
-                                                        const unsigned char* from_rest, unsigned char* to_rest, int rest) {
+__global__ void __launch_bounds__(kThreads)
+    copy_kernel(const uint4* from, uint4* to, std::int64_t vectors, const unsigned char* from_rest,
+                unsigned char* to_rest, int rest) {
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   const std::int64_t first = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   for (std::int64_t i = first; i < vectors; i += step) to[i] = from[i];

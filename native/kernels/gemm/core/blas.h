@@ -1,5 +1,5 @@
-// cuBLASLt, where it is installed: found with dlopen at the first product, never needed. A product it can compute is one
-// of the ways that choice.h measures.
+// cuBLASLt, where it is installed: found with dlopen at the first product, never needed. A product it can compute is
+// one of the ways that choice.h measures.
 //
 // EQUIPOISE_CUBLASLT names the library's file, or is 0 to do without.
 #pragma once

@@ -1,5 +1,5 @@
-// cuBLASLt through dlopen: blas.h. No kernels. Its header is not needed for building: the few types and numbers used here
-// are part of its stable interface (cublasLt.h of CUDA 12 and 13).
+// cuBLASLt through dlopen: blas.h. No kernels. Its header is not needed for building: the few types and numbers used
+// here are part of its stable interface (cublasLt.h of CUDA 12 and 13).
 //
 // Row-major C = A B is asked for as column-major C^T = B^T A^T. Sums are f32; f32 operands are multiplied in f32.
 #include "kernels/gemm/core/blas.h"
@@ -140,12 +140,15 @@ class Product {
   bool prepare(const Gemm& g) {
     const EpilogueArgs& e = g.out.epilogue;
     const bool relu = e.activation == FusedActivation::Relu;
-    const int type = g.type == DType::BF16 ? lt::kBf16 : lt::kFloat, out = g.out.type == DType::BF16 ? lt::kBf16 : lt::kFloat;
+    const int type = g.type == DType::BF16 ? lt::kBf16 : lt::kFloat,
+              out = g.out.type == DType::BF16 ? lt::kBf16 : lt::kFloat;
     bool ok = l_.desc_create(&desc_, lt::kCompute32F, lt::kFloat) == lt::kSuccess;
     // Lines are columns to the library: B's lines along k are its columns transposed, A's its columns.
     ok = ok && set(lt::kTransA, g.b.along_k ? lt::kTranspose : lt::kNoTranspose) &&
          set(lt::kTransB, g.a.along_k ? lt::kNoTranspose : lt::kTranspose) &&
-         set(lt::kEpilogue, e.bias.data ? relu ? lt::kReluBias : lt::kBias : relu ? lt::kRelu : lt::kPlain);
+         set(lt::kEpilogue, e.bias.data ? relu ? lt::kReluBias : lt::kBias
+                            : relu      ? lt::kRelu
+                                        : lt::kPlain);
     if (e.bias.data)
       ok = ok && set(lt::kBiasPointer, e.bias.data) &&
            set(lt::kBiasType, e.bias.dtype == DType::BF16 ? lt::kBf16 : lt::kFloat);
@@ -164,7 +167,8 @@ class Product {
     int found = 0;
     return l_.preference_create(&preference_) == lt::kSuccess &&
            l_.preference_set(preference_, lt::kMaxWorkspace, &most, sizeof most) == lt::kSuccess &&
-           l_.heuristic(handle, desc_, first_, second_, source_, result_, preference_, 1, &best, &found) == lt::kSuccess &&
+           l_.heuristic(handle, desc_, first_, second_, source_, result_, preference_, 1, &best, &found) ==
+               lt::kSuccess &&
            found > 0 && best.state == lt::kSuccess;
   }
   bool run(Device& device, lt::Handle handle, const Gemm& g, const lt::Heuristic& best, void* workspace) const {
@@ -199,7 +203,9 @@ class Product {
 using ProductKey = std::array<std::int64_t, 17>;
 ProductKey product_key(const Gemm& g) {
   const EpilogueArgs& e = g.out.epilogue;
-  const auto alignment = [](const void* p) { return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p) % 256); };
+  const auto alignment = [](const void* p) {
+    return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p) % 256);
+  };
   return {g.m,
           g.n,
           g.k,

@@ -173,12 +173,14 @@ void run_fastest(Device& device, const OpInfo& info, const std::string& shape, c
 }
 
 std::vector<std::pair<std::string, std::string>> describe_choices(Device& device) {
-  std::vector<std::pair<std::string, std::string>> all{{"cuBLASLt", blas_usable(device) ? blas_state() : "none: " + blas_state()}};
+  std::vector<std::pair<std::string, std::string>> all{
+      {"cuBLASLt", blas_usable(device) ? blas_state() : "none: " + blas_state()}};
   wgmma_usable(device);
   all.emplace_back("wgmma", wgmma_state());
 #if !EQ_SIMT
   const std::lock_guard lock(mutex);
-  for (const auto& [shape, choice] : known(device).all()) all.emplace_back(shape, choice.way + " (" + choice.story + ")");
+  for (const auto& [shape, choice] : known(device).all())
+    all.emplace_back(shape, choice.way + " (" + choice.story + ")");
 #endif
   return all;
 }

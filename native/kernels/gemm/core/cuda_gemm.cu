@@ -1,7 +1,7 @@
 // Host side of the tile kernels (tile_gemm.h): choice of the tile, and the kernels around them.
 //
-// pack_kernel: one thread per 16-byte chunk of the copy; bytes read once, written once. add_parts_kernel: one thread per
-// eight outputs; parts * m n 4 bytes read. Both are memory-bound, 256 threads a block.
+// pack_kernel: one thread per 16-byte chunk of the copy; bytes read once, written once. add_parts_kernel: one thread
+// per eight outputs; parts * m n 4 bytes read. Both are memory-bound, 256 threads a block.
 #include <algorithm>
 #include <type_traits>
 

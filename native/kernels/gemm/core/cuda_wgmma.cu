@@ -1,7 +1,7 @@
 // Host side of the sm_90a kernel: tensor maps, launch, and the check before its first use. See wgmma.h, tile_wgmma.cuh.
 //
-// Launch: 288 threads (two warpgroups that multiply, one warp that copies); tiles of 128 x 128 in three stages of 32 KB,
-// two blocks on a multiprocessor, or of 128 x 160 in five stages of 36 or 40 KB, one block.
+// Launch: 288 threads (two warpgroups that multiply, one warp that copies); tiles of 128 x 128 in three stages of 32
+// KB, two blocks on a multiprocessor, or of 128 x 160 in five stages of 36 or 40 KB, one block.
 #include "kernels/gemm/core/tile_wgmma.cuh"
 
 #include "kernels/gemm/core/wgmma.h"
@@ -33,12 +33,14 @@ Encode encoder() {
     cudaDriverEntryPointQueryResult result{};
     const cudaError_t status =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result);
-    return status == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(function) : nullptr;
+    return status == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(function)
+                                                                          : nullptr;
   }();
   return found;
 }
 
-/// A tensor of bf16, innermost axis first; strides in elements, of all axes but the first. False if it cannot be mapped.
+/// A tensor of bf16, innermost axis first; strides in elements, of all axes but the first. False if it cannot be
+/// mapped.
 struct MapAxes {
   int rank;
   std::int64_t sizes[4], strides[3];
@@ -78,11 +80,12 @@ void launch(Device& device, const OpInfo& info, const CUtensorMap& a, const CUte
   p.grid.columns = static_cast<unsigned>((p.out.n + Config::kN - 1) / Config::kN);
   p.grid.layers = 1;
   launch_kernel(device, info, wgmma_kernel<Config>,
-                Launch{static_cast<unsigned>(p.grid.blocks()), 1, 1, Config::kThreads, Config::shared_bytes()}, a, b, p);
+                Launch{static_cast<unsigned>(p.grid.blocks()), 1, 1, Config::kThreads, Config::shared_bytes()}, a, b,
+                p);
 }
 
-bool queue(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p, bool along_k,
-           int columns) {
+bool queue(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p,
+           bool along_k, int columns) {
   p.stuck = stuck_word;
   if (!p.stuck) p.fault = fault_site(device, info, "a tensor copy did not arrive within two seconds");
   if (columns == 160)
@@ -126,14 +129,15 @@ bool image(Device& device, const OpInfo& info, const ImageProduct& c, int column
     return axis.size < kNear && axis.origin < kNear && -axis.origin < kNear && axis.taps * axis.tap_step < kNear;
   };
   // A tile of 128 output pixels in their order must be a box.
-  const std::int64_t width = std::min<std::int64_t>(x.size, kM), height = std::min(y.size, kM / std::max<std::int64_t>(1, width));
+  const std::int64_t width = std::min<std::int64_t>(x.size, kM),
+                     height = std::min(y.size, kM / std::max<std::int64_t>(1, width));
   const bool box = width > 0 && height > 0 && kM % width == 0 && x.size % width == 0 && kM / width % height == 0 &&
                    y.size % height == 0;
   WgmmaProblem p;
   p.out = c.out;
   const std::int64_t taps = y.taps * x.taps;
-  if (!box || y.step != 1 || x.step != 1 || c.out.rows.spread || grid.channels % kDepth != 0 || !small(y) || !small(x) ||
-      !suits(c.out, taps * grid.channels))
+  if (!box || y.step != 1 || x.step != 1 || c.out.rows.spread || grid.channels % kDepth != 0 || !small(y) ||
+      !small(x) || !suits(c.out, taps * grid.channels))
     return false;
   WgmmaSource& s = p.source;
   s.image = true;
@@ -177,7 +181,8 @@ std::vector<bf16> numbers(std::int64_t n, std::uint32_t seed) {
 }
 Tensor on_device(Device& device, const std::vector<bf16>& values) {
   const Tensor t = device.empty(DType::BF16, {static_cast<std::int64_t>(values.size())});
-  check_cuda(cudaMemcpyAsync(t.data(), values.data(), t.bytes(), cudaMemcpyHostToDevice, stream(device)), "wgmma check");
+  check_cuda(cudaMemcpyAsync(t.data(), values.data(), t.bytes(), cudaMemcpyHostToDevice, stream(device)),
+             "wgmma check");
   check_cuda(cudaStreamSynchronize(stream(device)), "wgmma check");
   return t;
 }
@@ -205,7 +210,8 @@ bool check(Device& device) {
   const OpInfo info("WgmmaCheck", {});
   constexpr std::int64_t kRows = 3 * 128 + 40, kColumns = 328, kInner = 424, kRank = 24;
   const Tensor a = on_device(device, numbers(kRows * kInner, 1)), b = on_device(device, numbers(kColumns * kInner, 2));
-  const Tensor low_a = on_device(device, numbers(kRows * kRank, 3)), low_b = on_device(device, numbers(kColumns * kRank, 4));
+  const Tensor low_a = on_device(device, numbers(kRows * kRank, 3)),
+               low_b = on_device(device, numbers(kColumns * kRank, 4));
   const Tensor expected = device.empty(DType::BF16, {kRows, kColumns}), got = device.empty(DType::BF16, expected.shape);
   bool good = true;
   for (const bool along_k : {true, false}) {
@@ -232,7 +238,8 @@ bool check(Device& device) {
   const Tensor image_values = on_device(device, picture);
   const Tensor y = device.empty(DType::BF16, {kPixels, kOut}), z = device.empty(DType::BF16, y.shape);
   for (const int tap : {0, 4, 5}) {
-    std::vector<bf16> moved(picture.size()), filter(static_cast<std::size_t>(9 * kChannels * kOut)), turned(filter.size());
+    std::vector<bf16> moved(picture.size()), filter(static_cast<std::size_t>(9 * kChannels * kOut)),
+        turned(filter.size());
     for (std::int64_t i = 0; i < kPixels; ++i) {
       const std::int64_t v = i / kSide % kSide + tap / 3 - 1, u = i % kSide + tap % 3 - 1;
       const bool inside = v >= 0 && v < kSide && u >= 0 && u < kSide;
@@ -258,14 +265,15 @@ bool check(Device& device) {
     gemm_built_in(device, info, g);
     for (const bool along_k : {true, false}) {
       const Tensor values = on_device(device, along_k ? turned : filter);
-      ImageProduct p{{kBatch, kSide, kSide, kChannels, forward_axis(kSide, 3, 1, 1, 1), forward_axis(kSide, 3, 1, 1, 1)},
-                     image_values.data(),
-                     values.data(),
-                     along_k,
-                     kOut,
-                     3,
-                     9,
-                     g.out};
+      ImageProduct p{
+          {kBatch, kSide, kSide, kChannels, forward_axis(kSide, 3, 1, 1, 1), forward_axis(kSide, 3, 1, 1, 1)},
+          image_values.data(),
+          values.data(),
+          along_k,
+          kOut,
+          3,
+          9,
+          g.out};
       p.out.m = kPixels;
       p.out.n = kOut;
       p.out.c = z.data();

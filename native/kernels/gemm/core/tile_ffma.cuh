@@ -2,8 +2,8 @@
 // 128 x 64 sums, a thread 8 x 4 of them; every 128 steps of k are summed apart, then added to the rest, which keeps the
 // rounding error of long sums small.
 //
-// Shared memory holds k-major tiles as [rows][kDepth + 4] and others as [kDepth][rows]: both are read in vectors of four
-// without bank conflicts.
+// Shared memory holds k-major tiles as [rows][kDepth + 4] and others as [kDepth][rows]: both are read in vectors of
+// four without bank conflicts.
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
@@ -51,7 +51,8 @@ __device__ inline void multiply(float (&sums)[Ffma::kRows][Ffma::kColumns], cons
       }
     } else {
 #pragma unroll
-      for (int q = 0; q < 4; ++q) load_vector<4>(tile_b + (k + q) * Ffma::kN + share<false, kColumnLanes>(column, 0), b[q]);
+      for (int q = 0; q < 4; ++q)
+        load_vector<4>(tile_b + (k + q) * Ffma::kN + share<false, kColumnLanes>(column, 0), b[q]);
     }
     if constexpr (kAlongA) {
 #pragma unroll
@@ -104,7 +105,8 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
   const std::int64_t tile_row = std::int64_t{place.row} * Ffma::kM;
   const std::int64_t tile_column = std::int64_t{place.column} * Ffma::kN;
   const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0;
-  const std::int64_t k_left = p.k - k_first, k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
+  const std::int64_t k_left = p.k - k_first,
+                     k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
   const int steps = static_cast<int>((k_size + kDepth - 1) / kDepth);
   LayerOffsets offsets;
   LoadA a = p.a;

@@ -17,9 +17,9 @@ struct Tiling {
 /// What the choice of a tile depends on. Equal shapes give equal sums on a given device.
 struct Shape3 {
   std::int64_t m, n, k, layers;
-  bool half;       ///< operands are bf16
-  bool keep_f32;   ///< the result is stored as f32
-  bool splittable; ///< k may be summed in parts
+  bool half;        ///< operands are bf16
+  bool keep_f32;    ///< the result is stored as f32
+  bool splittable;  ///< k may be summed in parts
 };
 Tiling choose_tiling(Device& device, const char* op, const Shape3& shape);
 

@@ -1,5 +1,5 @@
-// Queues a problem on the tile kernel that its shape calls for. Instantiated once per pair of loaders, in files of their
-// own (cuda_*.cu), to keep compile times short.
+// Queues a problem on the tile kernel that its shape calls for. Instantiated once per pair of loaders, in files of
+// their own (cuda_*.cu), to keep compile times short.
 #pragma once
 
 #include <type_traits>
@@ -18,8 +18,8 @@ void launch_problem(Device& device, const OpInfo& info, Problem<LoadA, LoadB> p)
   std::int64_t layers = 1;
   for (int i = 0; i < p.batches.rank; ++i) layers *= p.batches.dims[i];
   const bool splittable = layers == 1 && p.low_rank.k == 0;
-  const Tiling tiling = choose_tiling(device, info.name,
-                                      {p.out.m, p.out.n, p.k, layers, kHalf, p.out.type == DType::F32, splittable});
+  const Tiling tiling =
+      choose_tiling(device, info.name, {p.out.m, p.out.n, p.k, layers, kHalf, p.out.type == DType::F32, splittable});
   p.grid = tiling.grid;
   const Output result = p.out;
   Tensor partial;
@@ -41,8 +41,8 @@ void launch_problem(Device& device, const OpInfo& info, Problem<LoadA, LoadB> p)
       launch_kernel(device, info, mma_kernel<SmallMma, LoadA, LoadB>,
                     Launch{blocks, 1, 1, SmallMma::kThreads, SmallMma::shared_bytes()}, p);
   } else {
-    launch_kernel(device, info, ffma_kernel<LoadA, LoadB>,
-                  Launch{blocks, 1, 1, Ffma::kThreads, Ffma::shared_bytes()}, p);
+    launch_kernel(device, info, ffma_kernel<LoadA, LoadB>, Launch{blocks, 1, 1, Ffma::kThreads, Ffma::shared_bytes()},
+                  p);
   }
   if (p.grid.parts) add_parts(device, info, partial.data<float>(), p.grid.layers, result);
 }
@@ -50,8 +50,8 @@ void launch_problem(Device& device, const OpInfo& info, Problem<LoadA, LoadB> p)
 template <class T, bool kAlongA, bool kAlongB>
 using DenseProblem = Problem<Dense<T, kAlongA>, Dense<T, kAlongB>>;
 
-#define EQ_DENSE_PROBLEM(extern_, T, along_a, along_b)                                                            \
-  extern_ template void launch_problem<Dense<T, along_a>, Dense<T, along_b>>(Device&, const OpInfo&,            \
+#define EQ_DENSE_PROBLEM(extern_, T, along_a, along_b)                                               \
+  extern_ template void launch_problem<Dense<T, along_a>, Dense<T, along_b>>(Device&, const OpInfo&, \
                                                                              DenseProblem<T, along_a, along_b>);
 
 }  // namespace eq::tile

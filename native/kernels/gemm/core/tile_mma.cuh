@@ -3,11 +3,11 @@
 // and epilogues only.
 //
 // Shared memory holds tiles as their operand lies: k-major [tile rows][kDepth], else [kDepth][tile rows], in chunks of
-// 16 bytes (tile_permuted.cuh). Low-rank operands, whatever their storage, are rounded into the first stage after the main
-// loop, always k-major.
+// 16 bytes (tile_permuted.cuh). Low-rank operands, whatever their storage, are rounded into the first stage after the
+// main loop, always k-major.
 //
-// Tensor cores cut sums instead of rounding them, an error that grows with the number of steps. Where the result is kept
-// in f32 (gradients of trained parameters), kPromote adds every kPromoteSteps steps to rounded sums apart.
+// Tensor cores cut sums instead of rounding them, an error that grows with the number of steps. Where the result is
+// kept in f32 (gradients of trained parameters), kPromote adds every kPromoteSteps steps to rounded sums apart.
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
@@ -128,7 +128,8 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
   const std::int64_t tile_row = std::int64_t{place.row} * Config::kM;
   const std::int64_t tile_column = std::int64_t{place.column} * Config::kN;
   const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0;
-  const std::int64_t k_left = p.k - k_first, k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
+  const std::int64_t k_left = p.k - k_first,
+                     k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
   const int steps = static_cast<int>((k_size + kDepth - 1) / kDepth);
   LayerOffsets offsets;
   LoadA a = p.a;

@@ -1,5 +1,5 @@
-// Tiles of bf16 in shared memory as the matrix loads want them: lines of chunks of 16 bytes, permuted within the line so
-// that the same chunk of eight neighbouring lines lies in eight different groups of banks.
+// Tiles of bf16 in shared memory as the matrix loads want them: lines of chunks of 16 bytes, permuted within the line
+// so that the same chunk of eight neighbouring lines lies in eight different groups of banks.
 #pragma once
 
 #include "runtime/cuda/warp_mma.cuh"

@@ -1,14 +1,14 @@
-// The bf16 tile kernel for sm_90a: one warp fills a ring of stages by bulk tensor copies, two warpgroups multiply 64 rows
-// each by wgmma straight from shared memory; f32 sums in registers. Two blocks share a multiprocessor where the ring
-// allows, so that one's epilogue runs beside the other's products.
+// The bf16 tile kernel for sm_90a: one warp fills a ring of stages by bulk tensor copies, two warpgroups multiply 64
+// rows each by wgmma straight from shared memory; f32 sums in registers. Two blocks share a multiprocessor where the
+// ring allows, so that one's epilogue runs beside the other's products.
 //
 // A is k-major: rows of a matrix, or pixels of an image [B, H, W, C] seen through a convolution's taps (stride 1): a
-// tile of 128 consecutive output pixels is a box of the image, moved by each tap; what lies outside reads as zeros. B is
-// k-major [taps][N][K] or not [K][N]. Low-rank operands are rounded into the first stage after the main loop, as in
+// tile of 128 consecutive output pixels is a box of the image, moved by each tap; what lies outside reads as zeros. B
+// is k-major [taps][N][K] or not [K][N]. Low-rank operands are rounded into the first stage after the main loop, as in
 // tile_mma.cuh. Sums are cut like those of mma.sync: results kept in f32 go elsewhere.
 //
-// Never run: no Hopper GPU was at hand when this was written. It is used only when asked for, and only after its results
-// have agreed with the mma.sync kernel's (cuda_wgmma.cu).
+// Never run: no Hopper GPU was at hand when this was written. It is used only when asked for, and only after its
+// results have agreed with the mma.sync kernel's (cuda_wgmma.cu).
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
@@ -70,7 +70,8 @@ __device__ inline bool produce(const CUtensorMap& map_a, const CUtensorMap& map_
     int filter_tap = 0;
     if (s.image) {
       const int j = tap / s.taps_x, i = tap - j * s.taps_x;
-      hopper::copy_tile(to, &map_a, barrier, k, q + s.origin_x + i * s.tap_step_x, p + s.origin_y + j * s.tap_step_y, b);
+      hopper::copy_tile(to, &map_a, barrier, k, q + s.origin_x + i * s.tap_step_x, p + s.origin_y + j * s.tap_step_y,
+                        b);
       filter_tap = (s.first_y + j * s.step_y) * s.filter_width + s.first_x + i * s.step_x;
     } else {
       hopper::copy_tile(to, &map_a, barrier, k, row);

@@ -1,5 +1,5 @@
-// Launchers of the matrix product on CUDA: operands that the tile kernels cannot read as they lie (another storage, rows
-// that do not start at multiples of 16 bytes) are copied first; frozen weights keep their copy.
+// Launchers of the matrix product on CUDA: operands that the tile kernels cannot read as they lie (another storage,
+// rows that do not start at multiples of 16 bytes) are copied first; frozen weights keep their copy.
 //
 // bf16 operands (or one of the two): tensor cores, kernels/gemm/core/tile_mma.cuh; f32: tile_ffma.cuh. int32: a 16 x 16
 // tile of sums per block of 256 threads, 2 KB of shared memory; it serves indices and masks, not speed.
@@ -50,7 +50,9 @@ tile::Batches element_batches(const BatchStrides& s, std::int64_t a_size, std::i
     const std::int64_t a = s.a[i] * a_size, b = s.b[i] * b_size, dim = s.dims[i];
     if (dim != 1) {
       const int last = out.rank - 1;
-      const auto follows = [&](std::int64_t stride, const std::int64_t* known) { return stride == known[last] * out.dims[last]; };
+      const auto follows = [&](std::int64_t stride, const std::int64_t* known) {
+        return stride == known[last] * out.dims[last];
+      };
       if (last >= 0 && follows(a, out.a) && follows(b, out.b)) {
         out.dims[last] *= static_cast<unsigned>(dim);
       } else {
@@ -94,24 +96,28 @@ void matmul_launch(Device& device, const OpInfo& info, const MatMulArgs& args, c
   if (args.k > 0 && !tile::lines_fit(args.a, args.a_dtype, type, a_length)) {
     const std::int64_t matrices = reached(args.batch, args.batch.a);
     g.a.pitch = tile::padded_length(a_length);
-    a_copy = tile::pack_lines(device, info,
-                              {args.a, args.a_dtype, {matrices, a_lines, 1}, {a_lines * a_length, a_length, 0}, a_lines,
-                               a_length, g.a.pitch},
-                              type);
+    a_copy = tile::pack_lines(
+        device, info,
+        {args.a, args.a_dtype, {matrices, a_lines, 1}, {a_lines * a_length, a_length, 0}, a_lines, a_length, g.a.pitch},
+        type);
     g.a.data = a_copy.data();
   }
   if (args.k > 0 && !tile::lines_fit(args.b, args.b_dtype, type, b_length)) {
     g.b.pitch = tile::padded_length(b_length);
     b_copy = tile::pack_weight(device, info,
-                               {args.b, args.b_dtype, {args.b_matrices, b_lines, 1}, {b_lines * b_length, b_length, 0},
-                                b_lines, b_length, g.b.pitch},
+                               {args.b,
+                                args.b_dtype,
+                                {args.b_matrices, b_lines, 1},
+                                {b_lines * b_length, b_length, 0},
+                                b_lines,
+                                b_length,
+                                g.b.pitch},
                                type, b, 'm');
     g.b.data = b_copy.data();
   }
   if (args.batches > 1)
     g.batches = element_batches(args.batch, a_lines * g.a.pitch, b_lines * g.b.pitch, args.m * args.n);
-  if (args.a2)
-    g.low_rank = {args.a2, args.b2, args.a2_dtype, args.b2_dtype, static_cast<int>(args.k2), args.scale2};
+  if (args.a2) g.low_rank = {args.a2, args.b2, args.a2_dtype, args.b2_dtype, static_cast<int>(args.k2), args.scale2};
   g.out.c = args.c;
   g.out.type = args.c_dtype;
   g.out.rows.pitch = args.n;
@@ -122,10 +128,12 @@ void matmul_launch(Device& device, const OpInfo& info, const MatMulArgs& args, c
 void matmul_i32_launch(Device& device, const OpInfo& info, const MatMulArgs& args) {
   const auto tiles = [](std::int64_t n) { return (n + kSide - 1) / kSide; };
   const std::int64_t blocks = tiles(args.m) * tiles(args.n) * args.batches;
-  check_range(tiles(args.m) < std::int64_t{1} << 31 && tiles(args.n) < std::int64_t{1} << 31 &&
-                  args.batches < std::int64_t{1} << 31 && static_cast<double>(tiles(args.m)) * static_cast<double>(tiles(args.n)) *
-                          static_cast<double>(args.batches) < 0x1p31,
-              info.name, ": more than 2^31 tiles of the result");
+  check_range(
+      tiles(args.m) < std::int64_t{1} << 31 && tiles(args.n) < std::int64_t{1} << 31 &&
+          args.batches < std::int64_t{1} << 31 &&
+          static_cast<double>(tiles(args.m)) * static_cast<double>(tiles(args.n)) * static_cast<double>(args.batches) <
+              0x1p31,
+      info.name, ": more than 2^31 tiles of the result");
   const IntegerProduct p{static_cast<const unsigned*>(args.a),
                          static_cast<const unsigned*>(args.b),
                          static_cast<unsigned*>(args.c),

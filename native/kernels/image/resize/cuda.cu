@@ -110,14 +110,13 @@ void resize_launch(Device& device, const OpInfo& info, const ResizeArgs& a) {
   }
   const bool packed = a.channels % kPacket == 0 && packets_fit(a.x, a.type) && packets_fit(a.y, a.type);
   const std::int64_t each = packed ? a.channels / kPacket : a.channels;
-  const Pixels pixels = a.backward ? Pixels(a.batch, a.in_height, a.in_width, each)
-                                   : Pixels(a.batch, a.out_height, a.out_width, each);
+  const Pixels pixels =
+      a.backward ? Pixels(a.batch, a.in_height, a.in_width, each) : Pixels(a.batch, a.out_height, a.out_width, each);
   auto* kernel = a.backward ? packed ? grad_kernel<kPacket> : grad_kernel<1>
-                 : packed   ? bilinear_kernel<kPacket>
+                 : packed ? bilinear_kernel<kPacket>
                             : bilinear_kernel<1>;
-  launch_kernel(device, info, kernel,
-                {.grid_x = grid_for(device, pixels.count, kThreads, kWaves), .block = kThreads}, a, pixels, rows,
-                columns);
+  launch_kernel(device, info, kernel, {.grid_x = grid_for(device, pixels.count, kThreads, kWaves), .block = kThreads},
+                a, pixels, rows, columns);
 }
 
 }  // namespace eq

@@ -1,6 +1,7 @@
 // Strided copies, three ways.  Bytes 2n * size; no arithmetic but the walk through the loops.
 //
-//   words     both sides walk the innermost loop densely (slices, concat, pad, permuted heads): it is copied in the widest
+//   words     both sides walk the innermost loop densely (slices, concat, pad, permuted heads): it is copied in the
+//   widest
 //             words of 16, 8, 4 or 2 bytes that divide its length, every other step and both addresses.
 //   tiles     y walks the innermost loop densely and x another one (transposes): squares go through shared memory, so
 //             that both sides touch whole sectors; two-byte elements are read and written in pairs where all is even.
@@ -84,7 +85,8 @@ __global__ __launch_bounds__(kThreads) void copy_tiles(const T* x, T* y, const _
   }
 }
 
-/// Two-byte elements in pairs: 64 x 64 of them a tile, as words of two rows on one side and of two columns on the other.
+/// Two-byte elements in pairs: 64 x 64 of them a tile, as words of two rows on one side and of two columns on the
+/// other.
 __global__ __launch_bounds__(kThreads) void copy_pair_tiles(const std::uint16_t* x, std::uint16_t* y,
                                                             const __grid_constant__ Tiles tiles) {
   __shared__ unsigned tile[2 * kSide][kSide + 1];

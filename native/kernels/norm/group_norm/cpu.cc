@@ -38,8 +38,8 @@ EQ_INLINE void for_row(const Source& x, std::int64_t first, std::int64_t channel
   for_blocks(0, channels, [&](std::int64_t at, std::int64_t n) { f(at, n, x.block(first + at, n, buffer)); });
 }
 
-/// Adds f(load, row) over the rows of a block to sum[0 .. C): four rows at a time, so that the sums are fetched once for
-/// four.
+/// Adds f(load, row) over the rows of a block to sum[0 .. C): four rows at a time, so that the sums are fetched once
+/// for four.
 template <class T, class F>
 EQ_INLINE void add_rows(const T* x, std::int64_t rows, std::int64_t channels, float* sum, F f) {
   std::int64_t row = 0;
@@ -117,9 +117,8 @@ void normalise_block(const GroupNormArgs& a, std::int64_t index) {
         store(to, swish((load(from) - load(mean)) * load(scale) + load(a.beta), 1.0f));
       });
     } else {
-      for_vectors(d.channels, [&](auto load, auto store) {
-        store(to, (load(from) - load(mean)) * load(scale) + load(a.beta));
-      });
+      for_vectors(d.channels,
+                  [&](auto load, auto store) { store(to, (load(from) - load(mean)) * load(scale) + load(a.beta)); });
     }
   }
 }

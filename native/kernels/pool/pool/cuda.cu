@@ -50,15 +50,14 @@ __global__ __launch_bounds__(kThreads) void pool_kernel(const PoolArgs a, const 
     for (std::int64_t r = window.rows.begin; r < window.rows.end; ++r) {
 #pragma unroll 1
       for (std::int64_t c = window.columns.begin; c < window.columns.end; ++c) {
-        load_some(a.x, a.type,
-                     (b * w.in_height * w.in_width + window.pixel(w, r, c)) * w.channels + channel, x);
+        load_some(a.x, a.type, (b * w.in_height * w.in_width + window.pixel(w, r, c)) * w.channels + channel, x);
 #pragma unroll
         for (int k = 0; k < kWidth; ++k) acc[k] = !a.max ? acc[k] + x[k] : x[k] > acc[k] ? x[k] : acc[k];
       }
     }
     if constexpr (std::is_same_v<T, float>) {
-      const auto count = static_cast<float>((window.rows.end - window.rows.begin) *
-                                            (window.columns.end - window.columns.begin));
+      const auto count =
+          static_cast<float>((window.rows.end - window.rows.begin) * (window.columns.end - window.columns.begin));
 #pragma unroll
       for (int k = 0; k < kWidth; ++k) acc[k] = a.max ? acc[k] : acc[k] / count;
     }
@@ -168,8 +167,8 @@ void pool_grad_launch(Device& device, const OpInfo& info, const PoolGradArgs& a)
   const std::int64_t each = packed ? w.channels / kPacket : w.channels;
   if (a.max) {
     const Pixels windows(w.batch, w.out_height, w.out_width, each);
-    launch_kernel(device, info, packed ? positions_kernel<kPacket> : positions_kernel<1>, pixel_grid(device, windows), a,
-                  windows);
+    launch_kernel(device, info, packed ? positions_kernel<kPacket> : positions_kernel<1>, pixel_grid(device, windows),
+                  a, windows);
   }
   const Pixels pixels(w.batch, w.in_height, w.in_width, each);
   // Coordinates plus padding stay below 2^31: check_window.

@@ -114,8 +114,7 @@ __global__ __launch_bounds__(kThreads) void softmax_rows(const SoftmaxArgs a) {
 
 void softmax_launch(Device& device, const OpInfo& info, const SoftmaxArgs& a) {
   if (a.columns == 0 || a.rows == 0) return;
-  const bool packed =
-      a.columns % kPacket == 0 && packets_fit(a.x, a.x_type) && packets_fit(a.y, DType::F32);
+  const bool packed = a.columns % kPacket == 0 && packets_fit(a.x, a.x_type) && packets_fit(a.y, DType::F32);
   if (a.columns > 1024)
     return launch_kernel(device, info, packed ? softmax_rows<kPacket> : softmax_rows<1>,
                          {.grid_x = grid_for(device, a.rows, 1, 32), .block = kThreads}, a);

@@ -167,8 +167,8 @@ void launch_sort(Device& device, const OpInfo& info, const TopKArgs& a) {
       launch_kernel(device, info, sort_across, pairs, keys, n, padded, run, apart);
     launch_kernel(device, info, sort_within, within, keys, n, padded, run);
   }
-  launch_kernel(device, info, emit_sorted,
-                {.grid_x = grid_for(device, a.rows * a.k, kThreads, 32), .block = kThreads}, a, keys, padded);
+  launch_kernel(device, info, emit_sorted, {.grid_x = grid_for(device, a.rows * a.k, kThreads, 32), .block = kThreads},
+                a, keys, padded);
 }
 
 }  // namespace

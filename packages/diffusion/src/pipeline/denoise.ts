@@ -108,7 +108,7 @@ function projectText(
   start: number,
   count: number,
 ): Pick<Chunk, 'context' | 'added'> {
-  const { cond, uncond, added } = options.conditioning;
+  const { uncond, added } = options.conditioning;
   const timeIds = added?.timeIds.slice(start, start + count) ?? [];
   return {
     context: projectContext(options, start, count),
