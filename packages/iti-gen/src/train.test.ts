@@ -76,7 +76,7 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
       t.test(`ten updates as PyTorch makes them, ${compat}`, async (t) => {
         const learner = trainer(clip, features, compat);
         const logs: StepLog[] = [];
-        let moments = learner.attributes.map(() => new Float32Array());
+        let moments: Float32Array[] = learner.attributes.map(() => new Float32Array());
         while (learner.epoch < (settings.updates as number)) {
           logs.push(...(await learner.epochStep()));
           const { position, tensors } = await learner.state();

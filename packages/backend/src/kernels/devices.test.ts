@@ -5,7 +5,7 @@
  */
 import type { NativeAddon } from '@equipoise/native';
 import t from 'tap';
-import { agree, Maker, otherDevice, tested } from './agreement.js';
+import { agree, Maker, otherDevice, tested } from './testing/agreement.js';
 
 const STORAGES = ['f32', 'bf16', 'i32', 'bool'] as const;
 const FLOATS = ['f32', 'bf16'] as const;
