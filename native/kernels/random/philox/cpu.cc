@@ -1,6 +1,7 @@
 #include "kernels/simd.h"
 #include "op.h"
 #include "runtime/cpu/device.h"
+#include "series.h"
 
 #include <algorithm>
 #include <cmath>
@@ -49,9 +50,6 @@ void philox_words(const PhiloxArgs& a, std::uint64_t block, vu (&words)[4]) {
   words[3] = c3;
 }
 
-// Double precision, so that rounding to f32 hides how each engine evaluates: the coefficients are those of Sun's
-// fdlibm (log, and sine and cosine on [-pi/4, pi/4]), good to one unit in the last place.
-
 /// Natural logarithm of a in [2^-24, 1].
 EQ_INLINE vd log_unit(vd a) {
   using vl = std::int64_t __attribute__((vector_size(EQ_SIMD_BYTES)));
@@ -60,31 +58,15 @@ EQ_INLINE vd log_unit(vd a) {
   const vl e = (bits - 0x3fe6a09e667f3bcdll) >> 52;
   const vd f = as<vd>(bits - (e << 52)) - 1.0;
   const vd k = __builtin_convertvector(e, vd);
-  const vd s = f / (2.0 + f), z = s * s, w = z * z;
-  const vd odd = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
-  const vd even = z * (6.666666666666735130e-01 +
-                       w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)));
-  const vd half = 0.5 * f * f;
-  return k * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + k * 1.90821492927058770002e-10)) - f);
+  const vd s = f / (2.0 + f), half = 0.5 * f * f;
+  return k * 6.93147180369123816490e-01 - ((half - (log_series(s, half) + k * 1.90821492927058770002e-10)) - f);
 }
 
 /// cos and sin of 2 pi b, b in [0, 1) a multiple of 2^-24: the distance to the nearest quarter turn is exact.
 EQ_INLINE void turn(vd b, vd& cosine, vd& sine) {
   const vd quarter = (b * 4.0 + 6755399441055744.0) - 6755399441055744.0;
   const vd x = (b - quarter * 0.25) * 6.283185307179586477, z = x * x;
-  const vd s = x + x * z *
-                       (-1.66666666666666324348e-01 +
-                        z * (8.33333333332248946124e-03 +
-                             z * (-1.98412698298579493134e-04 +
-                                  z * (2.75573137070700676789e-06 +
-                                       z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
-  const vd c =
-      1.0 - (0.5 * z - z * z *
-                           (4.16666666666666019037e-02 +
-                            z * (-1.38888888888741095749e-03 +
-                                 z * (2.48015872894767294178e-05 +
-                                      z * (-2.75573143513906633035e-07 +
-                                           z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11))))));
+  const vd s = sine_series(x, z), c = cosine_series(z);
   const vd odd_c = quarter == 1.0 ? -s : s;  // quarter turns 1 and 3
   const vd even_c = quarter == 2.0 ? -c : c;
   const vd odd_s = quarter == 1.0 ? c : -c;

@@ -6,6 +6,7 @@
 // 256 threads, blocks to cover all or 32 a multiprocessor.
 #include "op.h"
 #include "runtime/cuda/kernel.cuh"
+#include "series.h"
 
 namespace eq {
 
@@ -34,8 +35,6 @@ __device__ inline void philox_words(const PhiloxArgs& a, std::uint64_t block, un
   words[3] = c3;
 }
 
-// The polynomials are those of cpu.cc: Sun's fdlibm, good to one unit in the last place of double precision.
-
 /// Natural logarithm of a in [2^-24, 1].
 __device__ inline double log_unit(double a) {
   const long long bits = __double_as_longlong(a);
@@ -43,32 +42,15 @@ __device__ inline double log_unit(double a) {
   const long long e = (bits - 0x3fe6a09e667f3bcdll) >> 52;
   const double f = __longlong_as_double(bits - (e << 52)) - 1.0;
   const double k = static_cast<double>(e);
-  const double s = f / (2.0 + f), z = s * s, w = z * z;
-  const double odd = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01));
-  const double even =
-      z * (6.666666666666735130e-01 +
-           w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)));
-  const double half = 0.5 * f * f;
-  return k * 6.93147180369123816490e-01 - ((half - (s * (half + odd + even) + k * 1.90821492927058770002e-10)) - f);
+  const double s = f / (2.0 + f), half = 0.5 * f * f;
+  return k * 6.93147180369123816490e-01 - ((half - (log_series(s, half) + k * 1.90821492927058770002e-10)) - f);
 }
 
 /// cos and sin of 2 pi b, b in [0, 1) a multiple of 2^-24: the distance to the nearest quarter turn is exact.
 __device__ inline void turn(double b, double& cosine, double& sine) {
   const double quarter = rint(b * 4.0);
   const double x = (b - quarter * 0.25) * 6.283185307179586477, z = x * x;
-  const double s = x + x * z *
-                           (-1.66666666666666324348e-01 +
-                            z * (8.33333333332248946124e-03 +
-                                 z * (-1.98412698298579493134e-04 +
-                                      z * (2.75573137070700676789e-06 +
-                                           z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
-  const double c =
-      1.0 - (0.5 * z - z * z *
-                           (4.16666666666666019037e-02 +
-                            z * (-1.38888888888741095749e-03 +
-                                 z * (2.48015872894767294178e-05 +
-                                      z * (-2.75573143513906633035e-07 +
-                                           z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11))))));
+  const double s = sine_series(x, z), c = cosine_series(z);
   const int q = static_cast<int>(quarter);  // 4 is a whole turn
   const double first = q & 1 ? s : c, second = q & 1 ? c : s;
   cosine = q == 1 || q == 2 ? -first : first;
