@@ -38,7 +38,10 @@ export async function saveDiffusersAdapter(
     const own = [...modules.keys()].every((module) => diffusersEndings(module) !== null);
     for (const [module, { down, up, magnitude }] of modules) {
       const base = `${component}.${module}`;
-      const [downName, upName] = (own ? diffusersEndings(module) : null) ?? ['.lora_A.weight', '.lora_B.weight'];
+      const [downName, upName] = (own ? diffusersEndings(module) : null) ?? [
+        '.lora_A.weight',
+        '.lora_B.weight',
+      ];
       sources.push(renamed(down, base + downName), renamed(up, base + upName));
       if (magnitude !== undefined) sources.push(renamed(magnitude, `${base}.lora_magnitude_vector`));
     }

@@ -30,7 +30,11 @@ export async function saveModel(
   return [...names, 'config.json'];
 }
 
-const PYTHON_TYPES: Readonly<Record<FloatType, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+const PYTHON_TYPES: Readonly<Record<FloatType, string>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+};
 
 /**
  * A config for weights of a type. transformers loads weights in the type its config names, whatever the file holds, so
