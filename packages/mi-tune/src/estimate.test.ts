@@ -1,33 +1,47 @@
 /** The estimator for existing images: unbiased within its own confidence, consistent with its map, resolved by prompt. */
 import { randomNormal, useEngine } from '@equipoise/backend';
+import { PhiloxStream, streamId } from '@equipoise/core';
 import { forwardFactors } from '@equipoise/diffusion';
+import type { RgbImage } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { encodePrompts, estimateMi, heatMap, miWeight, partsSchedule, studentQuantile } from './index.js';
-import { smallParts } from './testing.js';
+import {
+  ESTIMATORS,
+  encoderOf,
+  encodePrompts,
+  estimateMi,
+  heatMap,
+  type MiEstimate,
+  miWeight,
+  partsSchedule,
+  pictureMiScorer,
+  studentQuantile,
+} from './index.js';
+import { smallPipeline } from './testing.js';
 
 await useEngine('equipoise-cpu');
-const parts = await smallParts();
+const { parts, pipeline } = await smallPipeline();
 const schedule = partsSchedule(parts);
 const [h, w, c] = parts.latentShape;
 const latents = randomNormal<tf.Rank.R4>([2, h, w, c], { seed: 5, stream: 1 });
 const prompts = ['a red circle', 'a photo of a cat'];
 
-/** Every timestep that counts, many noises each: what the estimator estimates, for the first image and prompt. */
-async function quadrature(noises: number): Promise<number> {
+/**
+ * Every timestep that counts, many noises each, with both signs: what the estimators estimate, for the first image and prompt; the errors
+ * of the standard one as they stand in its definition.
+ */
+async function quadrature(noises: number): Promise<{ orthogonal: number; standard: number }> {
   const contexts = encodePrompts(parts, ['', prompts[0] as string]);
-  let total = 0;
+  const totals = { orthogonal: 0, standard: 0 };
   const timesteps = Array.from({ length: schedule.betas.length - 51 }, (_, i) => 51 + i);
   for (let start = 0; start < timesteps.length; start += 73) {
     const chunk = timesteps.slice(start, start + 73);
     for (let k = 0; k < noises; k++) {
-      const sum = tf.tidy(() => {
+      const [stream, sign] = [Math.floor(k / 2), k % 2 === 0 ? 1 : -1];
+      const sums = tf.tidy(() => {
         const clean = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-        const noise = randomNormal<tf.Rank.R4>([chunk.length, h, w, c], {
-          seed: 99,
-          stream: k,
-          offset: start * h * w * c,
-        });
+        const drawn = { seed: 99, stream, offset: start * h * w * c };
+        const noise = tf.mul(sign, randomNormal([chunk.length, h, w, c], drawn)) as tf.Tensor4D;
         const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [chunk.length, 1, 1, 1]);
         const factors = chunk.map((step) => forwardFactors(schedule, step));
         const noisy = tf.add(
@@ -40,38 +54,49 @@ async function quadrature(noises: number): Promise<number> {
             chunk,
             tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [chunk.length, 1, 1]),
           );
-        return tf.sum(
-          tf.mul(
-            tf.sum(tf.square(tf.sub(predict(1), predict(0))), [1, 2, 3]),
-            tf.tensor1d(chunk.map((step) => miWeight(schedule, step))),
-          ),
-        );
+        const [uncond, cond] = [predict(0), predict(1)];
+        const weights = tf.tensor1d(chunk.map((step) => miWeight(schedule, step)));
+        const distance = (a: tf.Tensor, b: tf.Tensor): tf.Tensor =>
+          tf.sum(tf.mul(weights, tf.sum(tf.squaredDifference(a, b), [1, 2, 3])));
+        return tf.stack([
+          distance(cond, uncond),
+          tf.sub(distance(uncond, noise), distance(cond, noise)),
+        ]);
       });
-      total += (await sum.data())[0] as number;
-      sum.dispose();
+      const [orthogonal, standard] = (await sums.data()) as unknown as [number, number];
+      sums.dispose();
+      totals.orthogonal += orthogonal / noises / timesteps.length;
+      totals.standard += standard / noises / timesteps.length;
     }
   }
   contexts.dispose();
-  return total / noises / timesteps.length;
+  return totals;
 }
 
-t.test('the 95 % interval holds the dense quadrature in at least 93 of 100 trials', async (t) => {
-  const truth = await quadrature(8);
-  const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-  let [inside, mean] = [0, 0];
-  for (let seed = 0; seed < 100; seed++) {
-    const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], {
-      seed,
-      replicates: 8,
-      strata: 6,
-      batch: 96,
-    })) as unknown as [[{ mi: number; interval: [number, number] }]];
-    mean += estimate.mi / 100;
-    if (estimate.interval[0] <= truth && truth <= estimate.interval[1]) inside++;
-  }
-  t.ok(inside >= 93, `${inside} of 100 intervals hold ${truth}`);
-  t.ok(Math.abs(mean / truth - 1) < 0.02, `mean ${mean}, quadrature ${truth}`);
-});
+const truths = await quadrature(8);
+
+for (const estimator of ESTIMATORS)
+  t.test(`the 95 % interval holds the dense quadrature in at least 93 of 100 trials: ${estimator}`, async (t) => {
+    const truth = truths[estimator];
+    const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
+    const means: number[] = [];
+    let inside = 0;
+    for (let seed = 0; seed < 100; seed++) {
+      const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], {
+        seed,
+        estimator,
+        replicates: 8,
+        strata: 6,
+        batch: 96,
+      })) as unknown as [[{ mi: number; interval: [number, number] }]];
+      means.push(estimate.mi);
+      if (estimate.interval[0] <= truth && truth <= estimate.interval[1]) inside++;
+    }
+    const mean = means.reduce((sum, value) => sum + value, 0) / means.length;
+    const spread = Math.sqrt(means.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 99 / 100);
+    t.ok(inside >= 93, `${inside} of 100 intervals hold ${truth}`);
+    t.ok(Math.abs(mean - truth) < 4 * spread, `mean ${mean} +- ${spread}, quadrature ${truth}`);
+  });
 
 t.test('images x prompts, reproducible, with a curve', async (t) => {
   const options = { seed: 3, replicates: 2, strata: 4 };
@@ -136,6 +161,73 @@ t.test('information maps sum to the estimate, and their pictures', async (t) => 
   t.ok((scaled.data.at(-1) as number) < 255, 'one scale for several maps');
   const flat = heatMap({ ...map, values: new Float32Array(4) }, picture);
   t.ok(flat.data.every((value) => value === 0));
+});
+
+t.test('maps of the standard estimator sum to it and show what is below 0 in blue', async (t) => {
+  const options = { seed: 3, replicates: 2, strata: 4, estimator: 'standard', maps: true } as const;
+  const [[{ mi, map, curve }]] = (await estimateMi(parts, latents, prompts, options)) as unknown as [
+    [{ mi: number; map: { values: Float32Array }; curve: { value: number }[] }],
+  ];
+  t.ok(Math.abs(map.values.reduce((sum, value) => sum + value, 0) - mi) < 1e-4 * Math.abs(mi));
+  t.ok(
+    map.values.some((value) => value < 0) && curve.some(({ value }) => value > 0),
+    'terms of both signs',
+  );
+  const heat = heatMap({ values: Float32Array.of(-1, 0, 0.5, 2), height: 2, width: 2 }, { width: 2, height: 2 });
+  const pixels = [0, 3, 6, 9].map((at) => [...heat.data.subarray(at, at + 3)]);
+  t.same(pixels, [
+    [0, 128, 255],
+    [0, 0, 0],
+    [191, 0, 0],
+    [255, 255, 255],
+  ]);
+});
+
+t.test('the score of finished pictures: the standard estimate, whatever the batch', async (t) => {
+  const decoded = await pipeline.decode(latents);
+  const images = [...decoded, ...decoded.slice(0, 1)];
+  const own = [...prompts, prompts[1] as string];
+  const encode = encoderOf(pipeline, parts);
+  const options = { draws: 5, truncation: 300, seed: 4 };
+  const scores = await pictureMiScorer(parts, encode, options).score(images, own);
+  t.equal(scores.length, 3);
+  t.not(scores[0], scores[2], 'another prompt, another score');
+  for (const batch of [1, 4, 7])
+    t.same(await pictureMiScorer(parts, encode, { ...options, batch }).score(images, own), scores, `${batch} rows`);
+  for (const [i, image] of images.entries())
+    t.same(
+      await pictureMiScorer(parts, encode, options).score([image], [own[i] as string]),
+      [scores[i]],
+      'alone as among others',
+    );
+  // Its draws are the first replicate's of an estimate without the other signs.
+  const latent = encode(decoded[0] as RgbImage, 'picture');
+  const plan = { seed: 4, strata: 5, truncation: 300, antithetic: false, replicates: 2 };
+  for (const estimator of ESTIMATORS) {
+    const [[estimate]] = (await estimateMi(parts, latent, [own[0] as string], { ...plan, estimator })) as [
+      [MiEstimate],
+    ];
+    const drawn = new PhiloxStream(4, streamId('mi', 'timesteps', 0));
+    const timesteps = Array.from({ length: 5 }, (_, s) => {
+      const [from, to] = [Math.floor((s * 699) / 5), Math.floor(((s + 1) * 699) / 5)];
+      return { timestep: 301 + from + Math.floor(drawn.uniform(s) * (to - from)), share: (to - from) / 699 };
+    });
+    const expected = timesteps.reduce(
+      (sum, { timestep, share }) =>
+        sum + share * (estimate.curve.find((point) => point.timestep === timestep)?.value as number),
+      0,
+    );
+    const [score] = await pictureMiScorer(parts, encode, { ...options, estimator }).score(
+      decoded.slice(0, 1),
+      own.slice(0, 1),
+    ) as [number];
+    t.ok(Math.abs(score / expected - 1) < 1e-5, `${estimator}: ${score}, from the curve ${expected}`);
+  }
+  const scorer = (changes: object): string => pictureMiScorer(parts, encode, { ...options, ...changes }).hash;
+  t.equal(scorer({ batch: 3 }), scorer({}));
+  for (const change of [{ draws: 6 }, { truncation: 301 }, { estimator: 'orthogonal' }, { seed: 5 }])
+    t.not(scorer(change), scorer({}), Object.keys(change)[0] as string);
+  t.throws(() => pictureMiScorer(parts, encode, { draws: 0 }), /draws: expected a positive whole number, got 0/);
 });
 
 t.test("quantiles of Student's t", (t) => {

@@ -3,21 +3,22 @@
  *
  *   I(z, p) = E_t E_eps [ kappa_t |eps(z_t, p, t) - eps(z_t, "", t)|^2 ],   z_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps
  *
- * with t uniform over the counted timesteps: what the sampler's sum estimates along its own trajectory. The integral
- * over t is stratified, the noise antithetic (eps and -eps), and everything is replicated, so that the spread of the
- * replicates gives the standard error. Noise depends on (seed, replicate, stratum) alone: images and prompts are
- * compared under the same noise.
+ * with t uniform over the counted timesteps: what the sampler's sum estimates along its own trajectory; or with the
+ * standard term in place of this orthogonal one (see terms.ts). The integral over t is stratified, the noise antithetic
+ * (eps and -eps), and everything is replicated, so that the spread of the replicates gives the standard error. Noise
+ * depends on (seed, replicate, stratum) alone: images and prompts are compared under the same noise.
  */
-import { randomNormal } from '@equipoise/backend';
-import { invalid, type JobContext, PhiloxStream, ProgressCounter, streamId } from '@equipoise/core';
-import { forwardFactors, type Schedule } from '@equipoise/diffusion';
+import { invalid, type JobContext, ProgressCounter } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { type MiWeightOptions, miWeight, TRUNCATION } from './mi-weight.js';
-import { type DiffusionParts, encodePrompts, epsilonScale, partsSchedule } from './parts.js';
+import type { MiWeightOptions } from './mi-weight.js';
+import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
 import { studentQuantile } from './student.js';
+import { type Draw, type Estimator, planDraws, termFields, type TermRows } from './terms.js';
 
 export interface EstimateOptions extends MiWeightOptions {
   readonly seed: number;
+  /** Form of a term. Default `orthogonal`, the published one. */
+  readonly estimator?: Estimator;
   /** Independent estimates, at least 2; their spread gives the standard error. Default 4. */
   readonly replicates?: number;
   /** Parts into which the timesteps are split; one draw in each. Default 16. */
@@ -31,7 +32,7 @@ export interface EstimateOptions extends MiWeightOptions {
 }
 
 export interface MiEstimate {
-  /** Nats. */
+  /** Nats; the standard estimator may give less than 0. */
   readonly mi: number;
   readonly standardError: number;
   /** 95 % confidence interval from Student's t over the replicates. */
@@ -44,45 +45,11 @@ export interface MiEstimate {
   readonly map?: InformationMap;
 }
 
-/** The squared difference summed over channels only, averaged over the draws: [h, w] row-major. */
+/** The terms summed over channels only, averaged over the draws: [h, w] row-major. */
 export interface InformationMap {
   readonly values: Float32Array;
   readonly height: number;
   readonly width: number;
-}
-
-/** One draw: a timestep, a noise stream, its sign. */
-interface Draw {
-  readonly replicate: number;
-  readonly timestep: number;
-  readonly stream: bigint;
-  readonly sign: 1 | -1;
-  /** Stratum size over all timesteps, over draws in the stratum. */
-  readonly share: number;
-}
-
-/** Draws of all replicates; strata are as even as whole timesteps allow. */
-function plan(schedule: Schedule, options: EstimateOptions): Draw[] {
-  const { seed, replicates = 4, strata = 16, antithetic = true, truncation = TRUNCATION } = options;
-  const first = truncation + 1;
-  const count = schedule.betas.length - first;
-  if (!(Number.isInteger(replicates) && replicates >= 2))
-    throw invalid('replicates', 'a whole number of at least 2', replicates);
-  if (!(Number.isInteger(strata) && strata >= 1 && strata <= count))
-    throw invalid('strata', `a whole number from 1 to ${count}`, strata);
-  const draws: Draw[] = [];
-  const signs: readonly (1 | -1)[] = antithetic ? [1, -1] : [1];
-  for (let replicate = 0; replicate < replicates; replicate++) {
-    const uniform = new PhiloxStream(seed, streamId('mi', 'timesteps', replicate));
-    for (let s = 0; s < strata; s++) {
-      const [from, to] = [Math.floor((s * count) / strata), Math.floor(((s + 1) * count) / strata)];
-      const timestep = first + from + Math.floor(uniform.uniform(s) * (to - from));
-      const stream = streamId('mi', 'noise', replicate, s);
-      for (const sign of signs)
-        draws.push({ replicate, timestep, stream, sign, share: (to - from) / count / signs.length });
-    }
-  }
-  return draws;
 }
 
 /**
@@ -99,11 +66,13 @@ export async function estimateMi(
   context: JobContext = {},
 ): Promise<MiEstimate[][]> {
   const schedule = partsSchedule(parts);
-  const draws = plan(schedule, options);
+  const { replicates = 4, strata = 16, antithetic = true, estimator = 'orthogonal', batch = 16 } = options;
+  if (!(Number.isInteger(replicates) && replicates >= 2))
+    throw invalid('replicates', 'a whole number of at least 2', replicates);
+  const draws = planDraws(schedule, { ...options, replicates, strata, antithetic });
   const contexts = tf.tidy(() => encodePrompts(parts, ['', ...prompts]));
   const images = latents.shape[0];
   const [height, width] = parts.latentShape;
-  const replicates = Math.max(...draws.map(({ replicate }) => replicate)) + 1;
   const progress = new ProgressCounter('mutual information', context, {
     total: images * draws.length,
     unit: 'draw',
@@ -114,11 +83,10 @@ export async function estimateMi(
       // terms[prompt][draw]
       const terms = prompts.map(() => new Float64Array(draws.length));
       const maps = options.maps === true ? prompts.map(() => new Float64Array(height * width)) : [];
-      const batch = options.batch ?? 16;
       for (let start = 0; start < draws.length; start += batch) {
         const part = draws.slice(start, start + batch);
         const fields = tf.tidy(() =>
-          squaredDifferences(parts, schedule, latents, image, part, contexts, prompts.length, options),
+          termFields(parts, schedule, rowsOf(latents, image, part, contexts), { ...options, estimator }),
         );
         await addTerms(fields, part, start, terms);
         if (maps.length > 0) await addMaps(fields, part, replicates, maps);
@@ -136,6 +104,24 @@ export async function estimateMi(
     contexts.dispose();
   }
   return results;
+}
+
+/** One image under the draws, with every prompt's states. */
+function rowsOf(
+  latents: tf.Tensor4D,
+  image: number,
+  draws: readonly Draw[],
+  contexts: tf.Tensor3D,
+): TermRows {
+  const states = (row: number): tf.Tensor3D => tf.slice(contexts, [row, 0, 0], [1, -1, -1]);
+  return {
+    clean: tf.slice(latents, [image, 0, 0, 0], [1, -1, -1, -1]),
+    draws,
+    uncond: states(0),
+    conds: Array.from({ length: contexts.shape[0] - 1 }, (_, p) =>
+      tf.tile(states(p + 1), [draws.length, 1, 1]),
+    ),
+  };
 }
 
 /** Sums over the image for each prompt and draw. */
@@ -166,67 +152,6 @@ async function addMaps(
   for (const [p, own] of maps.entries())
     for (let i = 0; i < own.length; i++)
       own[i] = (own[i] as number) + (numbers[p * own.length + i] as number);
-}
-
-/**
- * Weighted squared differences, summed over channels, for each prompt and draw [P, D, h, w]; the unconditional prediction
- * is shared by the prompts.
- */
-function squaredDifferences(
-  parts: DiffusionParts,
-  schedule: Schedule,
-  latents: tf.Tensor4D,
-  image: number,
-  draws: readonly Draw[],
-  contexts: tf.Tensor3D,
-  prompts: number,
-  options: EstimateOptions,
-): tf.Tensor4D {
-  const noisy = noisyLatents(parts, schedule, latents, image, draws, options.seed);
-  const timesteps = draws.map(({ timestep }) => timestep);
-  const predict = (row: number): tf.Tensor4D =>
-    tf.tidy(() =>
-      parts.unet.forward(
-        noisy,
-        timesteps,
-        tf.tile(tf.slice(contexts, [row, 0, 0], [1, -1, -1]), [draws.length, 1, 1]),
-      ),
-    );
-  const unconditional = predict(0);
-  const weights = tf.tensor3d(
-    timesteps.map(
-      (t) => miWeight(schedule, t, options) * epsilonScale(parts.scheduler.predictionType, schedule, t) ** 2,
-    ),
-    [timesteps.length, 1, 1],
-  );
-  return tf.stack(
-    Array.from({ length: prompts }, (_, p) =>
-      tf.tidy(() => {
-        const difference = tf.sub(predict(p + 1), unconditional);
-        return tf.mul(weights, tf.sum(tf.square(difference), 3));
-      }),
-    ),
-  ) as tf.Tensor4D;
-}
-
-function noisyLatents(
-  { latentShape }: DiffusionParts,
-  schedule: Schedule,
-  latents: tf.Tensor4D,
-  image: number,
-  draws: readonly Draw[],
-  seed: number,
-): tf.Tensor4D {
-  const clean = tf.reshape(tf.slice(latents, [image, 0, 0, 0], [1, -1, -1, -1]), [...latentShape]);
-  return tf.stack(
-    draws.map(({ timestep, stream, sign }) => {
-      const { signal, noise } = forwardFactors(schedule, timestep);
-      return tf.add(
-        tf.mul(signal, clean),
-        tf.mul(sign * noise, randomNormal([...latentShape], { seed, stream })),
-      );
-    }),
-  ) as tf.Tensor4D;
 }
 
 function summarise(draws: readonly Draw[], terms: Float64Array): MiEstimate {

@@ -15,7 +15,7 @@ import { forwardFactors, type Schedule } from '@equipoise/diffusion';
 import type { TrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LoadedExample } from './example-set.js';
-import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
+import { type DiffusionParts, encodePrompts, outputTarget, partsSchedule } from './parts.js';
 
 export interface FineTuneOptions {
   readonly learningRate: number;
@@ -190,8 +190,7 @@ export class FineTuner {
     const column = (values: number[]): tf.Tensor4D => tf.tensor4d(values, [rows.length, 1, 1, 1]);
     const [signal, spread] = [column(factors.map((f) => f.signal)), column(factors.map((f) => f.noise))];
     const noisy = tf.add(tf.mul(signal, clean), tf.mul(spread, noise)) as tf.Tensor4D;
-    const velocity = parts.scheduler.predictionType === 'v_prediction';
-    const target = velocity ? tf.sub(tf.mul(signal, noise), tf.mul(spread, clean)) : noise;
+    const target = outputTarget(parts.scheduler.predictionType, { signal, spread, clean, noise });
     const prediction = parts.unet.forward(noisy, timesteps, context, {
       recompute: options.gradientCheckpointing,
     });

@@ -3,7 +3,7 @@ import type { RgbImage } from '@equipoise/models';
 import type { InformationMap } from './estimate.js';
 
 export interface HeatMapOptions {
-  /** Value that is shown white; default: the map's largest. Give one for maps that are to be compared. */
+  /** Magnitude that is shown white; default: the map's largest. Give one for maps that are to be compared. */
   readonly largest?: number;
   /** Picture shown in gray below the heat. */
   readonly over?: RgbImage;
@@ -13,13 +13,14 @@ export interface HeatMapOptions {
 const HEAT_SHARE = 0.65;
 
 /**
- * A heat map of the size of the picture it belongs to: black, red, yellow, white, with brightness rising steadily;
- * bilinear between the centres of latent pixels.
+ * A heat map of the size of the picture it belongs to: black at 0, then red, yellow, white, with brightness rising
+ * steadily; values below 0, which the standard estimator knows, go by blue and cyan to white. Bilinear between the centres
+ * of latent pixels.
  */
 export function heatMap(
   { values, height: rows, width: columns }: InformationMap,
   { width, height }: { readonly width: number; readonly height: number },
-  { largest = values.reduce((a, b) => Math.max(a, b), 0), over }: HeatMapOptions = {},
+  { largest = largestMagnitude(values), over }: HeatMapOptions = {},
 ): RgbImage {
   const data = new Uint8Array(width * height * 3);
   for (let y = 0; y < height; y++) {
@@ -37,6 +38,11 @@ export function heatMap(
   return { width, height, data };
 }
 
+/** What a scale has to reach to show all values of a map. */
+export function largestMagnitude(values: Float32Array): number {
+  return values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+}
+
 /** Value at a place given as shares of height and width; beyond the outermost centres it stays constant. */
 function interpolate(values: Float32Array, rows: number, columns: number, y: number, x: number): number {
   const clamp = (value: number, end: number): number => Math.min(Math.max(value, 0), end);
@@ -49,11 +55,12 @@ function interpolate(values: Float32Array, rows: number, columns: number, y: num
   return above + (below - above) * (v - top);
 }
 
-/** The colors of a glowing body: red first, then green, then blue reach their full value. */
+/** Above 0 red first, then green, then blue reach their full value, as in a glowing body; below 0 blue first, red last. */
 function heatColor(share: number): [number, number, number] {
-  const value = Math.min(Math.max(share, 0), 1) * 3;
+  const value = Math.min(Math.abs(share), 1) * 3;
   const channel = (from: number): number => 255 * Math.min(Math.max(value - from, 0), 1);
-  return [channel(0), channel(1), channel(2)];
+  const [first, second, third] = [channel(0), channel(1), channel(2)];
+  return share < 0 ? [third, second, first] : [first, second, third];
 }
 
 function luminance(rgb: Uint8Array, at: number): number {

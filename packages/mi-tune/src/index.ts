@@ -5,11 +5,12 @@ export * from './evaluate.js';
 export * from './example-set.js';
 export * from './external-scorer.js';
 export * from './fine-tune.js';
-export { type HeatMapOptions, heatMap } from './heat-map.js';
+export { type HeatMapOptions, heatMap, largestMagnitude } from './heat-map.js';
 export { mergeSweeps } from './merge.js';
 export * from './mi-weight.js';
 export * from './open-parts.js';
 export * from './parts.js';
+export * from './picture-mi.js';
 export { type Decode, decoderOf, type Encode, encoderOf, pictureName, readPictures } from './pictures.js';
 export * from './prompts.js';
 export * from './real-images.js';
@@ -36,4 +37,5 @@ export {
   type SweepRow,
   sweepRows,
 } from './sweep-folder.js';
+export { ESTIMATORS, type Estimator } from './terms.js';
 export * from './tune-job.js';

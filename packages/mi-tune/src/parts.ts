@@ -27,6 +27,21 @@ export function epsilonScale(type: PredictionType, schedule: Schedule, timestep:
   return -Math.sqrt(alpha) / Math.sqrt(1 - alpha);
 }
 
+/** What the model's output should be where a latent was noised: the noise, the velocity, or the latent itself. */
+export function outputTarget(
+  type: PredictionType,
+  {
+    signal,
+    spread,
+    clean,
+    noise,
+  }: { signal: tf.Tensor4D; spread: tf.Tensor4D; clean: tf.Tensor4D; noise: tf.Tensor4D },
+): tf.Tensor4D {
+  if (type === 'epsilon') return noise;
+  if (type === 'v_prediction') return tf.sub(tf.mul(signal, noise), tf.mul(spread, clean));
+  return clean;
+}
+
 /** Text states of prompts [N, L, C]. */
 export function encodePrompts(
   { textEncoder, tokenizer }: DiffusionParts,
