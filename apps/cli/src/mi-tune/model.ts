@@ -8,12 +8,17 @@ import {
   type AlignmentScorer,
   type DiffusionParts,
   decoderOf,
+  ESTIMATORS,
+  encoderOf,
   externalScorer,
   openParts,
+  PICTURE_MI_DEFAULTS,
   type PictureScores,
+  pictureMiScorer,
   readPrompts,
   type SamplingOptions,
   WEIGHTINGS,
+  type Weighting,
 } from '@equipoise/mi-tune';
 import { hashFolder } from '@equipoise/weights';
 import { clipScorer } from './scorers.js';
@@ -58,6 +63,26 @@ export const scorerOptions = {
     'Another judge, as NAME=COMMAND: a program that gets a file of picture-prompt pairs and prints a number for each.',
     { whole: true, group: 'Scores' },
   ),
+  pictureMi: option(
+    z.boolean().default(false),
+    "Also record the finished pictures' mutual information with their prompts, as `picture_mi`.",
+    { group: 'Scores' },
+  ),
+  pictureEstimator: option(
+    z.enum(ESTIMATORS).default(PICTURE_MI_DEFAULTS.estimator),
+    "Form of picture_mi's terms: see `mi estimate --estimator`.",
+    { group: 'Scores' },
+  ),
+  pictureDraws: option(
+    z.int().min(1).default(PICTURE_MI_DEFAULTS.draws),
+    'Timesteps at which a finished picture is scored, the same for all.',
+    { group: 'Scores' },
+  ),
+  pictureAbove: option(
+    z.int().min(0).max(998).default(PICTURE_MI_DEFAULTS.truncation),
+    'They lie above this timestep.',
+    { group: 'Scores' },
+  ),
 };
 
 /** The sampling part of a command's options. */
@@ -101,15 +126,25 @@ export async function openModel(
   };
 }
 
+type ScorerOptions = {
+  [K in Exclude<keyof typeof scorerOptions, 'clip'>]: z.output<(typeof scorerOptions)[K]>;
+} & { readonly clip?: string | undefined; readonly weighting: Weighting };
+
 /** The judges that a command line asks for. */
-export async function openScorers({
-  clip,
-  scorer,
-}: {
-  clip?: string | undefined;
-  scorer: readonly string[];
-}): Promise<AlignmentScorer[]> {
+export async function openScorers(
+  { clip, scorer, pictureMi, pictureEstimator, pictureDraws, pictureAbove, weighting }: ScorerOptions,
+  { parts, pipeline }: Pick<OpenModel, 'parts' | 'pipeline'>,
+): Promise<AlignmentScorer[]> {
   const scorers: AlignmentScorer[] = [];
+  if (pictureMi)
+    scorers.push(
+      pictureMiScorer(parts, encoderOf(pipeline, parts), {
+        estimator: pictureEstimator,
+        draws: pictureDraws,
+        truncation: pictureAbove,
+        weighting,
+      }),
+    );
   if (clip !== undefined) scorers.push(clipScorer(await loadClip(clip)));
   for (const text of scorer) {
     const match = /^([a-z][a-z0-9_]*)=(.+)$/s.exec(text);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { invalid, type JobContext, option, z } from '@equipoise/core';
 import {
   encoderOf,
+  PICTURE_MI,
   type RealImage,
   readImageFolder,
   type Selection,
@@ -17,7 +18,7 @@ export const selectionOptions = {
   top: option(z.int().min(1).default(1), 'Candidates kept per prompt.', choice),
   select: option(
     z.string().default('mi'),
-    'What chooses them: mi, random, clip, or the name of a --scorer.',
+    'What chooses them: mi (summed while sampling), picture (of the finished pictures, --picture-mi), random, clip, or the name of a --scorer.',
     choice,
   ),
   real: option(z.string().optional(), 'Image folder with metadata.jsonl: real pictures with captions.', {
@@ -35,8 +36,9 @@ export const selectionOptions = {
 export function selectionOf(select: string, seed: number, names: readonly string[]): Selection {
   if (select === 'mi') return { by: 'mi' };
   if (select === 'random') return { by: 'random', seed };
-  if (!names.includes(select)) throw invalid('--select', ['mi', 'random', ...names].join(', '), select);
-  return { by: 'score', name: select };
+  const name = select === 'picture' ? PICTURE_MI : select;
+  if (!names.includes(name)) throw invalid('--select', ['mi', 'random', ...names].join(', '), select);
+  return { by: 'score', name };
 }
 
 /** Real pictures, scored under the model as it is; undefined when none are wanted. */

@@ -62,7 +62,7 @@ export const miTuneBuild = defineCommand({
     await openEngine({ engine, precision });
     const model = await openModel(rest, context);
     const { parts, pipeline, adapterHash } = model;
-    const scorers = await openScorers(rest);
+    const scorers = await openScorers({ ...rest, pictureMi: rest.pictureMi || select === 'picture' }, model);
     const stored = folder === undefined ? undefined : await readSweep(folder);
     if (stored !== undefined) {
       requireComplete(stored);

@@ -96,7 +96,7 @@ export const miTuneEvaluate = defineCommand({
       own.length > 0
         ? own.map(({ text, category }) => ({ prompt: text, category }))
         : await promptFiles(files);
-    const scorers: AlignmentScorer[] = await openScorers(rest);
+    const scorers: AlignmentScorer[] = await openScorers(rest, { parts, pipeline });
     if (own.length > 0) {
       scorers.push(await suiteScorer(own, rest.model));
       const clip = join(rest.model, 'clip');

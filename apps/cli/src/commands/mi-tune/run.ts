@@ -52,7 +52,7 @@ export const miTuneRun = defineCommand({
     const model = await openModel({ model: rest.model, sampler: rest.sampler }, context);
     const { parts, pipeline } = model;
     const prompts = await promptsOf(file, context.note);
-    const scorers = await openScorers(rest);
+    const scorers = await openScorers({ ...rest, pictureMi: rest.pictureMi || select === 'picture' }, model);
     const sampling = samplingOf(rest);
     const held = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     const results = await runRounds(

@@ -39,7 +39,7 @@ export const miTuneTrain = defineCommand({
     await openEngine({ engine, precision });
     const { parts, pipeline } = await openModel({ model: rest.model, sampler: rest.sampler }, context);
     const prompts = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
-    const scorers = await openScorers(rest);
+    const scorers = await openScorers(rest, { parts, pipeline });
     const { adapter, log, best } = await tuneJob(
       {
         folder: out,

@@ -10,10 +10,12 @@ import {
 } from '@equipoise/core';
 import { encodePng } from '@equipoise/diffusion';
 import {
+  ESTIMATORS,
   type EstimateOptions,
   encoderOf,
   estimateMi,
   heatMap,
+  largestMagnitude,
   type MiEstimate,
   WEIGHTINGS,
 } from '@equipoise/mi-tune';
@@ -40,6 +42,10 @@ const options = defineOptions(
       whole: true,
     }),
     ...adapterOption,
+    estimator: option(
+      z.enum(ESTIMATORS).default('orthogonal'),
+      'Form of a term: squared difference of the predictions, as published, or difference of their squared errors.',
+    ),
     replicates: option(
       z.int().min(2).default(4),
       'Independent estimates; their spread gives the standard error.',
@@ -204,7 +210,7 @@ async function mapBlocks(
   const blocks = [];
   for (const [i, { file, image, estimates }] of scored.entries()) {
     const largest = Math.max(
-      ...estimates.flatMap(({ map }) => (map === undefined ? [] : Math.max(...map.values))),
+      ...estimates.flatMap(({ map }) => (map === undefined ? [] : largestMagnitude(map.values))),
     );
     const images: ReportImage[] = [];
     for (const [p, { map }] of estimates.entries()) {
@@ -221,7 +227,7 @@ async function mapBlocks(
     }
     blocks.push({
       kind: 'images' as const,
-      title: `${basename(file)}: white is ${largest.toPrecision(3)} nats`,
+      title: `${basename(file)}: white is ${largest.toPrecision(3)} nats, blue below 0`,
       images,
     });
   }

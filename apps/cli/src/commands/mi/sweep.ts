@@ -66,7 +66,7 @@ export const miSweep = defineCommand({
         adapter: adapterHash,
         shard: part,
         savings: allSavings(savings),
-        pictures: picturesOf(pipeline, await openScorers(rest), pictures),
+        pictures: picturesOf(pipeline, await openScorers(rest, { parts, pipeline }), pictures),
         onDamage: context.note,
       },
       context,
