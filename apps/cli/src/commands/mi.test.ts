@@ -100,6 +100,46 @@ t.test('sweep, shards, merge, query, export, agreement', async (t) => {
   await refused(t, 2, /--scorer: expected NAME=COMMAND/, ...sweep, '--scorer', 'x', '--out', at('x'));
 });
 
+t.test('choice by the mutual information of finished pictures', async (t) => {
+  const words = [...small, '--prompts', at('prompts.txt'), '--candidates', '3'];
+  const scored = ['mi', 'sweep', ...words, '--picture-mi', '--picture-draws', '3'];
+  await ok(t, ...scored, '--out', at('pictured'));
+  const rows = sweepRows(await readSweep(at('pictured')));
+  t.ok(rows.every(({ scores }) => Number.isFinite(scores.picture_mi)));
+  t.match(await ok(t, 'mi', 'agreement', at('pictured'), '--ranks', '1,2,3'), /\| mi, picture_mi \|/);
+  await refused(t, 5, /input scorer picture_mi/, ...scored.with(-1, '4'), '--out', at('pictured'));
+  // The build finds the same candidates on its own, and the set holds those with the highest score.
+  const choose = ['mi-tune', 'build', '--select', 'picture', '--picture-draws', '3'];
+  await ok(t, ...choose, ...words, '--out', at('chosen'));
+  await ok(t, ...choose, '--model', model, '--sweep', at('pictured'), '--out', at('chosen-again'));
+  const chosenIn = async (folder: string): Promise<unknown> =>
+    JSON.parse(await readFile(at(folder, 'set/manifest.json'), 'utf8')).examples.map(
+      ({ prompt, candidate }: { prompt: string; candidate: number }) => [prompt, candidate],
+    );
+  const best = ['a red circle', 'a blue square'].map((prompt) => {
+    const own = rows.filter((row) => row.prompt === prompt);
+    own.sort((a, b) => (b.scores.picture_mi as number) - (a.scores.picture_mi as number));
+    return [prompt, own[0]?.candidate];
+  });
+  t.same(await chosenIn('chosen'), best);
+  t.same(await chosenIn('chosen-again'), best);
+  await refused(
+    t,
+    2,
+    /--select: expected mi, random, length, got "picture"/,
+    'mi-tune',
+    'build',
+    '--model',
+    model,
+    '--sweep',
+    at('whole'),
+    '--select',
+    'picture',
+    '--out',
+    at('x'),
+  );
+});
+
 t.test('rounds, tuning further, baselines, evaluation and report', async (t) => {
   const tuning = [
     '--rank',
@@ -327,18 +367,28 @@ t.test("the embedded model's suites", async (t) => {
 t.test('the study, in its smallest size', async (t) => {
   const words = ['mi-tune', 'study', '--size', 'tiny', '--categories', 'single', '--out', at('study')];
   const plan = JSON.parse(await ok(t, ...words, '--plan'));
-  t.match(plan.workPerSeed, { pairSteps: Number, tunedExamples: Number, estimateDraws: Number });
+  t.match(plan.workPerSeed, { pairSteps: Number, tunedExamples: Number, pictureDraws: Number });
   const first = await ok(t, ...words);
   for (const name of ['Methods', 'Adapters', 'Candidates', 'Real pictures'])
     t.match(first, new RegExp(`## ${name}: aligned pictures, %`));
-  for (const name of ['MI-TUNE, round 2', 'CLIP-selected', 'UNet + text encoder', '2 of 4', 'real 0.5'])
-    t.match(first, new RegExp(`\\| ${name.replace('+', '\\+')} \\|`));
+  for (const name of [
+    'MI-TUNE (pictures), round 2',
+    'MI-TUNE (in the loop)',
+    'CLIP-selected',
+    'judge-selected',
+    'UNet + text encoder',
+    '2 of 4',
+    'real 0.5',
+    'highest MI of the finished picture',
+    'picture_mi, aligned',
+  ])
+    t.ok(first.includes(`| ${name} |`), name);
   t.match(first, /Kendall's tau-b/);
   const [identity = ''] = await readdir(at('study'));
   const cells = at('study', identity, 'seed-1');
   const changed = async (): Promise<number[]> =>
     Promise.all(
-      ['pool', 'tests/base', 'cells/mi', 'cells/real-0.5'].map(
+      ['pool', 'tests/base', 'cells/pictures', 'cells/real-0.5'].map(
         async (cell) => (await stat(join(cells, cell, 'run.json'))).mtimeMs,
       ),
     );

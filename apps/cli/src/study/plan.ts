@@ -1,6 +1,6 @@
 /** The miniature of the paper's tables: its cells, its sizes and what they cost. */
 import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
-import type { Selection } from '@equipoise/mi-tune';
+import { PICTURE_MI, type Selection } from '@equipoise/mi-tune';
 import type { SuiteCategory } from '@equipoise/tiny-world';
 
 export interface StudySettings {
@@ -20,6 +20,9 @@ export interface StudySettings {
   readonly realFractions: readonly number[];
   /** Drawn pictures per training prompt, of which MI selects. */
   readonly realPerPrompt: number;
+  /** Timesteps at which a finished picture is scored by MI, and the one they lie above. */
+  readonly pictureDraws: number;
+  readonly pictureAbove: number;
   readonly steps: number;
   readonly guidance: number;
   readonly updates: number;
@@ -29,13 +32,22 @@ export interface StudySettings {
   readonly batch: number;
 }
 
+/** By what a cell chooses: MI summed in the sampling loop, chance, or a score of the finished pictures. */
+export type StudyChoice = 'mi' | 'random' | typeof PICTURE_MI | 'clip' | 'aligned';
+
+/** The choice as the selection of candidates takes it. */
+export function selectionOf(choice: StudyChoice, seed: number): Selection {
+  if (choice === 'mi') return { by: 'mi' };
+  return choice === 'random' ? { by: 'random', seed } : { by: 'score', name: choice };
+}
+
 /** One tuned model of the tables. */
 export interface StudyCell {
   readonly name: string;
   /** Folder below the seed's. */
   readonly key: string;
   readonly rounds: number;
-  readonly selection: Selection['by'];
+  readonly selection: StudyChoice;
   readonly candidates: number;
   readonly top: number;
   readonly kind: AdapterConfig['kind'];
@@ -46,10 +58,10 @@ export interface StudyCell {
 /** All tuned cells; the base model is not among them. */
 export function studyCells(settings: StudySettings): StudyCell[] {
   const main: StudyCell = {
-    name: 'MI-TUNE',
-    key: 'mi',
+    name: 'MI-TUNE (pictures)',
+    key: 'pictures',
     rounds: settings.rounds,
-    selection: 'mi',
+    selection: PICTURE_MI,
     candidates: settings.candidates,
     top: 1,
     kind: 'dora',
@@ -60,7 +72,10 @@ export function studyCells(settings: StudySettings): StudyCell[] {
   return [
     main,
     { ...once, name: 'random choice', key: 'random', selection: 'random' },
-    { ...once, name: 'CLIP-selected', key: 'clip', selection: 'score' },
+    { ...once, name: 'CLIP-selected', key: 'clip', selection: 'clip' },
+    { ...once, name: 'MI-TUNE (in the loop)', key: 'loop', selection: 'mi' },
+    // What tuning can give at best: the choice is made by the judge that also tests the model.
+    { ...once, name: 'judge-selected', key: 'judge', selection: 'aligned' },
     { ...once, name: 'LoRA', key: 'lora', kind: 'lora' },
     { ...once, name: 'UNet + text encoder', key: 'text', text: true },
     ...settings.pools.map((pool) => ({ ...once, name: `1 of ${pool}`, key: `of-${pool}`, candidates: pool })),
@@ -100,12 +115,12 @@ export interface StudyCost {
   readonly pairSteps: number;
   /** An example forward and backward. */
   readonly tunedExamples: number;
-  /** Pictures scored by estimate, times draws. */
-  readonly estimateDraws: number;
+  /** Finished pictures scored by MI, times draws: candidates and real ones. */
+  readonly pictureDraws: number;
 }
 
-/** Draws of one estimate with the default settings: replicates, strata, both signs. */
-export const ESTIMATE_DRAWS = 4 * 16 * 2;
+/** How a real picture is scored: like a candidate, by more draws. */
+export const REAL_DRAWS = { replicates: 2, strata: 8, antithetic: true } as const;
 
 /** Counts the work of one seed. */
 export function studyCost(settings: StudySettings): StudyCost {
@@ -113,6 +128,7 @@ export function studyCost(settings: StudySettings): StudyCost {
   const prompts = categories.length * trainPrompts;
   const cells = studyCells(settings);
   const models = 1 + cells.reduce((sum, cell) => sum + cell.rounds, 0);
+  const realDraws = REAL_DRAWS.replicates * REAL_DRAWS.strata * 2;
   const swept = prompts * (poolOf(settings) + (rounds - 1) * candidates);
   const built = cells.reduce(
     (sum, cell) => sum + cell.rounds * prompts * cell.top * (1 - cell.realFraction),
@@ -122,7 +138,9 @@ export function studyCost(settings: StudySettings): StudyCost {
   return {
     pairSteps: Math.round((swept + built + tested) * steps),
     tunedExamples: (models - 1) * settings.updates * settings.tuneBatch,
-    estimateDraws: settings.realFractions.length > 0 ? prompts * settings.realPerPrompt * ESTIMATE_DRAWS : 0,
+    pictureDraws:
+      swept * settings.pictureDraws +
+      (settings.realFractions.length > 0 ? prompts * settings.realPerPrompt * realDraws : 0),
   };
 }
 
@@ -150,6 +168,8 @@ export const STUDY_SIZES = {
     rounds: 2,
     realFractions: [0.5],
     realPerPrompt: 1,
+    pictureDraws: 4,
+    pictureAbove: 550,
     steps: 3,
     guidance: 4,
     updates: 2,
@@ -169,6 +189,8 @@ export const STUDY_SIZES = {
     rounds: 3,
     realFractions: [0.25, 0.5, 0.9],
     realPerPrompt: 2,
+    pictureDraws: 12,
+    pictureAbove: 550,
     steps: 10,
     guidance: 4,
     updates: 60,
@@ -188,6 +210,8 @@ export const STUDY_SIZES = {
     rounds: 3,
     realFractions: [0.25, 0.5, 0.9],
     realPerPrompt: 4,
+    pictureDraws: 16,
+    pictureAbove: 550,
     steps: 20,
     guidance: 4,
     updates: 200,

@@ -8,6 +8,7 @@ import {
   categoryDifferences,
   categoryScores,
   type EvaluationPrompt,
+  PICTURE_MI,
   PICTURES,
   pictureName,
   rankedPicks,
@@ -23,7 +24,7 @@ import {
   type Table,
   tableOf,
 } from '@equipoise/report';
-import { type StudyCost, type StudySettings, studyCells } from './plan.js';
+import { type StudyChoice, type StudyCost, type StudySettings, selectionOf, studyCells } from './plan.js';
 import { type StudyModel, type StudySeed, testPromptsOf } from './run.js';
 
 /** A model over all seeds: rows of seed s have candidate numbers from s * images on, so that pairs stay pairs. */
@@ -103,11 +104,15 @@ function choiceTable(seeds: readonly StudySeed[], settings: StudySettings): Tabl
   const pick = (choose: (rows: readonly SweepRow[], seed: number) => SweepRow[]): SweepRow[] =>
     seeds.flatMap(({ pool: rows, seed }) => choose(rows, seed));
   const among = settings.candidates;
+  const best = (choice: StudyChoice): SweepRow[] =>
+    pick((rows, seed) => selectCandidates(rows, 1, selectionOf(choice, seed), among));
   const choices: [string, SweepRow[]][] = [
     ['all candidates', pick((rows) => rows.filter(({ candidate }) => candidate < among))],
-    ['random', pick((rows, seed) => selectCandidates(rows, 1, { by: 'random', seed }, among))],
-    ['highest CLIPScore', pick((rows) => selectCandidates(rows, 1, { by: 'score', name: 'clip' }, among))],
-    ['highest MI', pick((rows) => selectCandidates(rows, 1, { by: 'mi' }, among))],
+    ['random', best('random')],
+    ['highest CLIPScore', best('clip')],
+    ['highest MI in the loop', best('mi')],
+    ['highest MI of the finished picture', best(PICTURE_MI)],
+    ['by the judge', best('aligned')],
   ];
   return tableOf(
     `What is chosen from ${among} candidates of the base model`,
@@ -116,7 +121,8 @@ function choiceTable(seeds: readonly StudySeed[], settings: StudySettings): Tabl
       pictures: rows.length,
       'aligned, %': Number(percent(mean(rows, ({ scores }) => scores.aligned as number))),
       'mean CLIPScore': mean(rows, ({ scores }) => scores.clip as number),
-      'mean MI, nats': mean(rows, ({ mi }) => mi),
+      'mean MI in the loop, nats': mean(rows, ({ mi }) => mi),
+      'mean MI of pictures, nats': mean(rows, ({ scores }) => scores[PICTURE_MI] as number),
     })),
     'Training prompts, judged by the embedded judges.',
   );
@@ -135,7 +141,7 @@ function agreementTable(seeds: readonly StudySeed[], settings: StudySettings): T
       ),
     );
   const records = ([`ranks ${ranks.join(', ')}`, 'all candidates'] as const).flatMap((label, i) =>
-    agreementOf(rowsOf(i === 0 ? ranks : all), ['mi', 'clip', 'aligned']).map(
+    agreementOf(rowsOf(i === 0 ? ranks : all), ['mi', PICTURE_MI, 'clip', 'aligned']).map(
       ({ first, second, tau, tied }) => ({
         candidates: label,
         measures: `${first}, ${second}`,
@@ -165,12 +171,12 @@ export async function studyReport(
   const get = (key: string): Pooled => models.get(key) as Pooled;
   const cells = studyCells(settings);
   const rounds = Array.from({ length: settings.rounds }, (_, i) =>
-    settings.rounds === 1 ? 'mi' : `mi-${i + 1}`,
+    settings.rounds === 1 ? 'pictures' : `pictures-${i + 1}`,
   );
   const base = get('base');
   const once = { ...get(rounds[0] as string) };
   const named = (name: string): Pooled => ({ ...once, name });
-  const main = [base, get('random'), get('clip'), ...rounds.map(get)];
+  const main = [base, get('random'), get('clip'), get('loop'), ...rounds.map(get), get('judge')];
   const pools = cells.filter(({ key }) => key.startsWith('of-'));
   const chosen = [
     ...pools.filter(({ candidates }) => candidates < settings.candidates).map(({ key }) => get(key)),

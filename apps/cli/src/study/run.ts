@@ -13,12 +13,12 @@ import {
   evaluate,
   FINE_TUNE_DEFAULTS,
   type PictureScores,
+  pictureMiScorer,
   type RealImage,
   readEvaluation,
   readSweep,
   runRounds,
   type SamplingOptions,
-  type Selection,
   type SharedSweep,
   type SweepRow,
   scoreRealImages,
@@ -36,12 +36,20 @@ import {
 import { hashFolder } from '@equipoise/weights';
 import { clipScorer, suiteScorer } from '../mi-tune/scorers.js';
 import type { Embedded } from '../showcase/model.js';
-import { adaptersOfCell, poolOf, type StudyCell, type StudySettings, studyCells } from './plan.js';
+import {
+  adaptersOfCell,
+  poolOf,
+  REAL_DRAWS,
+  type StudyCell,
+  type StudySettings,
+  selectionOf,
+  studyCells,
+} from './plan.js';
 
 /** Pictures of one model under the test prompts. */
 export interface StudyModel {
   readonly name: string;
-  /** `base`, a cell's key, or key and round: `mi-2`. */
+  /** `base`, a cell's key, or key and round: `pictures-2`. */
   readonly key: string;
   readonly rows: readonly SweepRow[];
 }
@@ -62,7 +70,10 @@ interface SeedContext {
   readonly folder: string;
   readonly training: readonly SuitePrompt[];
   readonly tests: readonly EvaluationPrompt[];
+  /** Of candidates and test pictures. */
   readonly scorers: readonly AlignmentScorer[];
+  /** By the mutual information of finished pictures: of candidates. */
+  readonly pictureMi: AlignmentScorer;
 }
 
 /** Test prompts are the same for all seeds; training prompts are drawn by seed and never among them. */
@@ -114,14 +125,22 @@ export async function runSeed(
     training,
     tests: tests.map(({ text, category }) => ({ prompt: text, category })),
     scorers,
+    pictureMi: pictureMiScorer(embedded.parts, encoderOf(embedded.pipeline, embedded.parts), {
+      draws: settings.pictureDraws,
+      truncation: settings.pictureAbove,
+    }),
   };
-  const pictures: PictureScores = { scorers, decode: decoderOf(embedded.pipeline) };
+  const pictures = picturesOf(own, [own.pictureMi, ...scorers]);
   const pool: SharedSweep = { folder: join(own.folder, 'pool'), candidates: poolOf(settings), pictures };
   const rows = await poolRows(own, pool, context);
   const models = [await testModel(own, { name: 'base model', key: 'base' }, undefined, context)];
   const real = settings.realFractions.length > 0 ? await realImages(own, context) : [];
   for (const cell of studyCells(settings)) models.push(...(await runCell(own, cell, pool, real, context)));
   return { seed, models, pool: rows, folder: own.folder };
+}
+
+function picturesOf({ embedded }: SeedContext, scorers: readonly AlignmentScorer[]): PictureScores {
+  return { scorers, decode: decoderOf(embedded.pipeline) };
 }
 
 async function poolRows(own: SeedContext, pool: SharedSweep, context: JobContext): Promise<SweepRow[]> {
@@ -165,7 +184,7 @@ async function realImages(own: SeedContext, context: JobContext): Promise<RealIm
     embedded.parts,
     encode,
     images,
-    { seed, batch: 32 },
+    { seed, ...REAL_DRAWS, estimator: 'standard', truncation: settings.pictureAbove, batch: 32 },
     context,
   );
 }
@@ -186,12 +205,6 @@ async function runCell(
   const kept = await Promise.all(models.map((model) => storedModel(own, model)));
   if (kept.every((model) => model !== undefined)) return kept as StudyModel[];
   const sampling = samplingOf(settings, seed);
-  const selection: Selection =
-    cell.selection === 'random'
-      ? { by: 'random', seed }
-      : cell.selection === 'score'
-        ? { by: 'score', name: 'clip' }
-        : { by: 'mi' };
   const rounds = await runRounds(
     {
       folder: join(own.folder, 'cells', cell.key),
@@ -200,7 +213,7 @@ async function runCell(
       sampling,
       candidates: cell.candidates,
       top: cell.top,
-      selection,
+      selection: selectionOf(cell.selection, seed),
       batch: settings.batch,
       rounds: cell.rounds,
       start: 'fresh',
@@ -217,6 +230,7 @@ async function runCell(
       real: cell.realFraction > 0 ? { images: real, fraction: cell.realFraction } : undefined,
       encode: encoderOf(embedded.pipeline, embedded.parts),
       firstSweep: pool,
+      pictures: picturesOf(own, [own.pictureMi]),
     },
     context,
   );
