@@ -7,8 +7,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import {
   ESTIMATORS,
-  encoderOf,
   encodePrompts,
+  encoderOf,
   estimateMi,
   heatMap,
   type MiEstimate,
@@ -58,10 +58,7 @@ async function quadrature(noises: number): Promise<{ orthogonal: number; standar
         const weights = tf.tensor1d(chunk.map((step) => miWeight(schedule, step)));
         const distance = (a: tf.Tensor, b: tf.Tensor): tf.Tensor =>
           tf.sum(tf.mul(weights, tf.sum(tf.squaredDifference(a, b), [1, 2, 3])));
-        return tf.stack([
-          distance(cond, uncond),
-          tf.sub(distance(uncond, noise), distance(cond, noise)),
-        ]);
+        return tf.stack([distance(cond, uncond), tf.sub(distance(uncond, noise), distance(cond, noise))]);
       });
       const [orthogonal, standard] = (await sums.data()) as unknown as [number, number];
       sums.dispose();
@@ -76,27 +73,30 @@ async function quadrature(noises: number): Promise<{ orthogonal: number; standar
 const truths = await quadrature(8);
 
 for (const estimator of ESTIMATORS)
-  t.test(`the 95 % interval holds the dense quadrature in at least 93 of 100 trials: ${estimator}`, async (t) => {
-    const truth = truths[estimator];
-    const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
-    const means: number[] = [];
-    let inside = 0;
-    for (let seed = 0; seed < 100; seed++) {
-      const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], {
-        seed,
-        estimator,
-        replicates: 8,
-        strata: 6,
-        batch: 96,
-      })) as unknown as [[{ mi: number; interval: [number, number] }]];
-      means.push(estimate.mi);
-      if (estimate.interval[0] <= truth && truth <= estimate.interval[1]) inside++;
-    }
-    const mean = means.reduce((sum, value) => sum + value, 0) / means.length;
-    const spread = Math.sqrt(means.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 99 / 100);
-    t.ok(inside >= 93, `${inside} of 100 intervals hold ${truth}`);
-    t.ok(Math.abs(mean - truth) < 4 * spread, `mean ${mean} +- ${spread}, quadrature ${truth}`);
-  });
+  t.test(
+    `the 95 % interval holds the dense quadrature in at least 93 of 100 trials: ${estimator}`,
+    async (t) => {
+      const truth = truths[estimator];
+      const image = tf.slice(latents, [0, 0, 0, 0], [1, h, w, c]);
+      const means: number[] = [];
+      let inside = 0;
+      for (let seed = 0; seed < 100; seed++) {
+        const [[estimate]] = (await estimateMi(parts, image, [prompts[0] as string], {
+          seed,
+          estimator,
+          replicates: 8,
+          strata: 6,
+          batch: 96,
+        })) as unknown as [[{ mi: number; interval: [number, number] }]];
+        means.push(estimate.mi);
+        if (estimate.interval[0] <= truth && truth <= estimate.interval[1]) inside++;
+      }
+      const mean = means.reduce((sum, value) => sum + value, 0) / means.length;
+      const spread = Math.sqrt(means.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 99 / 100);
+      t.ok(inside >= 93, `${inside} of 100 intervals hold ${truth}`);
+      t.ok(Math.abs(mean - truth) < 4 * spread, `mean ${mean} +- ${spread}, quadrature ${truth}`);
+    },
+  );
 
 t.test('images x prompts, reproducible, with a curve', async (t) => {
   const options = { seed: 3, replicates: 2, strata: 4 };
@@ -169,11 +169,11 @@ t.test('maps of the standard estimator sum to it and show what is below 0 in blu
     [{ mi: number; map: { values: Float32Array }; curve: { value: number }[] }],
   ];
   t.ok(Math.abs(map.values.reduce((sum, value) => sum + value, 0) - mi) < 1e-4 * Math.abs(mi));
-  t.ok(
-    map.values.some((value) => value < 0) && curve.some(({ value }) => value > 0),
-    'terms of both signs',
+  t.ok(map.values.some((value) => value < 0) && curve.some(({ value }) => value > 0), 'terms of both signs');
+  const heat = heatMap(
+    { values: Float32Array.of(-1, 0, 0.5, 2), height: 2, width: 2 },
+    { width: 2, height: 2 },
   );
-  const heat = heatMap({ values: Float32Array.of(-1, 0, 0.5, 2), height: 2, width: 2 }, { width: 2, height: 2 });
   const pixels = [0, 3, 6, 9].map((at) => [...heat.data.subarray(at, at + 3)]);
   t.same(pixels, [
     [0, 128, 255],
@@ -193,7 +193,11 @@ t.test('the score of finished pictures: the standard estimate, whatever the batc
   t.equal(scores.length, 3);
   t.not(scores[0], scores[2], 'another prompt, another score');
   for (const batch of [1, 4, 7])
-    t.same(await pictureMiScorer(parts, encode, { ...options, batch }).score(images, own), scores, `${batch} rows`);
+    t.same(
+      await pictureMiScorer(parts, encode, { ...options, batch }).score(images, own),
+      scores,
+      `${batch} rows`,
+    );
   for (const [i, image] of images.entries())
     t.same(
       await pictureMiScorer(parts, encode, options).score([image], [own[i] as string]),
@@ -217,17 +221,20 @@ t.test('the score of finished pictures: the standard estimate, whatever the batc
         sum + share * (estimate.curve.find((point) => point.timestep === timestep)?.value as number),
       0,
     );
-    const [score] = await pictureMiScorer(parts, encode, { ...options, estimator }).score(
+    const [score] = (await pictureMiScorer(parts, encode, { ...options, estimator }).score(
       decoded.slice(0, 1),
       own.slice(0, 1),
-    ) as [number];
+    )) as [number];
     t.ok(Math.abs(score / expected - 1) < 1e-5, `${estimator}: ${score}, from the curve ${expected}`);
   }
   const scorer = (changes: object): string => pictureMiScorer(parts, encode, { ...options, ...changes }).hash;
   t.equal(scorer({ batch: 3 }), scorer({}));
   for (const change of [{ draws: 6 }, { truncation: 301 }, { estimator: 'orthogonal' }, { seed: 5 }])
     t.not(scorer(change), scorer({}), Object.keys(change)[0] as string);
-  t.throws(() => pictureMiScorer(parts, encode, { draws: 0 }), /draws: expected a positive whole number, got 0/);
+  t.throws(
+    () => pictureMiScorer(parts, encode, { draws: 0 }),
+    /draws: expected a positive whole number, got 0/,
+  );
 });
 
 t.test("quantiles of Student's t", (t) => {

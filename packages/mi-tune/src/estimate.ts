@@ -13,7 +13,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { MiWeightOptions } from './mi-weight.js';
 import { type DiffusionParts, encodePrompts, partsSchedule } from './parts.js';
 import { studentQuantile } from './student.js';
-import { type Draw, type Estimator, planDraws, termFields, type TermRows } from './terms.js';
+import { type Draw, type Estimator, planDraws, type TermRows, termFields } from './terms.js';
 
 export interface EstimateOptions extends MiWeightOptions {
   readonly seed: number;

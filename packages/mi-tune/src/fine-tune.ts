@@ -4,6 +4,8 @@
  *
  *   loss = mean |eps - eps_theta(sqrt(abar_t) z + sqrt(1 - abar_t) eps, t, p)|^2,   t ~ U{0, ..., T-1}
  *
+ * Optionally t starts from a higher timestep: the updates then go where a picture's composition is decided.
+ *
  * Step s draws its examples, timesteps and noise from streams (seed, s): a resumed run draws what the uninterrupted one
  * would have drawn.
  */
@@ -30,6 +32,8 @@ export interface FineTuneOptions {
   readonly steps: number;
   /** Updates over which the learning rate rises from 0; 0 for a constant one. */
   readonly warmup: number;
+  /** Timesteps below it are not trained; 0 trains all, as published. */
+  readonly lowestTimestep: number;
   /** Recompute activations for the gradient: less memory, about a third more time. */
   readonly gradientCheckpointing: boolean;
   readonly seed: number;
@@ -44,6 +48,7 @@ export const FINE_TUNE_DEFAULTS: FineTuneOptions = {
   accumulation: 50,
   steps: 300,
   warmup: 0,
+  lowestTimestep: 0,
   gradientCheckpointing: false,
   seed: 0,
 };
@@ -75,6 +80,10 @@ export class FineTuner {
   ) {
     if (examples.length === 0) throw invalid('examples', 'at least one example', examples.length);
     this.#schedule = partsSchedule(parts);
+    const last = this.#schedule.betas.length - 1;
+    const { lowestTimestep: lowest } = options;
+    if (!(Number.isInteger(lowest) && lowest >= 0 && lowest <= last))
+      throw invalid('lowestTimestep', `a whole number from 0 to ${last}`, lowest);
     this.#variables = adapters.flatMap((adapter) => adapter.variables());
     this.#tunesText = adapters.some(({ model }) => model === parts.textEncoder);
     this.#moments = this.#variables.map(({ shape }) => ({ m: zeros(shape), v: zeros(shape) }));
@@ -175,7 +184,8 @@ export class FineTuner {
       streamId('fine-tune', 'timesteps', this.#step),
       offset * 2,
     );
-    const timesteps = rows.map(() => times.int(total));
+    const lowest = options.lowestTimestep;
+    const timesteps = rows.map(() => lowest + times.int(total - lowest));
     const noise = randomNormal<tf.Rank.R4>(shape, {
       seed: options.seed,
       stream: streamId('fine-tune', 'noise', this.#step),

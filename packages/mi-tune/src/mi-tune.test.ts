@@ -14,6 +14,7 @@ import {
   buildSet,
   encodePrompts,
   FINE_TUNE_DEFAULTS,
+  type FineTuneOptions,
   FineTuner,
   loadExamples,
   miWeight,
@@ -142,7 +143,7 @@ t.test('set, tuning and resuming', async (t) => {
   const run = async (
     from: TrainingState | undefined,
     until: number,
-    gradientCheckpointing = false,
+    changes: Partial<FineTuneOptions> = {},
   ): Promise<{ state: TrainingState; losses: number[] }> => {
     const adapter = createAdapter(
       parts.unet,
@@ -150,7 +151,7 @@ t.test('set, tuning and resuming', async (t) => {
       { kind: 'dora', rank: 4, alpha: 4, init: 'gaussian', targets: ['to_q', 'to_k', 'to_v', 'to_out.0'] },
       1,
     );
-    const tuner = new FineTuner(parts, [adapter], examples, { ...settings, gradientCheckpointing });
+    const tuner = new FineTuner(parts, [adapter], examples, { ...settings, ...changes });
     if (from !== undefined) tuner.restore(from);
     const losses: number[] = [];
     while (tuner.step < until) losses.push((await tuner.update()).loss);
@@ -165,13 +166,35 @@ t.test('set, tuning and resuming', async (t) => {
   const half = await run(undefined, 2);
   const resumed = await run(half.state, 4);
   t.same(resumed.state, whole.state, 'bit for bit');
-  const recomputed = await run(undefined, 4, true);
+  const recomputed = await run(undefined, 4, { gradientCheckpointing: true });
   requireClose('losses', Float32Array.from(recomputed.losses), Float32Array.from(whole.losses), {
     relativeNorm: 1e-5,
   });
   t.ok(
     whole.state.tensors.some(({ value }, i) => i % 3 === 1 && value.some((x) => x !== 0)),
     'the up projections move',
+  );
+  const forward = t.capture(parts.unet, 'forward', parts.unet.forward);
+  await run(undefined, 4);
+  await run(undefined, 4, { lowestTimestep: 900 });
+  const drawn = forward().map(({ args }) => args[1] as number[]);
+  t.equal(drawn.length, 16);
+  t.ok(
+    drawn
+      .slice(0, 8)
+      .flat()
+      .some((timestep) => timestep < 500),
+    'all timesteps, as published',
+  );
+  t.ok(
+    drawn
+      .slice(8)
+      .flat()
+      .every((timestep) => timestep >= 900 && timestep < 1000),
+  );
+  await t.rejects(
+    run(undefined, 1, { lowestTimestep: 1000 }),
+    /lowestTimestep: expected a whole number from 0 to 999, got 1000/,
   );
 });
 

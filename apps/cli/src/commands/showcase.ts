@@ -75,7 +75,7 @@ export const showcase = defineCommand({
     const folder = (name: string, settings: object): string =>
       join(
         out,
-        `${name}-${sha256Json({ format: 2, model: embedded.parts.hash, clip: embedded.clip.hash, settings, engine, precision }).slice(0, 12)}`,
+        `${name}-${sha256Json({ format: 3, model: embedded.parts.hash, clip: embedded.clip.hash, settings, engine, precision }).slice(0, 12)}`,
       );
     const first = await runItiGen(embedded, folder('iti-gen', itiGen), itiGen, context);
     const second = await runMiTune(embedded, folder('mi-tune', miTune), miTune, context);
@@ -100,7 +100,9 @@ export const showcase = defineCommand({
           right,
           rightAmongAll: second.rightAmongAll,
           rightAmongChosen: second.rightAmongChosen,
+          rightAmongLoop: second.rightAmongLoop,
           agreement: second.agreement,
+          loopAgreement: second.loopAgreement,
         },
         null,
         2,

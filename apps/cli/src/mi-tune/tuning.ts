@@ -65,6 +65,11 @@ export const tuningOptions = {
   accumulation: option(positive.default(FINE_TUNE_DEFAULTS.accumulation), 'Forwards per update.', training),
   updates: option(positive.default(FINE_TUNE_DEFAULTS.steps), 'Updates.', training),
   warmup: option(z.int().min(0).default(0), 'Updates over which the learning rate rises.', training),
+  lowestTimestep: option(
+    z.int().min(0).max(999).default(0),
+    "Timesteps below it are not trained: the updates go where a picture's composition is decided. 0 trains all, as published.",
+    training,
+  ),
   gradientCheckpointing: option(
     z.boolean().default(false),
     'Recompute activations: less memory, more time.',
@@ -108,14 +113,15 @@ export function adaptersOf(options: Tuning): {
 }
 
 export function fineTuneOf(options: Tuning): FineTuneOptions {
-  const { learningRate, weightDecay, maxGradientNorm, accumulation, warmup, gradientCheckpointing } = options;
+  const { learningRate, weightDecay, maxGradientNorm, accumulation, warmup, lowestTimestep } = options;
   return {
     learningRate,
     weightDecay,
     maxGradientNorm,
     accumulation,
     warmup,
-    gradientCheckpointing,
+    lowestTimestep,
+    gradientCheckpointing: options.gradientCheckpointing,
     batch: options.tuneBatch,
     steps: options.updates,
     seed: options.tuneSeed,

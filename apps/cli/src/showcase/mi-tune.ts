@@ -1,13 +1,18 @@
 /** MI-TUNE on the embedded model: score its own pictures, tune on the best, compare with pictures taken at random. */
 import { join } from 'node:path';
 import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
-import { invalid, type JobContext, PhiloxSequence, streamId } from '@equipoise/core';
-import { type Estimate, kendallTauB, meanWithInterval } from '@equipoise/metrics';
+import { invalid, type JobContext, PhiloxSequence, sha256Json, streamId } from '@equipoise/core';
+import { type Estimate, meanWithInterval } from '@equipoise/metrics';
 import {
+  type AlignmentScorer,
+  agreementOf,
   buildSet,
   decoderOf,
+  encoderOf,
   FINE_TUNE_DEFAULTS,
   type FineTuneLog,
+  PICTURE_MI,
+  pictureMiScorer,
   type SamplingOptions,
   type SweepRow,
   sampleCandidates,
@@ -18,6 +23,7 @@ import {
 } from '@equipoise/mi-tune';
 import type { RgbImage } from '@equipoise/models';
 import { bindingPrompts, findScenes, type ScenePrompt, singlePrompts } from '@equipoise/tiny-world';
+import { hashFolder } from '@equipoise/weights';
 import { type Embedded, packed } from './model.js';
 
 /** What the prompts ask for: one object with its color, or two with a color each. */
@@ -45,15 +51,22 @@ export interface TunedResult {
 export interface MiTuneResult {
   readonly results: readonly TunedResult[];
   readonly testPrompts: readonly ScenePrompt[];
-  /** Candidates of the training prompts that the judge finds right: of all, and of those that MI chose. */
+  /**
+   * Candidates of the training prompts that the judge finds right: of all, of those that the MI of finished pictures
+   * chose, and of those that MI summed in the sampling loop would choose.
+   */
   readonly rightAmongAll: number;
   readonly rightAmongChosen: number;
-  /** Kendall's tau-b between a candidate's MI, relative to its prompt's mean, and the judge's verdict. */
+  readonly rightAmongLoop: number;
+  /** Kendall's tau-b between either MI and the judge's verdict within a prompt, mean over prompts. */
   readonly agreement: number;
+  readonly loopAgreement: number;
   readonly pairsPerSecond: number;
 }
 
 const PICTURES_PER_TEST_PROMPT = 4;
+/** Below this timestep the embedded model's terms tell right pictures from wrong ones badly or not at all. */
+const PICTURES_ABOVE = 550;
 const ADAPTER: AdapterConfig = {
   kind: 'dora',
   rank: 8,
@@ -80,12 +93,18 @@ export async function runMiTune(
       folder: join(folder, 'sweep'),
       parts,
       options: { ...sampling, prompts: texts, candidates: settings.candidates, batch: 32 },
+      pictures: {
+        scorers: [
+          pictureMiScorer(parts, encoderOf(embedded.pipeline, parts), { truncation: PICTURES_ABOVE }),
+          await sceneScorer(embedded, training),
+        ],
+        decode: decoderOf(embedded.pipeline),
+      },
     },
     context,
   );
   const pairsPerSecond = rows.length / ((performance.now() - started) / 1000);
-  const chosen = topCandidates(rows, 1);
-  const verdicts = await judgeCandidates(embedded, training, rows, sampling, context);
+  const chosen = selectCandidates(rows, 1, { by: 'score', name: PICTURE_MI });
   const base = await evaluate(embedded, 'base model', test, sampling, [], context);
   const random = await tuned(
     embedded,
@@ -108,13 +127,15 @@ export async function runMiTune(
     context,
   );
   const share = (some: readonly SweepRow[]): number =>
-    some.reduce((sum, row) => sum + (verdicts.get(row) === true ? 1 : 0), 0) / some.length;
+    some.reduce((sum, { scores }) => sum + (scores.bound as number), 0) / some.length;
   return {
     results: [base, random, best],
     testPrompts: test,
     rightAmongAll: share(rows),
     rightAmongChosen: share(chosen),
-    agreement: agreementOf(rows, verdicts),
+    rightAmongLoop: share(topCandidates(rows, 1)),
+    agreement: tauOf(rows, PICTURE_MI),
+    loopAgreement: tauOf(rows, 'mi'),
     pairsPerSecond,
   };
 }
@@ -136,33 +157,21 @@ function splitPrompts({ suite, prompts, testPrompts, seed }: MiTuneSettings): {
   return { training: distinct.slice(0, prompts), test: distinct.slice(prompts, wanted) };
 }
 
-/** The judge's verdict on every candidate's finished picture. */
-async function judgeCandidates(
-  embedded: Embedded,
+/** 1 where the scene judge finds every object as the prompt asks for it. */
+async function sceneScorer(
+  { judges, weights }: Embedded,
   prompts: readonly ScenePrompt[],
-  rows: readonly SweepRow[],
-  sampling: SamplingOptions,
-  context: JobContext,
-): Promise<Map<SweepRow, boolean>> {
+): Promise<AlignmentScorer> {
   const byText = new Map(prompts.map((prompt) => [prompt.text, prompt]));
-  const verdicts = new Map<SweepRow, boolean>();
-  for (let start = 0; start < rows.length; start += 32) {
-    const part = rows.slice(start, start + 32);
-    const images = await draw(embedded, part, sampling, context);
-    const found = await findScenes(
-      embedded.judges.scene,
-      part.map(({ prompt }) => byText.get(prompt) as ScenePrompt),
-      packed(images),
-    );
-    for (const [i, row] of part.entries()) verdicts.set(row, found[i]?.bound === true);
-    context.onProgress?.({
-      task: 'judge candidates',
-      done: start + part.length,
-      total: rows.length,
-      unit: 'image',
-    });
-  }
-  return verdicts;
+  return {
+    name: 'bound',
+    hash: sha256Json({ judges: await hashFolder(join(weights, 'judges')), version: 1 }),
+    async score(images, texts) {
+      const wanted = texts.map((text) => byText.get(text) as ScenePrompt);
+      const found = await findScenes(judges.scene, wanted, packed(images));
+      return found.map(({ bound }) => (bound ? 1 : 0));
+    },
+  };
 }
 
 async function draw(
@@ -179,17 +188,11 @@ async function draw(
   }
 }
 
-function agreementOf(rows: readonly SweepRow[], verdicts: ReadonlyMap<SweepRow, boolean>): number {
-  const means = new Map<string, number>();
-  for (const { prompt } of rows) {
-    if (means.has(prompt)) continue;
-    const own = rows.filter((row) => row.prompt === prompt);
-    means.set(prompt, own.reduce((sum, { mi }) => sum + mi, 0) / own.length);
-  }
-  return kendallTauB(
-    rows.map((row) => row.mi / (means.get(row.prompt) as number)),
-    rows.map((row) => (verdicts.get(row) === true ? 1 : 0)),
-  );
+function tauOf(rows: readonly SweepRow[], measure: string): number {
+  const byPrompt = new Map<number, SweepRow[]>();
+  for (const row of rows) byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), row]);
+  const [pair] = agreementOf([...byPrompt.values()], [measure, 'bound']);
+  return pair?.tau?.value ?? Number.NaN;
 }
 
 async function tuned(

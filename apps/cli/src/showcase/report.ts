@@ -103,9 +103,10 @@ async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Pro
     'What mutual information chooses',
     [
       { candidates: 'all', 'right (share)': result.rightAmongAll },
-      { candidates: 'best by MI of each prompt', 'right (share)': result.rightAmongChosen },
+      { candidates: 'best by MI of the finished picture', 'right (share)': result.rightAmongChosen },
+      { candidates: 'best by MI summed in the sampling loop', 'right (share)': result.rightAmongLoop },
     ],
-    `Kendall's tau-b between MI (relative to its prompt's mean) and the judge: ${result.agreement.toPrecision(3)}.`,
+    `One candidate of each prompt. Kendall's tau-b with the judge within a prompt: ${result.agreement.toPrecision(3)} of the finished picture, ${result.loopAgreement.toPrecision(3)} in the loop.`,
   );
   const losses = lineChart(
     result.results.flatMap(({ name, log }) =>
@@ -116,7 +117,7 @@ async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Pro
   return [
     {
       kind: 'text',
-      text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by point-wise mutual information in the sampling loop; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.`,
+      text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by the point-wise mutual information of the finished picture; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.`,
     },
     { kind: 'table', table: right },
     { kind: 'table', table: choice },
