@@ -43,7 +43,9 @@ t.test('errors: one message format, hints apart', async (t) => {
   t.equal(formatError(error), '--steps: expected an integer, got "ten"\n  hint: Write 10.');
   t.equal(invalid('a.bin', '8 bytes', prose('a file of 3 bytes'), { code: 'corrupt' }).code, 'corrupt');
   t.match(withHints(new TypeError('x'), 'Look.'), { code: 'internal', message: 'x', hints: ['Look.'] });
-  t.match(formatError(new TypeError('plain')), /TypeError: plain/);
+  t.match(formatError(new TypeError('plain')), /TypeError: plain\n +at /);
+  const refusal = await readdir(join(t.testdir(), 'none')).catch((reason: unknown) => reason);
+  t.match(formatError(refusal), /^ENOENT: no such file or directory, .*none'$/, 'no stack');
 });
 
 t.test('errors: any value can be shown, shortly', async (t) => {

@@ -122,9 +122,18 @@ export function withHints(error: unknown, ...hints: string[]): EquipoiseError {
   return new EquipoiseError('internal', message, { cause: error, hints });
 }
 
-/** The error as lines for a terminal: the message, then one `hint:` line for each hint. */
+/** Whether the operating system refused, as opposed to a mistake of this program. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && systemErrorCode(error) !== undefined && 'syscall' in error;
+}
+
+/**
+ * The error as lines for a terminal: the message, then one `hint:` line for each hint. What the operating system
+ * refuses is said in its words; a stack is shown for mistakes of this program alone.
+ */
 export function formatError(error: unknown): string {
   if (!(error instanceof EquipoiseError)) {
+    if (isSystemError(error)) return error.message;
     return error instanceof Error ? (error.stack ?? error.message) : String(error);
   }
   return [error.message, ...error.hints.map((hint) => `  hint: ${hint}`)].join('\n');
