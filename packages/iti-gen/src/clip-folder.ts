@@ -25,10 +25,11 @@ export interface LoadedClip {
  */
 export async function loadClip(folder: string, tokenizerFolder?: string): Promise<LoadedClip> {
   const component = await (await openFolder(folder)).component('clip');
+  const { config, where } = component.modelConfig();
   const state = await component.openWeights();
   let clip: CLIPModel;
   try {
-    clip = await CLIPModel.load(component.config, state, { storage: 'f32' });
+    clip = await CLIPModel.load(config, state, { storage: 'f32', where });
   } finally {
     await state.close();
   }

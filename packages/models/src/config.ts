@@ -103,15 +103,21 @@ function sameJson(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-/** An integer of at least `least`. */
-export function integer(least: number): Reader<number> {
+/** An integer of at least `least`, and at most `most`. */
+export function integer(least: number, most = Number.MAX_SAFE_INTEGER): Reader<number> {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
   return (value, name) => {
-    if (!Number.isSafeInteger(value) || (value as number) < least) {
-      throw invalid(name, `an integer of at least ${least}`, value);
-    }
+    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
+      throw invalid(name, `an integer ${range}`, value);
     return value as number;
   };
 }
+
+/**
+ * A number of layers in a row. Layers are made before their weights are looked for, so an absurd number must not get
+ * that far; no network of these kinds has a tenth of the most.
+ */
+export const depth: Reader<number> = integer(1, 1000);
 
 /** A finite number greater than zero. */
 export const positive: Reader<number> = (value, name) => {

@@ -11,7 +11,12 @@ import {
 import type { ManifestEntry, StateDict } from './state-dict.js';
 
 /** A class of models: what its static members are called on. */
-export type ModelClass<M> = new (config: unknown) => M;
+export type ModelClass<M> = new (config: unknown, where?: string) => M;
+
+export interface ConfiguredLoadOptions extends LoadOptions {
+  /** Names the config in errors, such as the path of its file; the class where left out. */
+  readonly where?: string;
+}
 
 export abstract class ConfiguredModel<Config> extends Model {
   readonly config: Readonly<Config>;
@@ -44,9 +49,9 @@ export abstract class ConfiguredModel<Config> extends Model {
     this: ModelClass<M>,
     config: unknown,
     state: StateDict,
-    options?: LoadOptions,
+    options?: ConfiguredLoadOptions,
   ): Promise<M> {
-    const model = new this(config);
+    const model = new this(config, options?.where);
     return loadWeights(model, state, options, model.keyRules(state));
   }
 

@@ -36,6 +36,17 @@ export class ComponentFolder {
   }
 
   /**
+   * The config of a model, and its path for errors.
+   *
+   * @throws EquipoiseError `missing` where there is none: the defaults of a class must not stand in for a lost file
+   */
+  modelConfig(): { config: Readonly<Record<string, unknown>>; where: string } {
+    const where = join(this.path, 'config.json');
+    if (Object.keys(this.config).length > 0) return { config: this.config, where };
+    throw new EquipoiseError('missing', `${where}: expected the model's settings, got none`);
+  }
+
+  /**
    * The config as it must be saved again: with floats that Python wrote as `1.0` marked as such. Use {@link config} to read settings.
    */
   async savedConfig(): Promise<Record<string, JsonValue>> {

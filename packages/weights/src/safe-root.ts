@@ -51,6 +51,8 @@ export class SafeRoot {
     try {
       real = await realpath(path);
     } catch (cause) {
+      if (systemErrorCode(cause) === 'ELOOP')
+        throw invalid(path, 'a file', prose('a link that leads back to itself'), { code: 'corrupt', cause });
       if (systemErrorCode(cause) !== 'ENOENT' && systemErrorCode(cause) !== 'ENOTDIR') throw cause;
       const closest = nearest(basename(name), await this.list().catch(() => []));
       throw new EquipoiseError('missing', `${path}: no such file`, {

@@ -166,11 +166,15 @@ t.test('inspect: what is wrong is named, with exit status 1', async (t) => {
   );
   await problems(
     () => config('unet/config.json', { act_fn: 'mish' }),
-    /act_fn: expected .*silu.*, got "mish"/,
+    /unet\/config\.json: act_fn: expected .*silu.*, got "mish"/,
   );
   await problems(
     () => config('scheduler/scheduler_config.json', { _class_name: 'UniPCMultistepScheduler' }),
     /UniPCMultistepScheduler/,
+  );
+  await problems(
+    () => rm(join(sd, 'unet', 'config.json')),
+    /unet\/config\.json: expected the model's settings, got none/,
   );
   await problems(() => rm(join(sd, 'tokenizer', 'tokenizer.json')), /tokenizer/);
   await problems(() => rm(join(sd, 'vae'), { recursive: true }), /vae: no such file/);

@@ -34,7 +34,7 @@ import { checkValues } from './inspect-values.js';
 
 /** Models that run here, by the class a config names; made without weights. */
 const MODELS: Readonly<
-  Record<string, new (config: unknown) => Model & { readonly warnings: readonly string[] }>
+  Record<string, new (config: unknown, where: string) => Model & { readonly warnings: readonly string[] }>
 > = {
   UNet2DConditionModel,
   AutoencoderKL,
@@ -156,7 +156,9 @@ async function inspectPart(
   } else if (name === 'scheduler' || className?.endsWith('Scheduler')) {
     report.parts.push({ name, className });
     await collect(report.problems, () => {
-      const { ignored } = parseSchedulerConfig(component.config);
+      const { ignored } = parseSchedulerConfig(component.config, {
+        source: join(path, 'scheduler_config.json'),
+      });
       report.notices.push(...ignored.map((key) => `${path}: setting ${key} has no effect`));
     });
   } else if (UNUSED.includes(name)) {
@@ -172,7 +174,7 @@ async function inspectWeights(
   report: Draft,
   options: InspectOptions,
 ): Promise<void> {
-  const { className = null, path, config } = component;
+  const { className = null, path } = component;
   const type = className !== null && Object.hasOwn(MODELS, className) ? MODELS[className] : undefined;
   let part: PartReport = {
     name,
@@ -184,10 +186,14 @@ async function inspectWeights(
     report.problems.push(
       `${path}: class: expected one of ${Object.keys(MODELS).join(', ')}, got ${className ?? 'none'}`,
     );
-  else await collect(report.problems, () => void (model = new type(config)));
+  else
+    await collect(report.problems, () => {
+      const { config, where } = component.modelConfig();
+      model = new type(config, where);
+    });
   if (model instanceof UNet2DConditionModel)
     part = { ...part, architecture: `UNet of ${familyOf(model.config.cross_attention_dim)}` };
-  report.notices.push(...(model?.warnings ?? []).map((warning) => `${path}: ${warning}`));
+  report.notices.push(...(model?.warnings ?? []));
   await collect(report.problems, async () => {
     await using state = await component.openWeights();
     const sources = state.sources();

@@ -78,15 +78,25 @@ class PartLoader {
     return component;
   }
 
+  /** @param aliases other classes whose configs and weights are read as this one's */
   async model<M extends ConfiguredModel<unknown>>(
     name: string,
     modelClass: ModelClass<M> & Pick<typeof ConfiguredModel, 'load'>,
+    ...aliases: string[]
   ): Promise<M> {
     const component = await this.component(name);
+    const { config, where } = component.modelConfig();
+    const known = [modelClass.name, ...aliases];
+    const { className = modelClass.name } = component;
+    if (!known.includes(className))
+      throw invalid(`${this.folder.path}: ${name}`, known.join(' or '), prose(className), {
+        code: 'unsupported',
+      });
     const { storage, onProgress, onNotice, signal } = this.options;
     const state = await component.openWeights();
     try {
-      const model = await modelClass.load(component.config, state, {
+      const model = await modelClass.load(config, state, {
+        where,
         ...(storage !== undefined && { storage }),
         onProgress: (done, total) => {
           throwIfCancelled(signal, `load ${name}`);
@@ -94,7 +104,7 @@ class PartLoader {
         },
       });
       this.#loaded.push(model);
-      for (const warning of model.warnings) onNotice?.(`${component.path}: ${warning}`);
+      for (const warning of model.warnings) onNotice?.(warning);
       return model;
     } finally {
       await state.close();
@@ -116,7 +126,7 @@ async function loadParts(loader: PartLoader): Promise<PipelineParts> {
   const parts = {
     scheduler,
     tokenizer: await loader.tokenizer('tokenizer'),
-    textEncoder: await loader.model('text_encoder', CLIPTextModel),
+    textEncoder: await loader.model('text_encoder', CLIPTextModel, CLIPTextModelWithProjection.name),
     ...(xl && {
       tokenizer2: await loader.tokenizer('tokenizer_2'),
       textEncoder2: await loader.model('text_encoder_2', CLIPTextModelWithProjection),

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
@@ -358,4 +358,20 @@ t.test('folders that are no Stable Diffusion are refused', async (t) => {
   await index({ _class_name: 'StableDiffusionPipeline' });
   await t.rejects(loadPipeline(home), /"scheduler"/);
   await t.rejects(loadPipeline(fixtures.path('sd/unet')), /pipeline/);
+
+  const copy = join(home, 'copy');
+  await cp(fixtures.path('sd'), copy, { recursive: true });
+  const parts = JSON.parse(await readFile(join(copy, 'model_index.json'), 'utf8')) as object;
+  const path = join(copy, 'model_index.json');
+  await writeFile(path, JSON.stringify({ ...parts, unet: ['diffusers', 'UNet3DConditionModel'] }));
+  await t.rejects(loadPipeline(copy), {
+    code: 'unsupported',
+    message: /copy: unet: expected UNet2DConditionModel, got UNet3DConditionModel$/,
+  });
+  await writeFile(path, JSON.stringify(parts));
+  await rm(join(copy, 'unet', 'config.json'));
+  await t.rejects(loadPipeline(copy), {
+    code: 'missing',
+    message: /unet\/config\.json: expected the model's settings, got none$/,
+  });
 });

@@ -222,6 +222,12 @@ t.test('bad input is refused by name', async (t) => {
   t.throws(() => model.forward([new Array(13).fill(1)]), /ids: expected texts of 1 to 12 tokens, got 13/);
   const bad = (change: object) => () => new CLIPTextModel({ ...fixture.config, ...change });
   t.throws(bad({ hidden_act: 'gelu_new' }), /hidden_act: expected "quick_gelu" or "gelu", got "gelu_new"/);
+  t.throws(bad({ num_hidden_layers: 1e8 }), /num_hidden_layers: expected an integer from 1 to 1000/);
+  t.throws(
+    () => new CLIPTextModel({ ...fixture.config, hidden_act: 'relu' }, 'text/config.json'),
+    { message: /^text\/config\.json: hidden_act: / },
+    'the file is named where it is known',
+  );
   t.throws(
     bad({ model_type: 'siglip_text_model', _class_name: undefined }),
     /model_type: expected clip_text_model or clip/,

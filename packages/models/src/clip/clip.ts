@@ -27,8 +27,8 @@ export class CLIPModel extends ConfiguredModel<ClipConfig> {
   readonly logitScale: Parameter;
 
   /** The architecture without weights, from a `config.json` of transformers. */
-  constructor(config: unknown) {
-    super(parseClipConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseClipConfig(config, where));
     const { text, vision, projection_dim, logit_scale_init_value } = this.config;
     const scale = new Parameter([], { kind: 'constant', value: logit_scale_init_value });
     this.logitScale = this.parameter('logit_scale', scale);

@@ -3,6 +3,7 @@
  */
 import {
   type ConfigSchema,
+  depth,
   finite,
   integer,
   oneOf,
@@ -80,7 +81,7 @@ const TEXT: ConfigSchema<ClipTextConfig> = {
     vocab_size: { read: integer(1), fallback: 49408 },
     hidden_size: { read: integer(1), fallback: 512 },
     intermediate_size: { read: integer(1), fallback: 2048 },
-    num_hidden_layers: { read: integer(1), fallback: 12 },
+    num_hidden_layers: { read: depth, fallback: 12 },
     num_attention_heads: { read: integer(1), fallback: 8 },
     max_position_embeddings: { read: integer(1), fallback: 77 },
     hidden_act: { read: activation, fallback: 'quick_gelu' },
@@ -100,7 +101,7 @@ const VISION: ConfigSchema<ClipVisionConfig> = {
   fields: {
     hidden_size: { read: integer(1), fallback: 768 },
     intermediate_size: { read: integer(1), fallback: 3072 },
-    num_hidden_layers: { read: integer(1), fallback: 12 },
+    num_hidden_layers: { read: depth, fallback: 12 },
     num_attention_heads: { read: integer(1), fallback: 12 },
     num_channels: { read: integer(1), fallback: 3 },
     image_size: { read: integer(1), fallback: 224 },

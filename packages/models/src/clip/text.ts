@@ -209,8 +209,8 @@ export class CLIPTextModel extends ConfiguredModel<ClipTextConfig> {
   readonly textModel: ClipTextTransformer;
 
   /** The architecture without weights, from a `config.json` of transformers. */
-  constructor(config: unknown) {
-    super(parseClipTextConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseClipTextConfig(config, where));
     this.textModel = this.child('text_model', new ClipTextTransformer(this.config));
   }
 
@@ -232,8 +232,8 @@ export class CLIPTextModelWithProjection extends ConfiguredModel<ClipTextConfig>
   readonly textProjection: Linear;
 
   /** The architecture without weights, from a `config.json` of transformers. */
-  constructor(config: unknown) {
-    super(parseClipTextConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseClipTextConfig(config, where));
     const { hidden_size, projection_dim } = this.config;
     this.textModel = this.child('text_model', new ClipTextTransformer(this.config));
     this.textProjection = this.child('text_projection', featureProjection(hidden_size, projection_dim));

@@ -89,8 +89,8 @@ export class CLIPVisionModel extends ConfiguredModel<ClipVisionConfig> {
   readonly visionModel: ClipVisionTransformer;
 
   /** The architecture without weights, from a `config.json` of transformers. */
-  constructor(config: unknown) {
-    super(parseClipVisionConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseClipVisionConfig(config, where));
     this.visionModel = this.child('vision_model', new ClipVisionTransformer(this.config));
   }
 
@@ -112,8 +112,8 @@ export class CLIPVisionModelWithProjection extends ConfiguredModel<ClipVisionCon
   readonly visualProjection: Linear;
 
   /** The architecture without weights, from a `config.json` of transformers. */
-  constructor(config: unknown) {
-    super(parseClipVisionConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseClipVisionConfig(config, where));
     const { hidden_size, projection_dim } = this.config;
     this.visionModel = this.child('vision_model', new ClipVisionTransformer(this.config));
     this.visualProjection = this.child('visual_projection', featureProjection(hidden_size, projection_dim));

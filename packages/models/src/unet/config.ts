@@ -3,6 +3,7 @@
  */
 import {
   type ConfigSchema,
+  depth,
   finite,
   flag,
   integer,
@@ -59,11 +60,11 @@ const SCHEMA: ConfigSchema<UNetConfig> = {
       fallback: ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'],
     },
     block_out_channels: { read: listOf(integer(1)), fallback: [320, 640, 1280, 1280] },
-    layers_per_block: { read: oneOrMany(integer(1)), fallback: 2 },
+    layers_per_block: { read: oneOrMany(depth), fallback: 2 },
     norm_num_groups: { read: integer(1), fallback: 32 },
     norm_eps: { read: positive, fallback: 1e-5 },
     cross_attention_dim: { read: integer(1), fallback: 1280 },
-    transformer_layers_per_block: { read: oneOrMany(integer(1)), fallback: 1 },
+    transformer_layers_per_block: { read: oneOrMany(depth), fallback: 1 },
     attention_head_dim: { read: oneOrMany(integer(1)), fallback: 8 },
     use_linear_projection: { read: flag, fallback: false },
     addition_embed_type: { read: nullable(oneOf('text_time')), fallback: null },

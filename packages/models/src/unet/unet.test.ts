@@ -212,6 +212,14 @@ t.test('bad input is refused by name', async (t) => {
     bad({ cross_attention_dim: -1 }),
     /cross_attention_dim: expected an integer of at least 1, got -1/,
   );
+  t.throws(
+    bad({ layers_per_block: 1e9 }),
+    /layers_per_block: expected an integer from 1 to 1000, got 1000000000/,
+  );
+  t.throws(
+    bad({ transformer_layers_per_block: [1, 1, 1e6] }),
+    /transformer_layers_per_block\[2\]: expected an integer from 1 to 1000/,
+  );
   const warned = new UNet2DConditionModel({ ...fixture.config, cross_attention_dimm: 3 });
   t.match(warned.warnings, [
     /unknown key "cross_attention_dimm" ignored \(did you mean cross_attention_dim\?\)/,

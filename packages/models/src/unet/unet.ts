@@ -47,8 +47,8 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
    * @param config the parsed `config.json` of a diffusers `unet` folder
    * @throws EquipoiseError naming the class or option that is not supported
    */
-  constructor(config: unknown) {
-    super(parseUNetConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseUNetConfig(config, where));
     const { block_out_channels: widths, in_channels, out_channels, norm_num_groups, norm_eps } = this.config;
     const [first, timeChannels] = [widths[0]!, widths[0]! * 4];
     this.#convIn = this.child('conv_in', new Conv2d(in_channels, first, { kernel: 3 }));

@@ -51,8 +51,8 @@ export class AutoencoderKL extends ConfiguredModel<AutoencoderConfig> {
   readonly #postQuantConv: PointwiseConv | null;
 
   /** The architecture without weights, from the `config.json` of a diffusers `vae` folder. */
-  constructor(config: unknown) {
-    super(parseAutoencoderConfig(config));
+  constructor(config: unknown, where?: string) {
+    super(parseAutoencoderConfig(config, where));
     const { latent_channels: latent, use_quant_conv, use_post_quant_conv } = this.config;
     this.#encoder = this.child('encoder', new Encoder(this.config));
     this.#decoder = this.child('decoder', new Decoder(this.config));

@@ -3,6 +3,7 @@
  */
 import {
   type ConfigSchema,
+  depth,
   finite,
   flag,
   integer,
@@ -43,7 +44,7 @@ const SCHEMA: ConfigSchema<AutoencoderConfig> = {
     down_block_types: { read: listOf(oneOf('DownEncoderBlock2D')), fallback: ['DownEncoderBlock2D'] },
     up_block_types: { read: listOf(oneOf('UpDecoderBlock2D')), fallback: ['UpDecoderBlock2D'] },
     block_out_channels: { read: listOf(integer(1)), fallback: [64] },
-    layers_per_block: { read: integer(1), fallback: 1 },
+    layers_per_block: { read: depth, fallback: 1 },
     latent_channels: { read: integer(1), fallback: 4 },
     norm_num_groups: { read: integer(1), fallback: 32 },
     sample_size: { read: oneOrMany(integer(1)), fallback: 32 },
