@@ -1,6 +1,8 @@
 // `npm run fuzz`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and throws seeded calls at all
-// of its surface. A call that crashes or hangs is named by seed and index, and the run goes on behind it.
-// Options: --calls N (200000), --seed S (1), --from I (0). Reproduce one call: --seed S --from I --calls 1.
+// of its surface, or damaged safetensors files at the reader and the addon behind it. What crashes or hangs is named by
+// seed and index, and the run goes on behind it.
+// Options: --target addon|safetensors (addon), --calls N (200000), --seed S (1), --from I (0).
+// Reproduce one call: --seed S --from I --calls 1.
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -11,7 +13,11 @@ import { findToolchain } from './lib/toolchain.mjs';
 const HANG_MS = 120_000;
 const MOST_CRASHES = 20;
 const folder = path.join(root, 'runs', 'fuzz');
-const program = path.join(root, 'packages', 'native', 'src', 'fuzz', 'main.ts');
+/** Both take SEED FROM COUNT PROGRESS_FILE and print a JSON summary, or SEED INDEX 0 describe. */
+const programs = {
+  addon: path.join(root, 'packages', 'native', 'src', 'fuzz', 'main.ts'),
+  safetensors: path.join(root, 'tools', 'fuzz-safetensors.ts'),
+};
 
 function parseOptions() {
   const number = (name, text) => {
@@ -24,11 +30,18 @@ function parseOptions() {
   let values;
   try {
     const text = (fallback) => ({ type: 'string', default: fallback });
-    ({ values } = parseArgs({ options: { calls: text('200000'), seed: text('1'), from: text('0') } }));
+    const options = { target: text('addon'), calls: text('200000'), seed: text('1'), from: text('0') };
+    ({ values } = parseArgs({ options }));
   } catch (error) {
     throw new CommandError(`fuzz: ${error.message}`);
   }
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, number(name, value)]));
+  const { target, ...numbers } = values;
+  if (!Object.hasOwn(programs, target)) {
+    const known = Object.keys(programs).join(' or ');
+    throw new CommandError(`fuzz: --target: expected ${known}, got "${target}"`);
+  }
+  const entries = Object.entries(numbers).map(([name, value]) => [name, number(name, value)]);
+  return { target, ...Object.fromEntries(entries) };
 }
 
 /** The sanitizers must be in the process before anything else allocates, and Node is not linked with them. */
@@ -52,15 +65,24 @@ function sanitizerEnvironment() {
   };
 }
 
-function nodeArguments(...args) {
-  return ['--import=tsx', '--conditions=equipoise-source', '--expose-gc', program, ...args.map(String)];
+function nodeArguments(target, ...args) {
+  return [
+    '--import=tsx',
+    '--conditions=equipoise-source',
+    '--expose-gc',
+    programs[target],
+    ...args.map(String),
+  ];
 }
 
 /** Runs one process until it ends, crashes or hangs. */
-async function runProcess(seed, from, calls, env) {
+async function runProcess({ target, seed }, from, calls, env) {
   const progressFile = path.join(folder, 'progress.bin');
   fs.rmSync(progressFile, { force: true });
-  const child = spawn(process.execPath, nodeArguments(seed, from, calls, progressFile), { cwd: root, env });
+  const child = spawn(process.execPath, nodeArguments(target, seed, from, calls, progressFile), {
+    cwd: root,
+    env,
+  });
   let out = '';
   let err = '';
   child.stdout.on('data', (chunk) => (out += chunk));
@@ -98,8 +120,8 @@ function readProgress(file) {
 }
 
 /** The call in words; a process of its own, since making the arguments may be what crashes. */
-function describe(seed, index, env) {
-  const result = spawnSync(process.execPath, nodeArguments(seed, index, 0, 'describe'), {
+function describe({ target, seed }, index, env) {
+  const result = spawnSync(process.execPath, nodeArguments(target, seed, index, 0, 'describe'), {
     cwd: root,
     env,
     encoding: 'utf8',
@@ -107,14 +129,17 @@ function describe(seed, index, env) {
   return result.status === 0 ? result.stdout.trim() : 'a call that cannot be described';
 }
 
-function reportCrash({ status, signal, hung, index, err }, seed, env) {
-  const log = path.join(folder, `crash-${seed}-${index}.log`);
+function reportCrash({ status, signal, hung, index, err }, options, env) {
+  const { target, seed } = options;
+  const log = path.join(folder, `crash-${target}-${seed}-${index}.log`);
   fs.writeFileSync(log, err);
   const how = hung ? `hung for ${HANG_MS / 1000} s` : `ended by ${signal ?? `exit status ${status}`}`;
   const cause = /(ERROR: AddressSanitizer|runtime error|FATAL ERROR|Error): [^\n]*/.exec(err)?.[0] ?? '';
-  console.log(`CRASH ${describe(seed, index, env)}`);
+  console.log(`CRASH ${describe(options, index, env)}`);
   console.log(`  ${how} ${cause}`);
-  console.log(`  npm run fuzz -- --seed ${seed} --from ${index} --calls 1   (${path.relative(root, log)})`);
+  console.log(
+    `  npm run fuzz -- --target ${target} --seed ${seed} --from ${index} --calls 1   (${path.relative(root, log)})`,
+  );
 }
 
 /** Places where undefined behaviour was reported and the process went on, each once. */
@@ -138,17 +163,21 @@ function merge(total, part, err) {
   }
 }
 
-function printSummary(total, crashes, calls) {
+function printSummary({ target }, total, crashes, calls) {
   const sum = (key) => Object.values(total.functions).reduce((n, counts) => n + counts[key], 0);
   for (const { index, name, mode, problem } of total.problems.slice(0, 50)) {
     console.log(`PROBLEM ${name} [${mode}], call ${index}: ${problem.slice(0, 300)}`);
   }
   for (const name of [...total.missing, ...total.places]) console.log(`PROBLEM ${name}`);
   if (total.leaked > 0) console.log(`PROBLEM ${total.leaked} blocks of device memory were not given back`);
-  const names = Object.keys(total.functions).length;
-  console.log(
-    `${names} functions: ${sum('accepted')} calls accepted, ${sum('refused')} refused, ${sum('faults')} faults`,
-  );
+  const functions = Object.entries(total.functions);
+  if (target === 'safetensors') {
+    for (const [name, { accepted, refused }] of functions.sort())
+      console.log(`${name}: ${accepted} accepted, ${refused} refused`);
+  } else {
+    const outcomes = `${sum('accepted')} calls accepted, ${sum('refused')} refused, ${sum('faults')} faults`;
+    console.log(`${functions.length} functions: ${outcomes}`);
+  }
   const problems =
     total.problems.length + total.missing.length + total.places.size + (total.leaked > 0 ? 1 : 0);
   console.log(`fuzz: ${calls} calls, ${crashes} crashes, ${problems} problems`);
@@ -156,7 +185,8 @@ function printSummary(total, crashes, calls) {
 }
 
 await main(async () => {
-  const { calls, seed, from } = parseOptions();
+  const options = parseOptions();
+  const { calls, from } = options;
   setUp();
   runOrThrow(process.execPath, [path.join(root, 'tools', 'build-native.mjs'), '--sanitize']);
   fs.mkdirSync(folder, { recursive: true });
@@ -165,7 +195,7 @@ await main(async () => {
   let next = from;
   let crashes = 0;
   while (next < from + calls && crashes < MOST_CRASHES) {
-    const ending = await runProcess(seed, next, from + calls - next, env);
+    const ending = await runProcess(options, next, from + calls - next, env);
     if (ending.status === 0) {
       merge(total, JSON.parse(ending.out), ending.err);
       next = from + calls;
@@ -174,8 +204,8 @@ await main(async () => {
     if (ending.index < 0) throw new CommandError(`fuzz: the process did not start:\n${ending.err}`);
     crashes++;
     for (const place of reportedPlaces(ending.err)) total.places.add(place);
-    reportCrash(ending, seed, env);
+    reportCrash(ending, options, env);
     next = ending.index + 1;
   }
-  return printSummary(total, crashes, next - from);
+  return printSummary(options, total, crashes, next - from);
 });

@@ -15,6 +15,10 @@ export interface FuzzOptions {
   readonly first?: number;
   /** Valid files to start from, besides the built-in ones. */
   readonly corpus?: readonly Uint8Array[];
+  /** Told the index of each mutation before it is tried, so that a crash of the whole process can be placed. */
+  readonly before?: (index: number) => void;
+  /** Tries an accepted file further, by loading its tensors; returns what went wrong. */
+  readonly load?: (bytes: Uint8Array, header: Header) => Promise<string | undefined>;
 }
 
 export interface FuzzReport {
@@ -44,14 +48,16 @@ const HANG_MS = 2000;
 /**
  * Runs `count` mutations.
  *
- * @throws FuzzFailure on a crash (any error that is not a refusal), a hang, or a header that lies
+ * @throws FuzzFailure on a crash (any error that is not a refusal), a hang, a header that lies, or what `load` found
  */
-export function fuzzReader({ count, seed, first = 0, corpus = [] }: FuzzOptions): FuzzReport {
+export async function fuzzReader(options: FuzzOptions): Promise<FuzzReport> {
+  const { count, seed, first = 0, corpus = [], before, load } = options;
   const files = [...builtInCorpus(), ...corpus];
   const reasons: Record<string, number> = {};
   let accepted = 0;
   let slowestMs = 0;
   for (let index = first; index < first + count; index++) {
+    before?.(index);
     const bytes = mutateAt(files, seed, index);
     const start = performance.now();
     let header: Header | undefined;
@@ -69,7 +75,7 @@ export function fuzzReader({ count, seed, first = 0, corpus = [] }: FuzzOptions)
     if (elapsed > HANG_MS) throw new FuzzFailure(index, bytes, `took ${Math.round(elapsed)} ms`);
     if (header === undefined) continue;
     accepted += 1;
-    const lie = findLie(header, bytes.byteLength);
+    const lie = findLie(header, bytes.byteLength) ?? (await load?.(bytes, header));
     if (lie !== undefined) throw new FuzzFailure(index, bytes, lie);
   }
   return { mutations: count, accepted, refused: count - accepted, reasons, slowestMs };
