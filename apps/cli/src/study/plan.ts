@@ -4,7 +4,10 @@ import { PICTURE_MI, type Selection } from '@equipoise/mi-tune';
 import type { SuiteCategory } from '@equipoise/tiny-world';
 
 export interface StudySettings {
+  /** Categories that are tested. */
   readonly categories: readonly SuiteCategory[];
+  /** Categories that are tuned on. Default: all that are tested. */
+  readonly trainCategories?: readonly SuiteCategory[];
   /** Prompts per category to tune on, and others to test on. */
   readonly trainPrompts: number;
   readonly testPrompts: number;
@@ -28,6 +31,8 @@ export interface StudySettings {
   readonly updates: number;
   readonly tuneBatch: number;
   readonly learningRate: number;
+  /** Timesteps below it are not trained. */
+  readonly lowestTimestep: number;
   readonly rank: number;
   readonly batch: number;
 }
@@ -109,6 +114,15 @@ export function poolOf({ candidates, pools }: StudySettings): number {
   return Math.max(candidates, ...pools);
 }
 
+/** How many prompts the adapters are tuned on. */
+export function trainingCount({
+  categories,
+  trainCategories = categories,
+  trainPrompts,
+}: StudySettings): number {
+  return trainCategories.length * trainPrompts;
+}
+
 /** Work of one seed. */
 export interface StudyCost {
   /** A candidate through one sampling step, both branches of guidance. */
@@ -124,8 +138,8 @@ export const REAL_DRAWS = { replicates: 2, strata: 8, antithetic: true } as cons
 
 /** Counts the work of one seed. */
 export function studyCost(settings: StudySettings): StudyCost {
-  const { categories, trainPrompts, testPrompts, images, candidates, rounds, steps } = settings;
-  const prompts = categories.length * trainPrompts;
+  const { categories, testPrompts, images, candidates, rounds, steps } = settings;
+  const prompts = trainingCount(settings);
   const cells = studyCells(settings);
   const models = 1 + cells.reduce((sum, cell) => sum + cell.rounds, 0);
   const realDraws = REAL_DRAWS.replicates * REAL_DRAWS.strata * 2;
@@ -175,13 +189,14 @@ export const STUDY_SIZES = {
     updates: 2,
     tuneBatch: 2,
     learningRate: 1e-3,
+    lowestTimestep: 500,
     rank: 4,
     batch: 8,
   },
   small: {
     categories: ALL,
-    trainPrompts: 6,
-    testPrompts: 10,
+    trainPrompts: 8,
+    testPrompts: 12,
     images: 4,
     candidates: 50,
     pools: [30, 100],
@@ -189,13 +204,38 @@ export const STUDY_SIZES = {
     rounds: 3,
     realFractions: [0.25, 0.5, 0.9],
     realPerPrompt: 2,
+    pictureDraws: 8,
+    pictureAbove: 550,
+    steps: 10,
+    guidance: 4,
+    updates: 150,
+    tuneBatch: 16,
+    learningRate: 1e-3,
+    lowestTimestep: 500,
+    rank: 8,
+    batch: 16,
+  },
+  /** Tuned on color binding alone, with more prompts and fewer candidates of each; tested on all categories. */
+  color: {
+    categories: ALL,
+    trainCategories: ['color'],
+    trainPrompts: 120,
+    testPrompts: 30,
+    images: 4,
+    candidates: 16,
+    pools: [8, 24],
+    top: 4,
+    rounds: 3,
+    realFractions: [0.25, 0.5, 0.9],
+    realPerPrompt: 1,
     pictureDraws: 12,
     pictureAbove: 550,
     steps: 10,
     guidance: 4,
-    updates: 60,
-    tuneBatch: 8,
+    updates: 150,
+    tuneBatch: 16,
     learningRate: 1e-3,
+    lowestTimestep: 500,
     rank: 8,
     batch: 16,
   },
@@ -217,6 +257,7 @@ export const STUDY_SIZES = {
     updates: 200,
     tuneBatch: 16,
     learningRate: 1e-3,
+    lowestTimestep: 500,
     rank: 8,
     batch: 32,
   },

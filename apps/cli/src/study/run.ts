@@ -86,10 +86,10 @@ export function testPromptsOf({ categories, testPrompts }: StudySettings): Suite
 }
 
 function trainingPromptsOf(
-  { categories, trainPrompts, testPrompts }: StudySettings,
+  { categories, trainCategories = categories, trainPrompts, testPrompts }: StudySettings,
   seed: number,
 ): SuitePrompt[] {
-  return categories.flatMap((category) => {
+  return trainCategories.flatMap((category) => {
     const held = new Set(suitePrompts(category, TEST_SEED, testPrompts).map(({ text }) => text));
     return suitePrompts(category, seed, trainPrompts + testPrompts)
       .filter(({ text }) => !held.has(text))
@@ -224,6 +224,7 @@ async function runCell(
         batch: settings.tuneBatch,
         accumulation: 1,
         steps: settings.updates,
+        lowestTimestep: settings.lowestTimestep,
         seed,
       },
       checkpointEvery: Math.max(1, Math.ceil(settings.updates / 4)),

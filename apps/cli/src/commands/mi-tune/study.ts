@@ -23,9 +23,22 @@ const options = defineOptions('mi-tune study', {
       placeholder: 'folder',
     },
   ),
-  size: option(z.enum(['tiny', 'small', 'full']).default('small'), 'Preset of the sizes below.', size),
+  size: option(
+    z.enum(['tiny', 'small', 'color', 'full']).default('small'),
+    'Preset of the sizes below.',
+    size,
+  ),
   seeds: option(whole, 'How many seeds. Default 3, tiny 1.', size),
-  categories: option(z.array(z.enum(SUITE_CATEGORIES)).min(1).optional(), 'Categories of prompts.', size),
+  categories: option(
+    z.array(z.enum(SUITE_CATEGORIES)).min(1).optional(),
+    'Categories of prompts that are tested.',
+    size,
+  ),
+  trainCategories: option(
+    z.array(z.enum(SUITE_CATEGORIES)).min(1).optional(),
+    'Categories that are tuned on. Default: those tested; with --size color, color.',
+    size,
+  ),
   trainPrompts: option(whole, 'Training prompts per category.', size),
   testPrompts: option(whole, 'Held-out prompts per category.', size),
   images: option(whole, 'Pictures per held-out prompt.', size),
@@ -34,6 +47,7 @@ const options = defineOptions('mi-tune study', {
   guidance: option(z.number().min(1).optional(), 'Guidance scale.', size),
   updates: option(whole, 'Updates of each adapter.', size),
   learningRate: option(z.number().gt(0).optional(), 'Learning rate.', size),
+  lowestTimestep: option(z.int().min(0).max(999).optional(), 'Timesteps below it are not trained.', size),
   plan: option(z.boolean().default(false), 'Only print sizes and work.', size),
   ...engineOptions,
 });
@@ -55,9 +69,10 @@ function tablesOf({ summary, sections }: Report): string {
 export const miTuneStudy = defineCommand({
   options,
   description:
-    "Makes the paper's tables in miniature on the embedded model: base, random, CLIP-selected and MI-TUNE rounds per category; DoRA, LoRA and text encoder; pools of candidates; shares of real pictures; agreement of measures. Several seeds, with intervals. Writes report.html with all tables as CSV and JSON.\n\nEvery cell is kept: a killed study goes on, and a bigger one with the same sizes adds seeds.",
+    "Makes the paper's tables in miniature on the embedded model: base, random, CLIP-selected, MI-TUNE by MI of finished pictures (rounds) and in the loop, and judge-selected per category; DoRA, LoRA and text encoder; pools of candidates; shares of real pictures; agreement of measures. Several seeds, with intervals. Writes report.html with all tables as CSV and JSON.\n\nEvery cell is kept: a killed study goes on, and a bigger one with the same sizes adds seeds.",
   examples: [
     'equipoise mi-tune study --size small',
+    'equipoise mi-tune study --size color --precision bf16',
     'equipoise mi-tune study --size full --out runs/mi-study-full',
   ],
   async run({ out, weights, size: preset, seeds, plan, engine, precision, ...changes }, context) {
