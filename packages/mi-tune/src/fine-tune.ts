@@ -32,6 +32,8 @@ export interface FineTuneOptions {
   readonly steps: number;
   /** Updates over which the learning rate rises from 0; 0 for a constant one. */
   readonly warmup: number;
+  /** What it does then: stays, as published, or falls evenly to 0 after the last update. */
+  readonly decay: 'none' | 'linear';
   /** Timesteps below it are not trained; 0 trains all, as published. */
   readonly lowestTimestep: number;
   /** Recompute activations for the gradient: less memory, about a third more time. */
@@ -48,6 +50,7 @@ export const FINE_TUNE_DEFAULTS: FineTuneOptions = {
   accumulation: 50,
   steps: 300,
   warmup: 0,
+  decay: 'none',
   lowestTimestep: 0,
   gradientCheckpointing: false,
   seed: 0,
@@ -99,14 +102,7 @@ export class FineTuner {
    * @throws EquipoiseError `numeric` when the loss or a gradient is not finite; the adapters are then unchanged
    */
   async update(): Promise<FineTuneLog> {
-    const {
-      accumulation,
-      batch,
-      learningRate: peak,
-      warmup,
-      weightDecay,
-      maxGradientNorm: maxNorm,
-    } = this.options;
+    const { accumulation, batch, weightDecay, maxGradientNorm: maxNorm } = this.options;
     const order = this.#draw(batch * accumulation);
     let sums: tf.Tensor[] = [];
     const losses: tf.Tensor[] = [];
@@ -138,7 +134,7 @@ export class FineTuner {
         { hints: ['Go on from the last checkpoint with a lower --learning-rate, or in f32.'] },
       );
     }
-    const learningRate = warmup > 0 ? peak * Math.min(1, (this.#step + 1) / warmup) : peak;
+    const learningRate = learningRateOf(this.options, this.#step);
     const parameters: AdamWParameter[] = this.#variables.map((parameter, i) => ({
       parameter,
       gradient: sums[i] as tf.Tensor,
@@ -257,6 +253,15 @@ export class FineTuner {
   dispose(): void {
     for (const { m, v } of this.#moments) tf.dispose([m, v]);
   }
+}
+
+/** Rate of the update after `step` updates. */
+function learningRateOf(
+  { learningRate, warmup, decay, steps }: Pick<FineTuneOptions, 'learningRate' | 'warmup' | 'decay' | 'steps'>,
+  step: number,
+): number {
+  const rise = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1;
+  return learningRate * (decay === 'linear' ? Math.min(rise, 1 - step / steps) : rise);
 }
 
 function zeros(shape: number[]): tf.Variable {

@@ -144,7 +144,7 @@ t.test('set, tuning and resuming', async (t) => {
     from: TrainingState | undefined,
     until: number,
     changes: Partial<FineTuneOptions> = {},
-  ): Promise<{ state: TrainingState; losses: number[] }> => {
+  ): Promise<{ state: TrainingState; losses: number[]; rates: number[] }> => {
     const adapter = createAdapter(
       parts.unet,
       'test',
@@ -153,12 +153,16 @@ t.test('set, tuning and resuming', async (t) => {
     );
     const tuner = new FineTuner(parts, [adapter], examples, { ...settings, ...changes });
     if (from !== undefined) tuner.restore(from);
-    const losses: number[] = [];
-    while (tuner.step < until) losses.push((await tuner.update()).loss);
+    const [losses, rates]: [number[], number[]] = [[], []];
+    while (tuner.step < until) {
+      const { loss, learningRate } = await tuner.update();
+      losses.push(loss);
+      rates.push(learningRate);
+    }
     const state = await tuner.state();
     tuner.dispose();
     adapter.remove();
-    return { state, losses };
+    return { state, losses, rates };
   };
   const before = tf.memory().numTensors;
   const whole = await run(undefined, 4);
@@ -192,6 +196,8 @@ t.test('set, tuning and resuming', async (t) => {
       .flat()
       .every((timestep) => timestep >= 900 && timestep < 1000),
   );
+  const { rates } = await run(undefined, 4, { warmup: 2, decay: 'linear' });
+  t.same(rates, [0.5e-3, 0.75e-3, 0.5e-3, 0.25e-3]);
   await t.rejects(
     run(undefined, 1, { lowestTimestep: 1000 }),
     /lowestTimestep: expected a whole number from 0 to 999, got 1000/,

@@ -164,7 +164,8 @@ async function tuneSpec(job: TuneJob): Promise<RunSpec> {
       engine: tf.getBackend(),
       precision: getPrecision(),
     },
-    free: ['steps'],
+    // A falling rate depends on how many updates there will be.
+    free: options.decay === 'none' ? ['steps'] : [],
     seeds: { tune: options.seed },
     inputs: { model: parts.hash, set: set.hash, ...(from !== undefined && { from: await hashFolder(from) }) },
   };

@@ -65,6 +65,11 @@ export const tuningOptions = {
   accumulation: option(positive.default(FINE_TUNE_DEFAULTS.accumulation), 'Forwards per update.', training),
   updates: option(positive.default(FINE_TUNE_DEFAULTS.steps), 'Updates.', training),
   warmup: option(z.int().min(0).default(0), 'Updates over which the learning rate rises.', training),
+  decay: option(
+    z.enum(['none', 'linear']).default('none'),
+    'What the learning rate does then: stays, or falls evenly to 0; with that, --updates cannot be raised later.',
+    training,
+  ),
   lowestTimestep: option(
     z.int().min(0).max(999).default(0),
     "Timesteps below it are not trained: the updates go where a picture's composition is decided. 0 trains all, as published.",
@@ -120,6 +125,7 @@ export function fineTuneOf(options: Tuning): FineTuneOptions {
     maxGradientNorm,
     accumulation,
     warmup,
+    decay: options.decay,
     lowestTimestep,
     gradientCheckpointing: options.gradientCheckpointing,
     batch: options.tuneBatch,
