@@ -257,7 +257,7 @@ export class FineTuner {
 
 /** Rate of the update after `step` updates. */
 function learningRateOf(
-  { learningRate, warmup, decay, steps }: Pick<FineTuneOptions, 'learningRate' | 'warmup' | 'decay' | 'steps'>,
+  { learningRate, warmup, decay, steps }: FineTuneOptions,
   step: number,
 ): number {
   const rise = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1;

@@ -134,6 +134,12 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
     code: 'conflict',
     message: /option learningRate: 0.001 in the folder, 1 now/,
   });
+  const falling = { ...tune, decay: 'linear' } as const;
+  (await tuneJob(job('falling', { options: falling }))).adapter.remove();
+  await t.rejects(tuneJob(job('falling', { options: { ...falling, steps: 6 } })), {
+    code: 'conflict',
+    message: /option steps: 4 in the folder, 6 now/,
+  });
   await t.rejects(tuneJob(job('bad', { validation: { ...validation, choose: 'clip' } })), {
     message: /validation score: expected one of mi, redness, got "clip"/,
   });
