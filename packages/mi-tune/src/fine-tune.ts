@@ -256,10 +256,7 @@ export class FineTuner {
 }
 
 /** Rate of the update after `step` updates. */
-function learningRateOf(
-  { learningRate, warmup, decay, steps }: FineTuneOptions,
-  step: number,
-): number {
+function learningRateOf({ learningRate, warmup, decay, steps }: FineTuneOptions, step: number): number {
   const rise = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1;
   return learningRate * (decay === 'linear' ? Math.min(rise, 1 - step / steps) : rise);
 }
