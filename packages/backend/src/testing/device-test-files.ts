@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const source = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-/** Absolute paths of the tests that ask for the device under test, themselves or through kernels/testing/agreement.ts. */
+/** Absolute paths of the tests that ask for the device under test, themselves or through kernels/testing. */
 export function deviceTestFiles(): string[] {
   const files = ['kernels', 'fused', '.']
     .flatMap((folder) =>
@@ -13,7 +13,9 @@ export function deviceTestFiles(): string[] {
     )
     .filter((name) => name.endsWith('.test.ts'))
     .filter((name) =>
-      /\b(testEngine|enginesUnderTest)\(|testing\/agreement\.js'/.test(fs.readFileSync(name, 'utf8')),
+      /\b(testEngine|enginesUnderTest)\(|testing\/(agreement|plain-engine)\.js'/.test(
+        fs.readFileSync(name, 'utf8'),
+      ),
     );
   if (files.length < 8) throw new Error(`only ${files.length} tests of kernels: ${files}`);
   return files;
