@@ -211,6 +211,8 @@ async function tuned(
   const options = {
     ...FINE_TUNE_DEFAULTS,
     learningRate: 1e-3,
+    decay: 'linear' as const,
+    lowestTimestep: 500,
     batch: 16,
     accumulation: 1,
     steps: settings.tuneSteps,
