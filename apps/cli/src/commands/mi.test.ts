@@ -376,7 +376,7 @@ t.test('the study, in its smallest size', async (t) => {
     'MI-TUNE (in the loop)',
     'CLIP-selected',
     'judge-selected',
-    'UNet + text encoder',
+    'UNet alone',
     '2 of 4',
     'real 0.5',
     'highest MI of the finished picture',

@@ -34,6 +34,11 @@ export interface StudySettings {
   /** Timesteps below it are not trained. */
   readonly lowestTimestep: number;
   readonly rank: number;
+  /**
+   * What is adapted: the denoiser's attention, as published, or all linear layers of its transformer blocks and of the
+   * text encoder. The embedded model binds colors no better for training its attention alone, even on right pictures.
+   */
+  readonly layers: 'attention' | 'linear';
   readonly batch: number;
 }
 
@@ -70,7 +75,7 @@ export function studyCells(settings: StudySettings): StudyCell[] {
     candidates: settings.candidates,
     top: 1,
     kind: 'dora',
-    text: false,
+    text: settings.layers === 'linear',
     realFraction: 0,
   };
   const once = { ...main, rounds: 1 };
@@ -82,7 +87,9 @@ export function studyCells(settings: StudySettings): StudyCell[] {
     // What tuning can give at best: the choice is made by the judge that also tests the model.
     { ...once, name: 'judge-selected', key: 'judge', selection: 'aligned' },
     { ...once, name: 'LoRA', key: 'lora', kind: 'lora' },
-    { ...once, name: 'UNet + text encoder', key: 'text', text: true },
+    main.text
+      ? { ...once, name: 'UNet alone', key: 'unet', text: false }
+      : { ...once, name: 'UNet + text encoder', key: 'text', text: true },
     ...settings.pools.map((pool) => ({ ...once, name: `1 of ${pool}`, key: `of-${pool}`, candidates: pool })),
     {
       ...once,
@@ -99,14 +106,19 @@ export function studyCells(settings: StudySettings): StudyCell[] {
   ];
 }
 
-/** The adapters of a cell. */
+const LINEAR_TARGETS = [...ATTENTION_TARGETS, 'ff.net.0.proj', 'ff.net.2', 'proj_in', 'proj_out'] as const;
+const TEXT_ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'out_proj'] as const;
+const TEXT_LINEAR = [...TEXT_ATTENTION, 'fc1', 'fc2'] as const;
+
+/** The adapters of a cell. The text encoder's is always LoRA: see `mi-tune train --text-kind`. */
 export function adaptersOfCell(
   { kind, text }: StudyCell,
-  { rank }: StudySettings,
+  { rank, layers }: StudySettings,
 ): { adapter: AdapterConfig; textAdapter: AdapterConfig | undefined } {
-  const adapter: AdapterConfig = { kind, rank, alpha: rank, init: 'gaussian', targets: ATTENTION_TARGETS };
-  const targets = ['q_proj', 'k_proj', 'v_proj', 'out_proj'];
-  return { adapter, textAdapter: text ? { ...adapter, kind: 'lora', targets } : undefined };
+  const [targets, textTargets] =
+    layers === 'linear' ? [LINEAR_TARGETS, TEXT_LINEAR] : [ATTENTION_TARGETS, TEXT_ATTENTION];
+  const adapter: AdapterConfig = { kind, rank, alpha: rank, init: 'gaussian', targets };
+  return { adapter, textAdapter: text ? { ...adapter, kind: 'lora', targets: textTargets } : undefined };
 }
 
 /** Largest pool of candidates that any cell chooses from: what the shared sweep has. */
@@ -191,6 +203,7 @@ export const STUDY_SIZES = {
     learningRate: 1e-3,
     lowestTimestep: 500,
     rank: 4,
+    layers: 'linear',
     batch: 8,
   },
   small: {
@@ -212,7 +225,8 @@ export const STUDY_SIZES = {
     tuneBatch: 16,
     learningRate: 1e-3,
     lowestTimestep: 500,
-    rank: 8,
+    rank: 32,
+    layers: 'linear',
     batch: 16,
   },
   /** Tuned on color binding alone, with more prompts and fewer candidates of each; tested on all categories. */
@@ -236,7 +250,8 @@ export const STUDY_SIZES = {
     tuneBatch: 16,
     learningRate: 1e-3,
     lowestTimestep: 500,
-    rank: 8,
+    rank: 32,
+    layers: 'linear',
     batch: 16,
   },
   full: {
@@ -258,7 +273,8 @@ export const STUDY_SIZES = {
     tuneBatch: 16,
     learningRate: 1e-3,
     lowestTimestep: 500,
-    rank: 8,
+    rank: 32,
+    layers: 'linear',
     batch: 32,
   },
 } as const satisfies Record<string, StudySettings>;

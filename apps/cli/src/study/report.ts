@@ -209,7 +209,12 @@ export async function studyReport(
         chart(main, prompts),
         await pictures(seeds[0] as StudySeed, main, prompts),
       ]),
-      section('Adapters', [base, named('DoRA'), get('lora'), get('text')]),
+      section('Adapters', [
+        base,
+        named('DoRA'),
+        get('lora'),
+        get(settings.layers === 'linear' ? 'unet' : 'text'),
+      ]),
       section('Candidates', [base, ...chosen]),
       ...(real.length > 0 ? [section('Real pictures', [base, named('real 0'), ...real])] : []),
       {

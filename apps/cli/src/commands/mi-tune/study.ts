@@ -48,6 +48,11 @@ const options = defineOptions('mi-tune study', {
   updates: option(whole, 'Updates of each adapter.', size),
   learningRate: option(z.number().gt(0).optional(), 'Learning rate.', size),
   lowestTimestep: option(z.int().min(0).max(999).optional(), 'Timesteps below it are not trained.', size),
+  layers: option(
+    z.enum(['attention', 'linear']).optional(),
+    "What is adapted: the denoiser's attention, as published, or all linear layers of its transformer blocks and the text encoder.",
+    size,
+  ),
   plan: option(z.boolean().default(false), 'Only print sizes and work.', size),
   ...engineOptions,
 });
