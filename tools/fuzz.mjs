@@ -134,7 +134,7 @@ function reportCrash({ status, signal, hung, index, err }, options, env) {
   const log = path.join(folder, `crash-${target}-${seed}-${index}.log`);
   fs.writeFileSync(log, err);
   const how = hung ? `hung for ${HANG_MS / 1000} s` : `ended by ${signal ?? `exit status ${status}`}`;
-  const cause = /(ERROR: AddressSanitizer|runtime error|FATAL ERROR|Error): [^\n]*/.exec(err)?.[0] ?? '';
+  const cause = /(ERROR: AddressSanitizer|runtime error|FATAL ERROR|Error\]?): [^\n]*/.exec(err)?.[0] ?? '';
   console.log(`CRASH ${describe(options, index, env)}`);
   console.log(`  ${how} ${cause}`);
   console.log(
