@@ -76,6 +76,8 @@ async function convertComponent(
   { signal, onProgress }: CommandContext,
 ): Promise<string[]> {
   const hasWeights = (await component.variants()).length > 0;
+  // Weights without settings would be given invented ones.
+  if (hasWeights) component.modelConfig();
   const written = await copySettings(component.root, out, hasWeights);
   // A folder with a config for weights but none of them is damaged: opening them says how.
   if (!hasWeights && !(await component.root.has('config.json'))) return written;

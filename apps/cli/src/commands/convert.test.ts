@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadPipeline } from '@equipoise/diffusion';
 import { fixturesOf } from '@equipoise/testing';
@@ -209,6 +209,17 @@ t.test('convert: files of tensors, and refusals', async (t) => {
   }
   t.same((await readdir(out)).sort(), before, 'nothing was left behind');
   t.notOk((await readdir(sd)).includes('copy'));
+
+  const lost = join(out, 'lost');
+  await cp(sd, lost, { recursive: true });
+  await rm(join(lost, 'unet', 'config.json'));
+  t.match(await run('convert', lost, join(out, 'copy')), {
+    status: 3,
+    err: /lost\/unet\/config\.json: expected the model's settings, got none/,
+  });
+  const copied = await readdir(join(out, 'copy'), { recursive: true });
+  t.notOk(copied.includes('model_index.json'), 'what was cut short is no pipeline');
+  t.notOk(copied.some((name) => name.startsWith('unet')));
   t.match(await run('convert', file, join(out, 'half.safetensors'), '--force', '--dtype', 'bf16'), {
     status: 0,
   });
