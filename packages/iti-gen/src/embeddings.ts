@@ -5,7 +5,7 @@ import { float32Source, writeSafetensors } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { combinations } from './attributes.js';
 import { PromptTemplate, type PromptTokenizer } from './prompt.js';
-import { combinedTokens, type InclusiveTokens } from './tokens.js';
+import { combinedTokens, type InclusiveTokens, slotCount } from './tokens.js';
 
 export interface Combination {
   /** Category index per attribute. */
@@ -35,6 +35,17 @@ export function listCombinations({
   }));
 }
 
+/** A prompt with room for these tokens. */
+export function tokenTemplate(
+  { attributes, length, join, compat }: InclusiveTokens,
+  clip: CLIPModel,
+  tokenizer: PromptTokenizer,
+  prompt: string,
+): PromptTemplate {
+  const slots = slotCount(attributes.length, length, join);
+  return PromptTemplate.create(prompt, slots, compat, clip.textModel, tokenizer);
+}
+
 /**
  * Embeddings for all combinations under a prompt: the one the tokens were learned with, or any other ("train once for
  * all").
@@ -56,7 +67,7 @@ export async function inclusivePrompts(
       { code: 'conflict' },
     );
   }
-  const template = PromptTemplate.create(prompt, tokens.length, tokens.compat, clip.textModel, tokenizer);
+  const template = tokenTemplate(tokens, clip, tokenizer, prompt);
   try {
     const result = tf.tidy(() => template.promptEmbeddings(combinedTokens(tokens)));
     const embeddings = Float32Array.from(await result.data());

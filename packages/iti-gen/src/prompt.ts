@@ -25,7 +25,7 @@ export class PromptTemplate {
   private constructor(
     readonly prompt: string,
     readonly compat: Compat,
-    /** q: tokens per category. */
+    /** Slots that tokens take. */
     readonly tokens: number,
     private readonly tower: ClipTextTransformer,
     /** [1, start, C] */
@@ -93,7 +93,7 @@ export class PromptTemplate {
    * The tower's state at the position read out, computed from the prefix and the last q + 1 positions alone: exact,
    * because the tower is causal. Gradients flow to `tokens`.
    *
-   * @param tokens sums of the attributes' tokens [N, q, C]
+   * @param tokens the attributes' tokens, joined [N, q, C], with q slots
    * @returns [N, C], after the final norm
    */
   readout(tokens: tf.Tensor3D, prefix: TextPrefix): tf.Tensor2D {

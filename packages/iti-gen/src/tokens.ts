@@ -5,6 +5,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { combinations } from './attributes.js';
 import { COMPAT, type Compat } from './prompt.js';
 
+/**
+ * How tokens of several attributes stand in one prompt: `sum` adds them in the same q slots (as published), `concat` puts
+ * them side by side, q slots for each attribute.
+ */
+export const JOINS = ['sum', 'concat'] as const;
+export type Join = (typeof JOINS)[number];
+
 /** The tokens of one attribute. */
 export interface AttributeTokens {
   readonly name: string;
@@ -18,6 +25,7 @@ export interface InclusiveTokens {
   /** Prompt under which they were learned. */
   readonly prompt: string;
   readonly compat: Compat;
+  readonly join: Join;
   /** q: tokens per category. */
   readonly length: number;
   /** C: width of the text tower. */
@@ -54,7 +62,7 @@ export async function loadTokens(file: string): Promise<InclusiveTokens> {
     const header = parseJson(text, `${file}: ${METADATA}`) as Omit<InclusiveTokens, 'attributes'> & {
       attributes: Omit<AttributeTokens, 'values'>[];
     };
-    if (!COMPAT.includes(header.compat) || !Array.isArray(header.attributes))
+    if (!COMPAT.includes(header.compat) || !JOINS.includes(header.join) || !Array.isArray(header.attributes))
       throw new EquipoiseError('corrupt', `${file}: ${METADATA} is not what this program writes`);
     const attributes: AttributeTokens[] = [];
     for (const { name, categories } of header.attributes) {
@@ -71,11 +79,12 @@ export async function loadTokens(file: string): Promise<InclusiveTokens> {
 }
 
 /**
- * Tokens of separately trained attributes side by side; in a prompt they are summed.
+ * Tokens of separately trained attributes in one file.
  *
+ * @param join how they stand in a prompt; default that of the first
  * @throws EquipoiseError when they belong to different models or layouts, or share an attribute
  */
-export function composeTokens(parts: readonly InclusiveTokens[]): InclusiveTokens {
+export function composeTokens(parts: readonly InclusiveTokens[], join?: Join): InclusiveTokens {
   const [first, ...others] = parts;
   if (first === undefined) throw invalid('tokens', 'at least one file', prose('none'));
   for (const other of others) {
@@ -89,11 +98,16 @@ export function composeTokens(parts: readonly InclusiveTokens[]): InclusiveToken
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw invalid('tokens', 'each attribute once', prose(`"${twice}" twice`), { code: 'conflict' });
-  return { ...first, attributes };
+  return { ...first, join: join ?? first.join, attributes };
 }
 
-/** The summed tokens of every combination of categories [N, q, C], first attribute slowest. Differentiable. */
-export function sumTokens(perAttribute: readonly tf.Tensor3D[]): tf.Tensor3D {
+/** Slots that the tokens of these attributes take in a prompt. */
+export function slotCount(attributes: number, length: number, join: Join): number {
+  return join === 'sum' ? length : attributes * length;
+}
+
+/** The joined tokens of every combination of categories [N, slots, C], first attribute slowest. Differentiable. */
+export function joinTokens(perAttribute: readonly tf.Tensor3D[], join: Join): tf.Tensor3D {
   const all = combinations(perAttribute.map((tokens) => tokens.shape[0]));
   return tf.tidy(() => {
     const parts = perAttribute.map((tokens, a) =>
@@ -105,17 +119,20 @@ export function sumTokens(perAttribute: readonly tf.Tensor3D[]): tf.Tensor3D {
         ),
       ),
     );
-    return parts.reduce((sum, part) => tf.add(sum, part));
+    return join === 'concat'
+      ? (tf.concat(parts, 1) as tf.Tensor3D)
+      : parts.reduce((sum, part) => tf.add(sum, part));
   });
 }
 
-/** The summed tokens of every combination, from a file's tokens. */
+/** The joined tokens of every combination, from a file's tokens. */
 export function combinedTokens(tokens: InclusiveTokens): tf.Tensor3D {
   return tf.tidy(() =>
-    sumTokens(
+    joinTokens(
       tokens.attributes.map(({ categories, values }) =>
         tf.tensor3d(values, [categories.length, tokens.length, tokens.width]),
       ),
+      tokens.join,
     ),
   );
 }

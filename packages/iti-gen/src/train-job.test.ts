@@ -5,18 +5,23 @@ import { useEngine } from '@equipoise/backend';
 import { readJournal, readRunRecord } from '@equipoise/core';
 import { CLIPTextModel } from '@equipoise/models';
 import { readTrainingState } from '@equipoise/weights';
+import * as tf from '@tensorflow/tfjs-core';
 import t, { type Test } from 'tap';
 import {
   chooseReferences,
   composeTokens,
   findAttributes,
   type InclusiveTokens,
+  JOINS,
+  type Join,
+  joinTokens,
   loadTokens,
   readAttributeManifest,
   readAttributes,
   requireSameTextTower,
   type StepLog,
   saveTokens,
+  slotCount,
   TRAIN_DEFAULTS,
   type TrainJob,
   type TrainJobOptions,
@@ -314,6 +319,7 @@ t.test('tokens of another model or layout do not mix', async (t) => {
   const tokens: InclusiveTokens = {
     prompt: 'a',
     compat: 'paper',
+    join: 'sum',
     length: 1,
     width: 2,
     clip: 'x',
@@ -324,6 +330,8 @@ t.test('tokens of another model or layout do not mix', async (t) => {
     composeTokens([tokens, tone]).attributes.map(({ name }) => name),
     ['Hat', 'Tone'],
   );
+  t.equal(composeTokens([tokens, tone]).join, 'sum', 'as the first file says');
+  t.equal(composeTokens([tokens, tone], 'concat').join, 'concat');
   t.throws(() => composeTokens([]), { message: /at least one file/ });
   t.throws(() => composeTokens([tokens, tokens]), { message: /each attribute once, got "Hat" twice/ });
   for (const key of ['clip', 'compat', 'length', 'width'] as const)
@@ -336,6 +344,8 @@ t.test('tokens of another model or layout do not mix', async (t) => {
   const file = join(folder, 'tokens.safetensors');
   await saveTokens(file, tokens);
   t.same(await loadTokens(file), tokens);
+  await saveTokens(file, { ...tokens, join: 'other' as Join });
+  await t.rejects(loadTokens(file), { code: 'corrupt' });
 });
 
 t.test('a text encoder that is not the CLIP tower is refused', async (t) => {
@@ -355,4 +365,34 @@ t.test('a text encoder that is not the CLIP tower is refused', async (t) => {
   const deeper = text({ num_hidden_layers: 4 });
   await t.rejects(requireSameTextTower(own, deeper), { message: /layers\.3\.\S+: expected no such weight/ });
   for (const model of [own, other, wider, deeper]) model.dispose();
+});
+
+t.test('joined tokens: sums in the same slots, or a slot for each attribute', async (t) => {
+  const hat = tf.tensor3d([1, 2, 3, 4], [2, 1, 2]);
+  const tone = tf.tensor3d([10, 20, 30, 40], [2, 1, 2]);
+  const [sum, concat] = JOINS.map((own) => joinTokens([hat, tone], own)) as [tf.Tensor3D, tf.Tensor3D];
+  t.same(await sum.array(), [[[11, 22]], [[31, 42]], [[13, 24]], [[33, 44]]]);
+  t.same(await concat.array(), [
+    [
+      [1, 2],
+      [10, 20],
+    ],
+    [
+      [1, 2],
+      [30, 40],
+    ],
+    [
+      [3, 4],
+      [10, 20],
+    ],
+    [
+      [3, 4],
+      [30, 40],
+    ],
+  ]);
+  t.same(
+    JOINS.map((own) => slotCount(3, 2, own)),
+    [2, 6],
+  );
+  tf.dispose([hat, tone, sum, concat]);
 });

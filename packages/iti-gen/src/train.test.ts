@@ -8,7 +8,14 @@ import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import type { Attribute } from './attributes.js';
 import type { AttributeFeatures } from './features.js';
-import { type Compat, InclusiveTrainer, PromptTemplate, type StepLog, type TrainOptions } from './index.js';
+import {
+  type Compat,
+  InclusiveTrainer,
+  JOINS,
+  PromptTemplate,
+  type StepLog,
+  type TrainOptions,
+} from './index.js';
 import { loadFixtureClip } from './testing/clip-fixture.js';
 
 const fixture = await openSafetensors(fixturesOf(import.meta.url).path('updates.safetensors'));
@@ -54,6 +61,7 @@ function trainer(
   return new InclusiveTrainer(attributes, features, clip, tokenizer, {
     prompt: 'fixture',
     tokenLength: settings.tokens as number,
+    join: 'sum',
     consistency: settings.consistency as number,
     learningRate: settings.rate as number,
     decayAfter: settings.decay_after as number,
@@ -107,19 +115,33 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
       });
     }
 
-    t.test('the prefix shortcut equals the full forward', async (t) => {
-      const learner = trainer(clip, features, 'paper');
-      await learner.epochStep();
-      const [short, full] = [learner.textFeatures(), learner.textFeaturesInFull()];
-      requireClose(
-        'text features',
-        (await short.data()) as Float32Array,
-        (await full.data()) as Float32Array,
-        { absolute: 1e-5 },
-      );
-      tf.dispose([short, full]);
+    for (const join of JOINS) {
+      t.test(`the prefix shortcut equals the full forward, ${join}`, async (t) => {
+        const learner = trainer(clip, features, 'paper', { join });
+        await learner.epochStep();
+        const [short, full] = [learner.textFeatures(), learner.textFeaturesInFull()];
+        requireClose(
+          'text features',
+          (await short.data()) as Float32Array,
+          (await full.data()) as Float32Array,
+          { absolute: 1e-5 },
+        );
+        tf.dispose([short, full]);
+        learner.dispose();
+        t.pass();
+      });
+    }
+
+    t.test('tokens side by side are learned too', async (t) => {
+      const learner = trainer(clip, features, 'paper', { join: 'concat' });
+      const logs: StepLog[] = [];
+      while (learner.epoch < 10) logs.push(...(await learner.epochStep()));
+      // Without the first of each attribute, where the cosine loss stands in.
+      for (const { name } of attributes) {
+        const losses = logs.filter((log) => log.attribute === name && !log.fallback).map(({ loss }) => loss);
+        t.ok((losses.at(-1) as number) < 0.8 * (losses[0] as number), `${name}: ${losses}`);
+      }
       learner.dispose();
-      t.pass();
     });
 
     t.test('a restored state goes on to the same bits, and nothing leaks', async (t) => {

@@ -21,12 +21,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Attribute } from './attributes.js';
 import { type AttributeFeatures, categoryMeans } from './features.js';
 import { type Compat, PromptTemplate, type PromptTokenizer } from './prompt.js';
-import { type AttributeTokens, type InclusiveTokens, sumTokens } from './tokens.js';
+import { type AttributeTokens, type InclusiveTokens, type Join, joinTokens, slotCount } from './tokens.js';
 
 export interface TrainOptions {
   readonly prompt: string;
   /** q: tokens per category. */
   readonly tokenLength: number;
+  readonly join: Join;
   /** lambda: similarity to the plain prompt below which the consistency loss pulls. */
   readonly consistency: number;
   readonly learningRate: number;
@@ -43,6 +44,7 @@ export interface TrainOptions {
 /** The published code's defaults. */
 export const TRAIN_DEFAULTS = {
   tokenLength: 3,
+  join: 'sum',
   consistency: 0.8,
   learningRate: 0.01,
   decayAfter: 10,
@@ -89,9 +91,10 @@ export class InclusiveTrainer {
     tokenizer: PromptTokenizer,
     readonly options: TrainOptions,
   ) {
-    const { prompt, tokenLength, compat } = options;
+    const { prompt, tokenLength, join, compat } = options;
     for (const [a, attribute] of attributes.entries()) this.#batchSize(a, attribute.name);
-    this.#template = PromptTemplate.create(prompt, tokenLength, compat, clip.textModel, tokenizer);
+    const slots = slotCount(attributes.length, tokenLength, join);
+    this.#template = PromptTemplate.create(prompt, slots, compat, clip.textModel, tokenizer);
     this.#prefix = this.#template.prefix();
     this.#original = tf.tidy(() => {
       const { pooled } = clip.textModel.forwardEmbeddings(clip.textModel.embed([this.#template.plainIds]), [
@@ -218,17 +221,23 @@ export class InclusiveTrainer {
   /** Text features of every combination of categories [N, D], not normalised. Differentiable in the tokens. */
   textFeatures(): tf.Tensor2D {
     return tf.tidy(() => {
-      const sums = sumTokens(this.#learned.map(({ parameter }) => parameter));
-      return this.clip.textProjection.forward(this.#template.readout(sums, this.#prefix)) as tf.Tensor2D;
+      const states = this.#template.readout(this.#joined(), this.#prefix);
+      return this.clip.textProjection.forward(states) as tf.Tensor2D;
     });
   }
 
   /** The same features without the prefix shortcut, for comparison. */
   textFeaturesInFull(): tf.Tensor2D {
     return tf.tidy(() => {
-      const sums = sumTokens(this.#learned.map(({ parameter }) => parameter));
-      return this.clip.textProjection.forward(this.#template.readoutInFull(sums)) as tf.Tensor2D;
+      return this.clip.textProjection.forward(this.#template.readoutInFull(this.#joined())) as tf.Tensor2D;
     });
+  }
+
+  #joined(): tf.Tensor3D {
+    return joinTokens(
+      this.#learned.map(({ parameter }) => parameter),
+      this.options.join,
+    );
   }
 
   /** The tokens as they are now. */
@@ -241,8 +250,16 @@ export class InclusiveTrainer {
         values: await floats((this.#learned[a] as Learned).parameter),
       });
     }
-    const { prompt, compat, tokenLength: length } = this.options;
-    return { prompt, compat, length, width: this.clip.config.text.hidden_size, clip: clipHash, attributes };
+    const { prompt, compat, join, tokenLength: length } = this.options;
+    return {
+      prompt,
+      compat,
+      join,
+      length,
+      width: this.clip.config.text.hidden_size,
+      clip: clipHash,
+      attributes,
+    };
   }
 
   /** Everything that changes while learning; the position counts epochs, the tensors are the attributes' tokens. */

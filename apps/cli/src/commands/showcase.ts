@@ -4,6 +4,7 @@ import { writeReport } from '@equipoise/report';
 import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 import { defineCommand } from '../command.js';
 import { engineOptions, openEngine } from '../engine-options.js';
+import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
 import { runItiGen } from '../showcase/iti-gen.js';
 import { runMiTune } from '../showcase/mi-tune.js';
 import { loadEmbedded } from '../showcase/model.js';
@@ -20,7 +21,7 @@ const options = defineOptions('showcase', {
     hidden: true,
   }),
   images: option(whole.default(240), 'Headshots before and after.', { group: 'Size' }),
-  epochs: option(whole.default(30), 'Epochs of token learning.', { group: 'Size' }),
+  epochs: option(whole.default(TINY_WORLD_LEARNING.epochs), 'Epochs of token learning.', { group: 'Size' }),
   suite: option(
     z.enum(['single', 'binding']).default('binding'),
     'What the tuned prompts ask for: one object with its color, or two with a color each.',
@@ -63,11 +64,10 @@ export const showcase = defineCommand({
     const itiGen = {
       prompt: 'a headshot of a person',
       attributes: ['skinTone', 'eyeglasses'] as const,
-      references: 25,
       epochs,
       images,
       steps,
-      guidance: 3,
+      guidance: TINY_WORLD_GUIDANCE,
       seed,
     };
     const miTune = { suite, prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };

@@ -1,6 +1,6 @@
 /** Options of the commands that experiment, and the bench they stand for. */
 import { defineOptions, invalid, type JobContext, option, prose, z } from '@equipoise/core';
-import type { Bench } from '@equipoise/iti-gen';
+import { type Bench, JOINS, TRAIN_DEFAULTS } from '@equipoise/iti-gen';
 import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 import { engineOptions } from '../engine-options.js';
 import { openFolderBench } from './folder-bench.js';
@@ -8,6 +8,7 @@ import { openTinyWorldBench } from './tiny-world-bench.js';
 
 const whole = z.int().min(1);
 const folder = { placeholder: 'folder' } as const;
+const learning = { group: 'Learning' } as const;
 const own = { group: 'A model of your own' } as const;
 
 export const benchOptions = defineOptions(
@@ -21,13 +22,38 @@ export const benchOptions = defineOptions(
     }),
     steps: option(whole.max(1000).default(20), 'Denoising steps.', { group: 'Size' }),
     batch: option(whole.default(32), 'Images sampled together.', { group: 'Size' }),
-    guidance: option(z.number().min(0).max(100).default(3), 'Guidance scale.', { group: 'Size' }),
-    references: option(whole.default(25), 'Reference images per category.', { group: 'Learning' }),
-    epochs: option(whole.default(30), 'Epochs of learning.', { group: 'Learning' }),
-    consistency: option(z.number().min(-1).max(1).default(0.8), 'Similarity to the plain prompt (lambda).', {
-      group: 'Learning',
-    }),
-    learningRate: option(z.number().gt(0).default(0.01), 'Learning rate.', { group: 'Learning' }),
+    guidance: option(
+      z.number().min(0).max(100).optional(),
+      'Guidance scale. Default 6; 4 on the embedded model.',
+      { group: 'Size' },
+    ),
+    references: option(
+      whole.optional(),
+      'Reference images per category. Default 25; 100 on the embedded model.',
+      learning,
+    ),
+    tokenLength: option(
+      whole.optional(),
+      'Tokens per category. Default 3; 1 on the embedded model.',
+      learning,
+    ),
+    join: option(
+      z.enum(JOINS).optional(),
+      'Tokens of several attributes are summed or stand side by side. Default sum; concat on the embedded model.',
+      learning,
+    ),
+    epochs: option(whole.optional(), 'Epochs of learning. Default 30; 8 on the embedded model.', learning),
+    updates: option(
+      whole.optional(),
+      'Updates of each attribute per epoch. Default 5; 20 on the embedded model.',
+      learning,
+    ),
+    consistency: option(
+      z.number().min(-1).max(1).default(TRAIN_DEFAULTS.consistency),
+      'Similarity to the plain prompt (lambda).',
+      learning,
+    ),
+    learningRate: option(z.number().gt(0).default(TRAIN_DEFAULTS.learningRate), 'Learning rate.', learning),
     model: option(z.string().optional(), 'Pipeline folder. Default: the embedded model and its judges.', {
       ...own,
       ...folder,

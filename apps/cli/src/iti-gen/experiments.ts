@@ -6,25 +6,28 @@ import type { CommandContext } from '../command.js';
 import { openEngine } from '../engine-options.js';
 import { type BenchOptions, openBench } from './bench-options.js';
 import { inRunFolder } from './run-folder.js';
+import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from './tiny-world-bench.js';
 
 /** The options of a study, in the terms of the laboratory. */
 export function studyOptions(options: BenchOptions, sets: readonly (readonly string[])[]): StudyOptions {
-  const { tokenLength, decayAfter, decay, stepsPerEpoch, compat } = TRAIN_DEFAULTS;
+  const defaults = options.model === undefined ? TINY_WORLD_LEARNING : { ...TRAIN_DEFAULTS, references: 25 };
+  const { consistency, learningRate } = options;
   return {
     prompt: options.prompt,
     sets,
     seeds: options.seeds,
     images: options.images,
     learning: {
-      tokenLength,
-      decayAfter,
-      decay,
-      stepsPerEpoch,
-      compat,
-      consistency: options.consistency,
-      learningRate: options.learningRate,
-      epochs: options.epochs,
-      references: options.references,
+      tokenLength: options.tokenLength ?? defaults.tokenLength,
+      join: options.join ?? defaults.join,
+      references: options.references ?? defaults.references,
+      stepsPerEpoch: options.updates ?? defaults.stepsPerEpoch,
+      epochs: options.epochs ?? defaults.epochs,
+      decayAfter: defaults.decayAfter,
+      decay: defaults.decay,
+      compat: defaults.compat,
+      consistency,
+      learningRate,
     },
   };
 }
@@ -46,7 +49,8 @@ export async function runExperiment(
   options: BenchOptions,
   context: CommandContext,
 ): Promise<string> {
-  const { engine, precision, out, steps, guidance, batch } = options;
+  const { engine, precision, out, steps, batch, model } = options;
+  const { guidance = model === undefined ? TINY_WORLD_GUIDANCE : 6 } = options;
   await openEngine({ engine, precision });
   const bench = await openBench(options, context);
   const shown = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

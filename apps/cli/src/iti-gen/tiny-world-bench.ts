@@ -7,6 +7,7 @@ import {
   type Bench,
   findAttributes,
   type QualityMeasure,
+  TRAIN_DEFAULTS,
   type Wording,
 } from '@equipoise/iti-gen';
 import { type FeatureStatistics, featureStatistics } from '@equipoise/metrics';
@@ -29,7 +30,24 @@ import { hashFolder } from '@equipoise/weights';
 import { loadEmbedded, packed } from '../showcase/model.js';
 
 /** References drawn per category: the largest number an experiment chooses from, and as many again unseen. */
-const REFERENCE_POOL = 120;
+const REFERENCE_POOL = 200;
+
+/**
+ * Learning that suits the embedded CLIP, whose captions say each trait with one word: a token per category, side by side
+ * where attributes meet, and enough references for the mean of its features to be about the trait. As many images per
+ * update as published, and about as many updates.
+ */
+export const TINY_WORLD_LEARNING = {
+  ...TRAIN_DEFAULTS,
+  tokenLength: 1,
+  join: 'concat',
+  references: 100,
+  stepsPerEpoch: 20,
+  epochs: 8,
+} as const;
+
+/** With more every skin comes out a tone darker than asked for, with less rare traits are left out. */
+export const TINY_WORLD_GUIDANCE = 4;
 /** Real pictures that generated ones are compared with. */
 const REAL_PICTURES = 600;
 const REFERENCE_SEED = 11;

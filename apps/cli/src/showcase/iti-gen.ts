@@ -15,7 +15,6 @@ import {
   readImages,
   type StepLog,
   savePromptEmbeddings,
-  TRAIN_DEFAULTS,
   trainJob,
 } from '@equipoise/iti-gen';
 import type { RgbImage } from '@equipoise/models';
@@ -26,12 +25,12 @@ import {
   type HeadshotAttribute,
   writeReferences,
 } from '@equipoise/tiny-world';
+import { TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
 import { type Embedded, packed } from './model.js';
 
 export interface ItiGenSettings {
   readonly prompt: string;
   readonly attributes: readonly HeadshotAttribute[];
-  readonly references: number;
   readonly epochs: number;
   readonly images: number;
   readonly steps: number;
@@ -65,14 +64,13 @@ export async function runItiGen(
   const { clip, pipeline } = embedded;
   const { prompt, attributes, seed, steps, guidance, images: count } = settings;
   const references = join(folder, 'references');
-  await writeReferences(references, attributes, { seed, perCategory: settings.references });
+  await writeReferences(references, attributes, { seed, perCategory: TINY_WORLD_LEARNING.references });
   const found = await findAttributes(references, attributes);
   const options = {
-    ...TRAIN_DEFAULTS,
+    ...TINY_WORLD_LEARNING,
     prompt,
     seed,
     epochs: settings.epochs,
-    references: settings.references,
     saveEvery: 10,
   };
   const { tokens, log } = await trainJob(

@@ -2,7 +2,7 @@
 import type { JobContext } from '@equipoise/core';
 import { meanWithInterval } from '@equipoise/metrics';
 import { type Block, barChart, type Cell, lineChart, type Section, tableOf } from '@equipoise/report';
-import type { CellResult, Laboratory } from '../laboratory.js';
+import type { CellResult, Laboratory, Learning } from '../laboratory.js';
 import { inclusiveTextFeatures } from './directions.js';
 import { labelledHistogram } from './histogram.js';
 import { pictureGrids } from './pictures.js';
@@ -17,6 +17,24 @@ import {
   summaryColumns,
 } from './summary.js';
 
+/**
+ * The same training from another number of references: as many updates, and as many images in each, so that only their
+ * variety differs.
+ */
+function withReferences(
+  { references, stepsPerEpoch, epochs, decayAfter }: StudyOptions['learning'],
+  count: number,
+): Partial<Learning> {
+  const steps = Math.max(1, Math.round((stepsPerEpoch * count) / references));
+  const stretched = (length: number): number => Math.round((length * stepsPerEpoch) / steps);
+  return {
+    references: count,
+    stepsPerEpoch: steps,
+    epochs: stretched(epochs),
+    decayAfter: stretched(decayAfter),
+  };
+}
+
 /** How many references are needed: the same with 5, 25, 50 and 100 per category. */
 export async function studyReferences(
   laboratory: Laboratory,
@@ -30,7 +48,7 @@ export async function studyReferences(
       const cells = await cellsOf(
         laboratory,
         options,
-        { method: 'iti-gen', attributes, learning: { references: count } },
+        { method: 'iti-gen', attributes, learning: withReferences(options.learning, count) },
         context,
       );
       records.push({ count, set: setName(attributes), summary: summarize(cells) });

@@ -8,9 +8,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type Attribute, chooseReferences, combinations } from '../attributes.js';
 import { clipTextFeatures } from '../classifiers.js';
 import type { LoadedClip } from '../clip-folder.js';
+import { tokenTemplate } from '../embeddings.js';
 import { type AttributeFeatures, attributeFeatures, categoryMeans } from '../features.js';
 import type { Laboratory } from '../laboratory.js';
-import { PromptTemplate } from '../prompt.js';
 import { combinedTokens, type InclusiveTokens } from '../tokens.js';
 import type { TrainResult } from '../train-job.js';
 import { wordedPrompts } from '../wording.js';
@@ -22,7 +22,7 @@ export async function inclusiveTextFeatures(
   { clip, tokenizer }: LoadedClip,
   prompt = tokens.prompt,
 ): Promise<{ inclusive: Rows; plain: Rows }> {
-  const template = PromptTemplate.create(prompt, tokens.length, tokens.compat, clip.textModel, tokenizer);
+  const template = tokenTemplate(tokens, clip, tokenizer, prompt);
   const width = clip.config.projection_dim;
   const features = tf.tidy(() => {
     const { pooled } = clip.textModel.forwardEmbeddings(clip.textModel.embed([template.plainIds]), [

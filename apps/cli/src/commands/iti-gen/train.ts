@@ -2,6 +2,7 @@ import { defineOptions, option, z } from '@equipoise/core';
 import {
   COMPAT,
   inclusivePrompts,
+  JOINS,
   loadClip,
   readAttributes,
   savePromptEmbeddings,
@@ -37,6 +38,11 @@ const options = defineOptions('iti-gen train', {
   tokenLength: option(positive.default(TRAIN_DEFAULTS.tokenLength), 'Tokens per category.', {
     group: 'Learning',
   }),
+  join: option(
+    z.enum(JOINS).default(TRAIN_DEFAULTS.join),
+    'Tokens of several attributes are summed in the same slots, as published, or stand side by side.',
+    { group: 'Learning' },
+  ),
   consistency: option(
     z.number().min(-1).max(1).default(TRAIN_DEFAULTS.consistency),
     'Similarity to the plain prompt (lambda) that is to be kept.',
