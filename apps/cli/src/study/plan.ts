@@ -17,7 +17,9 @@ export interface StudySettings {
   readonly candidates: number;
   /** Other pools that one example is taken from. */
   readonly pools: readonly number[];
-  /** k of the cell that takes more than one. */
+  /** k of all cells but one. */
+  readonly keep: number;
+  /** k of that one. */
   readonly top: number;
   readonly rounds: number;
   readonly realFractions: readonly number[];
@@ -73,7 +75,7 @@ export function studyCells(settings: StudySettings): StudyCell[] {
     rounds: settings.rounds,
     selection: PICTURE_MI,
     candidates: settings.candidates,
-    top: 1,
+    top: settings.keep,
     kind: 'dora',
     text: settings.layers === 'linear',
     realFraction: 0,
@@ -90,7 +92,12 @@ export function studyCells(settings: StudySettings): StudyCell[] {
     main.text
       ? { ...once, name: 'UNet alone', key: 'unet', text: false }
       : { ...once, name: 'UNet + text encoder', key: 'text', text: true },
-    ...settings.pools.map((pool) => ({ ...once, name: `1 of ${pool}`, key: `of-${pool}`, candidates: pool })),
+    ...settings.pools.map((pool) => ({
+      ...once,
+      name: `${settings.keep} of ${pool}`,
+      key: `of-${pool}`,
+      candidates: pool,
+    })),
     {
       ...once,
       name: `${settings.top} of ${settings.candidates}`,
@@ -190,6 +197,7 @@ export const STUDY_SIZES = {
     images: 1,
     candidates: 4,
     pools: [3, 5],
+    keep: 1,
     top: 2,
     rounds: 2,
     realFractions: [0.5],
@@ -213,6 +221,7 @@ export const STUDY_SIZES = {
     images: 4,
     candidates: 50,
     pools: [30, 100],
+    keep: 1,
     top: 7,
     rounds: 3,
     realFractions: [0.25, 0.5, 0.9],
@@ -240,16 +249,17 @@ export const STUDY_SIZES = {
     testPrompts: 18,
     images: 4,
     candidates: 12,
-    pools: [4],
-    top: 2,
+    pools: [],
+    keep: 2,
+    top: 1,
     rounds: 3,
-    realFractions: [0.5],
+    realFractions: [],
     realPerPrompt: 1,
     pictureDraws: 8,
     pictureAbove: 550,
     steps: 10,
     guidance: 4,
-    updates: 200,
+    updates: 400,
     tuneBatch: 32,
     learningRate: 2e-3,
     lowestTimestep: 500,
@@ -264,6 +274,7 @@ export const STUDY_SIZES = {
     images: 8,
     candidates: 50,
     pools: [30, 100],
+    keep: 1,
     top: 7,
     rounds: 3,
     realFractions: [0.25, 0.5, 0.9],

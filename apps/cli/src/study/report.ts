@@ -105,7 +105,7 @@ function choiceTable(seeds: readonly StudySeed[], settings: StudySettings): Tabl
     seeds.flatMap(({ pool: rows, seed }) => choose(rows, seed));
   const among = settings.candidates;
   const best = (choice: StudyChoice): SweepRow[] =>
-    pick((rows, seed) => selectCandidates(rows, 1, selectionOf(choice, seed), among));
+    pick((rows, seed) => selectCandidates(rows, settings.keep, selectionOf(choice, seed), among));
   const choices: [string, SweepRow[]][] = [
     ['all candidates', pick((rows) => rows.filter(({ candidate }) => candidate < among))],
     ['random', best('random')],
@@ -180,7 +180,7 @@ export async function studyReport(
   const pools = cells.filter(({ key }) => key.startsWith('of-'));
   const chosen = [
     ...pools.filter(({ candidates }) => candidates < settings.candidates).map(({ key }) => get(key)),
-    named(`1 of ${settings.candidates}`),
+    named(`${settings.keep} of ${settings.candidates}`),
     ...pools.filter(({ candidates }) => candidates > settings.candidates).map(({ key }) => get(key)),
     get(`top-${settings.top}`),
   ];

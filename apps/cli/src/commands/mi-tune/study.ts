@@ -43,6 +43,8 @@ const options = defineOptions('mi-tune study', {
   testPrompts: option(whole, 'Held-out prompts per category.', size),
   images: option(whole, 'Pictures per held-out prompt.', size),
   candidates: option(whole, 'Candidates per training prompt.', size),
+  keep: option(whole, 'Candidates kept per training prompt.', size),
+  rounds: option(whole, 'Rounds of MI-TUNE.', size),
   steps: option(whole, 'Denoising steps.', size),
   guidance: option(z.number().min(1).optional(), 'Guidance scale.', size),
   updates: option(whole, 'Updates of each adapter.', size),
