@@ -123,7 +123,7 @@ export class InclusiveTrainer {
         `attribute ${name}`,
         `at least ${this.options.stepsPerEpoch} reference images, one per step of an epoch`,
         images,
-        { hints: ['Lower --steps, or give more references.'] },
+        { hints: ['Make fewer updates per epoch, or give more references.'] },
       );
     return size;
   }

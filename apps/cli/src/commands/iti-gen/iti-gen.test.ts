@@ -248,6 +248,8 @@ t.test('the table and the study run, resume and report', async (t) => {
     'eyeglasses+hat',
     '--references',
     '5',
+    '--updates',
+    '2',
     '--counts',
     '5,10',
     '--lambdas',
