@@ -224,6 +224,7 @@ async function runCell(
         batch: settings.tuneBatch,
         accumulation: 1,
         steps: settings.updates,
+        warmup: 20,
         decay: 'linear',
         lowestTimestep: settings.lowestTimestep,
         seed,
