@@ -130,9 +130,11 @@ const mains = [
     JSON.parse(fs.readFileSync(path.join(modules, '@tensorflow', name, 'package.json'))).main,
   ),
 );
-const files = new Set(
-  [...(await reachable()), ...conformance, ...whole, ...mains].filter((file) => !skipped.test(file)),
-);
+const files = new Set([
+  ...(await reachable()),
+  ...mains,
+  ...[...conformance, ...whole].filter((file) => !skipped.test(file)),
+]);
 for (const file of manifests(files)) files.add(file);
 // The workspaces' own links.
 const links = ['@equipoise', 'equipoise'].flatMap((name) => {
