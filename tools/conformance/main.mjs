@@ -77,8 +77,8 @@ try {
   const { scope, backend, grep, json, hang, module, build: needsBuild } = options(process.argv.slice(2));
   if (needsBuild) build();
   const suite = read('./suite.json');
-  // The two Equipoise devices share their kernels' JavaScript.
-  const siblings = ['equipoise-cpu', 'equipoise-cuda'].filter((name) => name !== backend);
+  // The Equipoise devices share their kernels' JavaScript.
+  const siblings = ['equipoise-cpu', 'equipoise-cuda', 'equipoise-simt'].filter((name) => name !== backend);
   const config = { backend, module, siblings, suite, scope, grep, skips: read('./skips.json') };
   const verdict = judge(await runSuite(config, hang), suite, config);
   if (json) fs.writeFileSync(json, `${JSON.stringify(verdict, null, 1)}\n`);
