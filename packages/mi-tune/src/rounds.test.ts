@@ -1,4 +1,4 @@
-/** Fine-tuning runs, rounds, real pictures, validation, evaluation and agreement, on a model of a few thousand weights. */
+/** Fine-tuning runs, rounds, real pictures, validation and evaluation, on a model of a few thousand weights. */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
