@@ -1,7 +1,8 @@
 /**
  * MI-TUNE's own figures, on the embedded model and on layers of SD-2.1's size:
  *
- *     npm run mi-tune -w benchmarks -- --part pair|sweep|precision|steps [--pairs 1000] [--steps 20] [--python PYTHON]
+ *     npm run mi-tune -w benchmarks -- --part pair|sweep|precision|steps [--pairs 1000] [--steps 20] [--images 8]
+ *         [--python PYTHON]
  *
  *   pair       a candidate with its MI against generation alone (at most 1.03 is wanted), and what the savings save
  *   sweep      seconds, bytes and memory of a whole sweep of --pairs pairs; two sizes show that cost is linear
@@ -24,6 +25,7 @@ const options = defineOptions('mi-tune', {
   part: option(z.enum(['pair', 'sweep', 'precision', 'steps']), 'What to measure.'),
   pairs: option(z.int().min(50).default(1000), 'Pairs of the sweep.'),
   steps: option(z.int().min(1).max(1000).default(20), 'Denoising steps.'),
+  images: option(z.int().min(1).max(1000).default(8), 'Images of a training step (published: 8).'),
   rounds: option(z.int().min(3).max(1000).default(7), 'Rounds at full clock.'),
   seconds: option(z.number().min(0.001).max(60).default(0.3), 'Length of each turn.'),
   python: option(z.string().min(1).optional(), 'Python with PyTorch and PEFT; default $EQUIPOISE_PYTHON.'),

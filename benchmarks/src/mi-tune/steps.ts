@@ -4,15 +4,17 @@ import {
   adamW,
   doraLinear,
   doraNorm,
+  getPrecision,
   setPrecision,
   useEngine,
 } from '@equipoise/backend';
 import * as tf from '@tensorflow/tfjs-core';
+import { makeInputs } from '../kernels/inputs.js';
 import type { PeerPool } from '../measure/peer.js';
 import { type Contestant, medianSeconds, playRounds, timed } from '../measure/rounds.js';
 import type { Probe } from './main.js';
 
-/** Layers of SD-2.1's UNet that carry adapters: rows, inputs, outputs; the last is a key of the cross-attention. */
+/** Layers of SD-2.1's UNet that carry adapters: rows of an image, inputs, outputs; the last is a key of the cross-attention. */
 const LAYERS = [
   [4096, 320, 320],
   [1024, 640, 640],
@@ -35,11 +37,16 @@ export interface StepRecord {
 
 /** Forward, backward and AdamW of one adapted layer. DoRA's norms are computed in every step: accumulation 1. */
 function trainer(kind: 'lora' | 'dora', [m, k, n]: readonly [number, number, number]): () => Promise<void> {
-  const x = tf.randomNormal([m, k], 0, 1, 'float32', 1);
-  const dy = tf.randomNormal([m, n], 0, 1, 'float32', 2);
-  const weight = tf.randomNormal([n, k], 0, k ** -0.5, 'float32', 3);
-  const a = tf.variable(tf.randomNormal([RANK, k], 0, 1 / RANK, 'float32', 4));
-  const b = tf.variable(tf.randomNormal([n, RANK], 0, 0.1, 'float32', 5));
+  const [x, dy, weight, a, b] = makeInputs(
+    [
+      { shape: [m, k], role: 'activation' },
+      { shape: [m, n], role: 'activation' },
+      { shape: [n, k], role: 'weight', scale: k ** -0.5 },
+      { shape: [RANK, k], role: 'variable', scale: 1 / RANK },
+      { shape: [n, RANK], role: 'variable', scale: 0.1 },
+    ],
+    getPrecision(),
+  ) as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Variable, tf.Variable];
   const magnitude = kind === 'dora' ? tf.variable(doraNorm(weight, a, b, 1)) : null;
   const trained = [a, b, ...(magnitude === null ? [] : [magnitude])];
   const moments = trained.map((v) => ({
@@ -75,14 +82,15 @@ function trainer(kind: 'lora' | 'dora', [m, k, n]: readonly [number, number, num
 export async function measureSteps(
   probe: Probe,
   pool: PeerPool | undefined,
-  { rounds, seconds }: { rounds: number; seconds: number },
+  { rounds, seconds, images }: { rounds: number; seconds: number; images: number },
 ): Promise<StepRecord[]> {
   await useEngine('equipoise-cpu');
   const records: StepRecord[] = [];
   for (const precision of ['f32', 'bf16'] as const) {
     setPrecision(precision);
-    for (const layer of LAYERS) {
-      const [rows, inputs, outputs] = layer;
+    for (const [perImage, inputs, outputs] of LAYERS) {
+      const rows = images * perImage;
+      const layer = [rows, inputs, outputs] as const;
       const contestants: Record<string, Contestant> = {
         lora: timed(trainer('lora', layer)),
         dora: timed(trainer('dora', layer)),
