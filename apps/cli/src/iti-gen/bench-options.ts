@@ -49,8 +49,8 @@ export const benchOptions = defineOptions(
       learning,
     ),
     consistency: option(
-      z.number().min(-1).max(1).default(TRAIN_DEFAULTS.consistency),
-      'Similarity to the plain prompt (lambda).',
+      z.number().min(-1).max(1).optional(),
+      'Similarity to the plain prompt (lambda). Default 0.8; 0.6 on the embedded model.',
       learning,
     ),
     learningRate: option(z.number().gt(0).default(TRAIN_DEFAULTS.learningRate), 'Learning rate.', learning),

@@ -11,7 +11,6 @@ import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from './tiny-world-bench.js'
 /** The options of a study, in the terms of the laboratory. */
 export function studyOptions(options: BenchOptions, sets: readonly (readonly string[])[]): StudyOptions {
   const defaults = options.model === undefined ? TINY_WORLD_LEARNING : { ...TRAIN_DEFAULTS, references: 25 };
-  const { consistency, learningRate } = options;
   return {
     prompt: options.prompt,
     sets,
@@ -26,8 +25,8 @@ export function studyOptions(options: BenchOptions, sets: readonly (readonly str
       decayAfter: defaults.decayAfter,
       decay: defaults.decay,
       compat: defaults.compat,
-      consistency,
-      learningRate,
+      consistency: options.consistency ?? defaults.consistency,
+      learningRate: options.learningRate,
     },
   };
 }
