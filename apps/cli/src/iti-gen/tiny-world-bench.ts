@@ -35,8 +35,8 @@ const REFERENCE_POOL = 200;
 /**
  * Learning that suits the embedded CLIP, whose captions say each trait with one word: a token per category, side by side
  * where attributes meet, enough references for the mean of its features to be about the trait, and room for prompts as
- * far from the plain one as "dark skin" is (0.46; in CLIP ViT-L/14 all prompts are nearer). As many images per update as
- * published, and about as many updates.
+ * far from the plain one as "dark skin" is (cosine 0.46). As many images per update as published, and about as many
+ * updates.
  */
 export const TINY_WORLD_LEARNING = {
   ...TRAIN_DEFAULTS,
