@@ -103,8 +103,11 @@ export async function killAndResume({
 }: KillOptions): Promise<KillResult> {
   await writeReferences(path.join(folder, 'references'), ['eyeglasses', 'hat'], { seed: 1, perCategory: 25 });
   const began = performance.now();
-  requireSuccess(await start(trainingWords(folder, 'whole', epochs)).ended);
-  const wholeMs = performance.now() - began;
+  const whole = start(trainingWords(folder, 'whole', epochs));
+  while (epochsRecorded(path.join(folder, 'whole')) === 0)
+    if (await Promise.race([whole.ended.then(() => true), delay(1, false)])) break;
+  const startMs = performance.now() - began;
+  requireSuccess(await whole.ended);
   const run = path.join(folder, 'killed');
   const struck: number[] = [];
   while (struck.length < kills) {
@@ -115,7 +118,7 @@ export async function killAndResume({
       () => true,
       () => true,
     );
-    const deadline = performance.now() + (early ? random() * 0.6 * wholeMs : PATIENCE_MS);
+    const deadline = performance.now() + (early ? random() * startMs : PATIENCE_MS);
     while (performance.now() < deadline && epochsRecorded(run) < target)
       if (await Promise.race([over, delay(1, false)])) break;
     await delay(random() * 25);
