@@ -64,7 +64,7 @@ export const showcase = defineCommand({
     const itiGen = {
       prompt: 'a headshot of a person',
       attributes: ['skinTone', 'eyeglasses'] as const,
-      epochs,
+      learning: { ...TINY_WORLD_LEARNING, epochs },
       images,
       steps,
       guidance: TINY_WORLD_GUIDANCE,

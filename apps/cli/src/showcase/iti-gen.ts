@@ -11,6 +11,7 @@ import {
   generateFromPrompts,
   generateImages,
   inclusivePrompts,
+  type Learning,
   promptSimilarity,
   readImages,
   type StepLog,
@@ -25,13 +26,13 @@ import {
   type HeadshotAttribute,
   writeReferences,
 } from '@equipoise/tiny-world';
-import { TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
 import { type Embedded, packed } from './model.js';
 
 export interface ItiGenSettings {
   readonly prompt: string;
   readonly attributes: readonly HeadshotAttribute[];
-  readonly epochs: number;
+  /** How tokens are learned; the showcase's folder is named by it, as by all settings. */
+  readonly learning: Omit<Learning, 'prompt'>;
   readonly images: number;
   readonly steps: number;
   readonly guidance: number;
@@ -62,17 +63,11 @@ export async function runItiGen(
   context: JobContext,
 ): Promise<ItiGenResult> {
   const { clip, pipeline } = embedded;
-  const { prompt, attributes, seed, steps, guidance, images: count } = settings;
+  const { prompt, attributes, learning, seed, steps, guidance, images: count } = settings;
   const references = join(folder, 'references');
-  await writeReferences(references, attributes, { seed, perCategory: TINY_WORLD_LEARNING.references });
+  await writeReferences(references, attributes, { seed, perCategory: learning.references });
   const found = await findAttributes(references, attributes);
-  const options = {
-    ...TINY_WORLD_LEARNING,
-    prompt,
-    seed,
-    epochs: settings.epochs,
-    saveEvery: 10,
-  };
+  const options = { ...learning, prompt, seed, saveEvery: 10 };
   const { tokens, log } = await trainJob(
     { folder: join(folder, 'train'), clip, attributes: found, options },
     context,

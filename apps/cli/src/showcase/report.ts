@@ -2,7 +2,6 @@
 import type { RgbImage } from '@equipoise/models';
 import { type Block, barChart, lineChart, type Report, tableOf } from '@equipoise/report';
 import { gridPng } from '@equipoise/tiny-world';
-import { TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
 import type { ItiGenResult, ItiGenSettings } from './iti-gen.js';
 import type { MiTuneResult, MiTuneSettings } from './mi-tune.js';
 import { packed } from './model.js';
@@ -69,7 +68,7 @@ async function itiGenBlocks(
   return [
     {
       kind: 'text',
-      text: `Tokens for ${combinations} combinations of ${settings.attributes.join(' and ')} were learned from ${TINY_WORLD_LEARNING.references} reference images per category in ${settings.epochs} epochs, under the prompt "${settings.prompt}". No model weight changed.`,
+      text: `Tokens for ${combinations} combinations of ${settings.attributes.join(' and ')} were learned from ${settings.learning.references} reference images per category in ${settings.learning.epochs} epochs, under the prompt "${settings.prompt}". No model weight changed.`,
     },
     { kind: 'table', table: kl },
     {
