@@ -4,7 +4,7 @@ import { Laboratory, type StudyOptions, TRAIN_DEFAULTS } from '@equipoise/iti-ge
 import { type Section, writeReport } from '@equipoise/report';
 import type { CommandContext } from '../command.js';
 import { openEngine } from '../engine-options.js';
-import { type BenchOptions, openBench } from './bench-options.js';
+import { type BenchOptions, benchOptions, openBench } from './bench-options.js';
 import { inRunFolder } from './run-folder.js';
 import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from './tiny-world-bench.js';
 
@@ -56,7 +56,8 @@ export async function runExperiment(
   const spec = {
     command: experiment.command,
     options: shown as Record<string, JsonValue>,
-    free: Object.keys(options),
+    // Also those that an earlier start gave and this one leaves out.
+    free: benchOptions.list().map(({ key }) => key),
     inputs: { bench: bench.hash },
     device: { engine, precision },
     argv: context.argv,

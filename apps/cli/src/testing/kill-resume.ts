@@ -112,7 +112,8 @@ export async function killAndResume({
   const struck: number[] = [];
   while (struck.length < kills) {
     const early = struck.length % 2 === 1;
-    const target = early ? Number.POSITIVE_INFINITY : epochsRecorded(run) + 1 + Math.floor(random() * 2);
+    // A resumed start is shorter than the first: an early kill must not wait beyond an epoch either.
+    const target = epochsRecorded(run) + 1 + (early ? 0 : Math.floor(random() * 2));
     const { kill, ended } = start(trainingWords(folder, 'killed', epochs));
     const over = ended.then(
       () => true,
