@@ -147,6 +147,18 @@ t.test('help and documentation come from the same declaration', async (t) => {
   t.equal(camelCase('guidance-scale'), 'guidanceScale');
 });
 
+t.test('options that share a schema keep their own descriptions', async (t) => {
+  const count = z.int().min(1).optional();
+  const set = defineOptions('study', {
+    seeds: option(count, 'How many seeds.'),
+    rounds: option(count, 'How many rounds.', { group: 'Size' }),
+  });
+  t.match(set.list(), [
+    { key: 'seeds', description: 'How many seeds.', group: undefined },
+    { key: 'rounds', description: 'How many rounds.', group: 'Size' },
+  ]);
+});
+
 t.test('extended sets keep fields and checks', async (t) => {
   const more = generate.extend('sweep', { count: option(z.int().min(1), 'How many.') }, (options, name) => {
     if (options.count > options.steps) throw invalid(name('count'), 'at most the steps', options.count);

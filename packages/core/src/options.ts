@@ -37,14 +37,15 @@ export interface OptionMeta {
 
 const metadata = z.registry<OptionMeta>();
 
-/** Attaches a description and layout hints to a zod schema. */
+/** A zod schema with a description and layout hints. It is a copy: options may share a schema and keep their own texts. */
 export function option<S extends z.ZodType>(
   schema: S,
   description: string,
   meta: Omit<OptionMeta, 'description'> = {},
 ): S {
-  metadata.add(schema, { ...meta, description });
-  return schema;
+  const own = schema.clone();
+  metadata.add(own, { ...meta, description });
+  return own;
 }
 
 /** Everything help and documentation need to know about one option. */
