@@ -50,7 +50,8 @@ function squareRoot(matrix: Matrix): Matrix {
 /**
  * Squared Frechet distance of two Gaussians, |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)): FID when the
  * features are Inception's (Heusel et al. 2017). The trace of the root is the sum of the square roots of
- * the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: no complex round-off to discard.
+ * the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: no complex round-off to discard. Never below 0, where
+ * rounding would lead for equal sets.
  */
 export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): number {
   if (a.width !== b.width) throw invalid('features', `width ${a.width} in both sets`, b.width);
@@ -67,7 +68,7 @@ export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): num
   const traceOfRoot = values.reduce((sum, value) => sum + Math.sqrt(Math.max(value, 0)), 0);
   let squared = 0;
   for (let i = 0; i < width; i++) squared += ((a.mean[i] as number) - (b.mean[i] as number)) ** 2;
-  return squared + first.trace() + second.trace() - 2 * traceOfRoot;
+  return Math.max(squared + first.trace() + second.trace() - 2 * traceOfRoot, 0);
 }
 
 export interface KidOptions {

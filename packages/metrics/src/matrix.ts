@@ -46,9 +46,11 @@ export function normalizeRows(name: string, rows: Rows): Rows {
   const data = Float64Array.from(rows.data);
   for (let i = 0; i < count; i++) {
     const row = data.subarray(i * width, (i + 1) * width);
-    const norm = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0));
-    if (norm === 0) throw invalid(`${name}: row ${i}`, 'a vector that is not zero', prose('zeros'));
-    for (let j = 0; j < width; j++) row[j] = (row[j] as number) / norm;
+    const largest = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+    if (largest === 0) throw invalid(`${name}: row ${i}`, 'a vector that is not zero', prose('zeros'));
+    // Scaled, so that squares neither overflow nor vanish.
+    const norm = Math.sqrt(row.reduce((sum, value) => sum + (value / largest) ** 2, 0));
+    for (let j = 0; j < width; j++) row[j] = (row[j] as number) / largest / norm;
   }
   return { data, count, width };
 }

@@ -54,6 +54,14 @@ t.test('Frechet distance equals scipy, also with singular covariances', async (t
     // Roots of eigenvalues that are zero up to 1e-16 are good to 1e-8, in scipy as here.
     t.ok(close(found, value, 1e-6), `${a} and ${b}: ${found} is ${value}`);
   }
+  const wide = { data: features(30, 64, 0).data, count: 30, width: 64 };
+  const large = featureStatistics({ ...wide, data: Array.from(wide.data, (value) => 100 * value) });
+  t.ok(frechetDistance(large, large) >= 0, 'equal sets of fewer rows than columns');
+  t.ok(frechetDistance(large, large) < 1, 'and about 0');
+  const still = (value: number): Rows => ({ data: [value, value, value, value], count: 2, width: 2 });
+  const [at1, at2] = [featureStatistics(still(1)), featureStatistics(still(2))];
+  t.equal(frechetDistance(at1, at1), 0, 'no variance');
+  t.equal(frechetDistance(at1, at2), 2, 'no variance, other means');
   const one = featureStatistics(features(30, 4, 0));
   t.throws(() => frechetDistance(one, featureStatistics(features(30, 5, 0))), /width 4/);
   t.throws(() => featureStatistics(features(1, 4, 0)), /at least 2/);
@@ -80,6 +88,9 @@ t.test('Vendi score equals numpy on either side of n = d', async (t) => {
   t.ok(close(vendiScore({ data: [1, 0, 0, 1], count: 2, width: 2 }), 2, 1e-12), 'orthogonal');
   t.ok(close(vendiScore({ data: [1, 2, 2, 4], count: 2, width: 2 }), 1, 1e-12), 'alike');
   t.throws(() => vendiScore({ data: [0, 0], count: 1, width: 2 }), /not zero/);
+  t.ok(close(vendiScore({ data: [3, 4], count: 1, width: 2 }), 1, 1e-12), 'one row');
+  for (const scale of [1e200, 1e-200])
+    t.ok(close(vendiScore({ data: [scale, 0, 0, scale], count: 2, width: 2 }), 2, 1e-12), `rows of ${scale}`);
 });
 
 t.test('rank correlations equal scipy, ties included', async (t) => {
@@ -91,6 +102,12 @@ t.test('rank correlations equal scipy, ties included', async (t) => {
   t.ok(Number.isNaN(spearman([1, 1], [1, 2])));
   t.strictSame([...averageRanks([3, 1, 3, 2])], [3.5, 1, 3.5, 2]);
   t.ok(close(pearson([1, 2, 3], [2, 4, 6]), 1, 1e-15));
+  // The computed mean of three times 0.1 is not 0.1.
+  t.ok(Number.isNaN(pearson([0.1, 0.1, 0.1], [1, 2, 3])), 'a constant list');
+  for (const scale of [1e200, 1e-200])
+    t.ok(close(pearson([scale, 2 * scale, 3 * scale], [1, 2, 4]), pearson([1, 2, 3], [1, 2, 4]), 1e-14));
+  const rising = Array.from({ length: 7 }, (_, i) => i * 0.1);
+  t.ok(Math.abs(pearson(rising, rising)) <= 1 && kendallTauB(rising, rising) <= 1, 'never beyond 1');
   t.throws(() => kendallTauB([1, 2], [1]), /as many as x/);
   t.throws(() => spearman([1], [1]), /at least 2/);
 });
@@ -105,7 +122,12 @@ t.test('divergence from uniform', async (t) => {
   t.equal(klToTarget([5, 0], [1, 0]), 0);
   t.throws(() => klToTarget([1, 1], [1]), /target: expected 2 shares/);
   t.throws(() => klToTarget([1, 1], [0, 0]), /target: expected at least one positive share/);
+  t.equal(klToUniform([5]), 0, 'one category');
   t.throws(() => klToUniform([0, 0]), /at least one observation/);
+  t.throws(() => klToUniform([]), /at least one observation/);
+  t.throws(() => klToUniform([Number.NaN, 1]), { code: 'numeric' });
+  t.throws(() => klToUniformWithInterval([], 2), /sample size: expected at least 1/);
+  t.match(klToUniformWithInterval([0], 1), { value: 0, low: 0, high: 0, standardError: 0, count: 1 });
   t.throws(() => klToUniform([1, -1]), />= 0/);
   t.strictSame([...countLabels([0, 2, 2], 3)], [1, 0, 2]);
   t.throws(() => countLabels([3], 3), /labels\[0\]/);

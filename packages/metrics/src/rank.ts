@@ -70,8 +70,11 @@ export function kendallTauB(x: ArrayLike<number>, y: ArrayLike<number>): number 
   const tiedY = tiedPairs(count, (i, j) => byX[i] === byX[j]);
   const pairs = (count * (count - 1)) / 2;
   const score = pairs - tiedX - tiedY + tiedBoth - 2 * discordant;
-  return score / Math.sqrt(pairs - tiedX) / Math.sqrt(pairs - tiedY);
+  return correlation(score / Math.sqrt(pairs - tiedX) / Math.sqrt(pairs - tiedY));
 }
+
+/** Rounding may lead a little beyond 1; NaN stays. */
+const correlation = (value: number): number => Math.max(-1, Math.min(value, 1));
 
 /** Ranks from 1, equal values sharing the mean of their ranks. */
 export function averageRanks(values: ArrayLike<number>): Float64Array {
@@ -88,24 +91,31 @@ export function averageRanks(values: ArrayLike<number>): Float64Array {
   return ranks;
 }
 
+/**
+ * Deviations from the mean, scaled to a largest of 1: squares then neither overflow nor vanish. Undefined for a constant
+ * list, whose computed mean may differ from its values by rounding.
+ */
+function deviations(values: ArrayLike<number>): Float64Array | undefined {
+  const list = Float64Array.from(values);
+  if (list.every((value) => value === list[0])) return undefined;
+  const mean = list.reduce((sum, value) => sum + value, 0) / list.length;
+  const largest = list.reduce((max, value) => Math.max(max, Math.abs(value - mean)), 0);
+  return list.map((value) => (value - mean) / largest);
+}
+
 /** Pearson's correlation; NaN when either list is constant. */
 export function pearson(x: ArrayLike<number>, y: ArrayLike<number>): number {
   checkPair(x, y);
-  const mean = (values: ArrayLike<number>): number => {
-    let sum = 0;
-    for (let i = 0; i < values.length; i++) sum += values[i] as number;
-    return sum / values.length;
-  };
-  const [meanX, meanY] = [mean(x), mean(y)];
+  const [fromX, fromY] = [deviations(x), deviations(y)];
+  if (fromX === undefined || fromY === undefined) return Number.NaN;
   let [xy, xx, yy] = [0, 0, 0];
-  for (let i = 0; i < x.length; i++) {
-    const dx = (x[i] as number) - meanX;
-    const dy = (y[i] as number) - meanY;
+  for (const [i, dx] of fromX.entries()) {
+    const dy = fromY[i] as number;
     xy += dx * dy;
     xx += dx * dx;
     yy += dy * dy;
   }
-  return xy / Math.sqrt(xx) / Math.sqrt(yy);
+  return correlation(xy / Math.sqrt(xx) / Math.sqrt(yy));
 }
 
 /** Spearman's rho: Pearson's correlation of the average ranks. */
