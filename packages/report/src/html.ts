@@ -92,7 +92,8 @@ ${sections.join('\n')}
 }
 
 /**
- * Writes `report.html`, and the same numbers as `report.json` and one CSV per table under `tables/`, each atomically.
+ * Writes `report.html`, and the same numbers as `report.json` and one CSV per table under `tables/`, each atomically. CSV
+ * files of an earlier report in the folder are removed.
  *
  * @returns the path of the HTML file
  */
@@ -115,13 +116,25 @@ export async function writeReport(folder: string, report: Report): Promise<strin
     summary: report.summary,
     tables: finite,
   } as unknown as JsonValue);
-  for (const [i, table] of tables.entries()) {
-    const name = `${String(i + 1).padStart(2, '0')}-${table.title
-      .toLowerCase()
-      .replace(/[^a-z0-9]+/g, '-')
-      .replace(/^-|-$/g, '')
-      .slice(0, 60)}.csv`;
-    await writeFileAtomic(path.join(folder, 'tables', name), toCsv(table));
-  }
+  const names = tables.map(({ title }, i) => csvName(title, i));
+  for (const [i, table] of tables.entries())
+    await writeFileAtomic(
+      path.join(folder, 'tables', names[i] as string),
+      toCsv(table, { guardFormulas: true }),
+    );
+  for (const name of fs.readdirSync(path.join(folder, 'tables')))
+    if (CSV_NAME.test(name) && !names.includes(name)) fs.rmSync(path.join(folder, 'tables', name));
   return html;
+}
+
+/** What {@link csvName} makes. */
+const CSV_NAME = /^\d{2,}-[a-z0-9-]*\.csv$/;
+
+function csvName(title: string, index: number): string {
+  const slug = title
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')
+    .slice(0, 60);
+  return `${String(index + 1).padStart(2, '0')}-${slug}.csv`;
 }

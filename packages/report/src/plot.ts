@@ -53,42 +53,55 @@ function legendOf(figure: Element): string {
     .join('');
 }
 
+/**
+ * A colour per series in order of appearance, with a legend. The scale is said to be categorical, because Plot takes one
+ * without values for continuous and would draw its legend on a canvas.
+ */
+function seriesColors(marks: readonly { readonly series: string }[]): Plot.ScaleOptions {
+  const domain = [...new Set(marks.map(({ series }) => series))];
+  return { type: 'categorical', domain, legend: domain.length > 0 };
+}
+
+const isFinitePoint = ({ x, y }: Point): boolean => Number.isFinite(x) && Number.isFinite(y);
+
 /** Lines over a numeric axis, one colour per series. Points with a value that is not finite are left out. */
 export function lineChart(
   points: readonly Point[],
   labels: { x: string; y: string; logY?: boolean },
   size: PlotSize = {},
 ): string {
-  const data = points.filter(
-    ({ x, y }) => Number.isFinite(x) && Number.isFinite(y) && (labels.logY !== true || y > 0),
-  );
+  const data = points.filter((point) => isFinitePoint(point) && (labels.logY !== true || point.y > 0));
   return render(
     {
       x: { label: labels.x },
       y: { label: labels.y, grid: true, ...(labels.logY === true && { type: 'log' as const }) },
-      color: { legend: true },
+      color: seriesColors(points),
       marks: [Plot.line(data, { x: 'x', y: 'y', stroke: 'series' })],
     },
     size,
   );
 }
 
-/** Bars side by side: one group per category, one bar per series, an optional line across (for example uniform). */
+/**
+ * Bars side by side: one group per category, one bar per series, an optional line across (for example uniform). A value
+ * that is not finite has no bar.
+ */
 export function barChart(
   bars: readonly Bar[],
   labels: { x: string; y: string; reference?: number },
   size: PlotSize = {},
 ): string {
   const categories = [...new Set(bars.map(({ category }) => category))];
-  const series = [...new Set(bars.map((bar) => bar.series))];
+  const color = seriesColors(bars);
+  const data = bars.filter(({ value }) => Number.isFinite(value));
   return render(
     {
-      x: { axis: null, domain: series },
+      x: { axis: null, domain: color.domain as string[] },
       fx: { label: labels.x, domain: categories },
       y: { label: labels.y, grid: true },
-      color: { legend: true, domain: series },
+      color,
       marks: [
-        Plot.barY(bars, { x: 'series', y: 'value', fill: 'series', fx: 'category' }),
+        Plot.barY(data, { x: 'series', y: 'value', fill: 'series', fx: 'category' }),
         Plot.ruleY([0]),
         ...(labels.reference === undefined
           ? []
@@ -99,7 +112,7 @@ export function barChart(
   );
 }
 
-/** Points of two measures against each other. */
+/** Points of two measures against each other. Those with a value that is not finite are left out. */
 export function scatterChart(
   points: readonly Point[],
   labels: { x: string; y: string },
@@ -109,8 +122,8 @@ export function scatterChart(
     {
       x: { label: labels.x },
       y: { label: labels.y, grid: true },
-      color: { legend: true },
-      marks: [Plot.dot(points, { x: 'x', y: 'y', stroke: 'series' })],
+      color: seriesColors(points),
+      marks: [Plot.dot(points.filter(isFinitePoint), { x: 'x', y: 'y', stroke: 'series' })],
     },
     size,
   );

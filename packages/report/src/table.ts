@@ -40,22 +40,31 @@ export function formatCell(cell: Cell): string {
   return String(cell);
 }
 
+export interface CsvOptions {
+  /**
+   * For files that people open in a spreadsheet: text that it would take for a formula gets an apostrophe in front.
+   * Programs then read that apostrophe, too. Default false.
+   */
+  readonly guardFormulas?: boolean;
+}
+
 /** RFC 4180, full precision. */
-export function toCsv({ columns, rows }: Table): string {
+export function toCsv({ columns, rows }: Table, { guardFormulas = false }: CsvOptions = {}): string {
   const quote = (cell: Cell): string => {
-    const text = cell === null ? '' : String(cell);
+    const plain = cell === null ? '' : String(cell);
+    const text = guardFormulas && typeof cell === 'string' && /^[=+\-@\t\r]/.test(cell) ? `'${plain}` : plain;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return `${[columns, ...rows].map((row) => row.map(quote).join(',')).join('\r\n')}\r\n`;
 }
 
+/** A Markdown table; one without columns, as of no records, is the words "no rows". */
 export function toMarkdown({ columns, rows, note }: Table): string {
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`;
-  const body = [
-    line(columns),
-    line(columns.map(() => '---')),
-    ...rows.map((row) => line(row.map(formatCell))),
-  ];
+    `| ${cells.map((c) => c.replaceAll('|', '\\|').replace(/[\r\n]+/g, ' ')).join(' | ')} |`;
+  const body =
+    columns.length === 0
+      ? ['no rows']
+      : [line(columns), line(columns.map(() => '---')), ...rows.map((row) => line(row.map(formatCell)))];
   return `${body.join('\n')}\n${note === undefined ? '' : `\n${note}\n`}`;
 }
