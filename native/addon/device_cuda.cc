@@ -56,7 +56,6 @@ Napi::Object describe_device(Napi::Env env, Device& device) {
   o.Set("l2MiB", gib(static_cast<std::size_t>(p.l2CacheSize)) * 1024);
   o.Set("driver", concat("CUDA ", version_text(driver)));
   o.Set("runtime", concat("CUDA ", version_text(runtime)));
-  for (const auto& [name, choice] : tile::describe_choices(device)) o.Set(name, choice);
   for (const auto& [name, description] : tile::describe_choices(device)) o.Set(name, description);
   return o;
 }

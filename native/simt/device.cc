@@ -1,5 +1,6 @@
 #include "simt/device.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #include <sys/mman.h>
@@ -21,9 +22,20 @@ std::size_t page_size() {
   static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return size;
 }
+
+/// Kernels for sm_80 and later run by default; 90 adds those with clusters and, where asked for, Hopper's products.
+int wanted_capability() {
+  const char* wanted = std::getenv("EQUIPOISE_SIMT_CAPABILITY");
+  if (!wanted) return 80;
+  const std::string value = wanted;
+  check_type(value == "80" || value == "90", "EQUIPOISE_SIMT_CAPABILITY: expected 80 or 90, got \"", value, "\"");
+  return value == "90" ? 90 : 80;
+}
 }  // namespace
 
-SimtDevice::SimtDevice() { memory_ = std::make_unique<CachingAllocator>(*this, std::size_t{8} << 30); }
+SimtDevice::SimtDevice() : capability_(wanted_capability()) {
+  memory_ = std::make_unique<CachingAllocator>(*this, std::size_t{8} << 30);
+}
 
 SimtDevice::~SimtDevice() {
   abandon_recording();
@@ -175,7 +187,7 @@ std::string SimtDevice::take_fault() {
 }  // namespace simt
 
 int multiprocessors(Device&) { return 4; }
-int compute_capability(Device&) { return 80; }
+int compute_capability(Device& device) { return simt::simt_device(device).compute_capability(); }
 
 Tensor stage(Device& device, const void* table, std::size_t bytes) {
   Tensor t = device.empty(DType::Bool, {static_cast<std::int64_t>(bytes)});

@@ -40,6 +40,8 @@ class SimtDevice final : public Device {
   void put(void* to, std::vector<std::byte> bytes);
   Fault fault_site(const OpInfo& info, const char* message);
   unsigned* tickets() { return tickets_; }
+  /// 80, or 90: EQUIPOISE_SIMT_CAPABILITY.
+  int compute_capability() const { return capability_; }
   /// What an access to `address` hit, in words.
   std::string describe_address(std::uintptr_t address) const;
 
@@ -63,6 +65,7 @@ class SimtDevice final : public Device {
   FaultRecord record_{};
   std::string overrun_;
   unsigned tickets_[kTickets]{};
+  int capability_;
 };
 
 inline SimtDevice& simt_device(Device& device) { return static_cast<SimtDevice&>(device); }

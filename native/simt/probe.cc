@@ -5,6 +5,7 @@
 #include "runtime/cuda/kernel.cuh"
 #include "runtime/cuda/reduce.cuh"
 #include "simt/device.h"
+#include "simt/probe.h"
 
 namespace eq {
 namespace {
@@ -85,8 +86,9 @@ int run(const char* name) {
     else if (is("raises")) {
       launch_kernel(*device, info, raises, {.grid_x = 1, .block = 64}, p, fault_site(*device, info, "index % of %"));
       device->synchronize();
-    } else
+    } else if (!probe_hopper(*device, name)) {
       return 2;
+    }
   } catch (const std::exception& e) {
     std::puts(e.what());
     return 0;

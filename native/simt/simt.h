@@ -1,14 +1,15 @@
-// The part of CUDA C++ that kernels without tensor-core and bulk-copy instructions use, for a host compiler: threads
-// of a block are fibers of one host thread (scheduler.cc). Test code: it finds wrong indices, missing barriers and
-// uninitialised memory where there is no GPU, and says nothing about speed.
+// The part of CUDA C++ that kernels use, for a host compiler: threads of a block are fibers of one host thread
+// (scheduler.h). Test code: it finds wrong indices, missing barriers and uninitialised memory where there is no GPU, and
+// says nothing about speed. Tensor-core and copy instructions: warp_mma.h and hopper.h.
 //
-//   __shared__             static variables, one block at a time; `__shared__ __align__(16) float a[8]` is fine,
-//                          alignas is not
+//   __shared__             static variables, one for all blocks; `__shared__ __align__(16) float a[8]` is fine, alignas
+//                          is not. What a block of a cluster keeps across a cluster's barrier, or shows other blocks,
+//                          must be dynamic shared memory, of which each has its own
 //   __syncthreads()        threads that have returned do not count; one that waits for ever is an error
 //   shuffles, votes        lanes outside the mask, or past the end of the block, read as ones in every bit (NaN)
 //   order of execution     blocks and warps run forwards in one launch and backwards in the next, so that what
 //                          depends on their order gives different results
-//   no other block         runs meanwhile: a kernel must not wait for one
+//   no other block         runs meanwhile, unless of the same cluster: a kernel must not wait for one
 #pragma once
 
 #include <math.h>
@@ -43,6 +44,17 @@ std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, unsigned*
 /// Waits for the block; the sum of `value` over its threads, by bits: low half counts, as __syncthreads_count.
 int block_barrier(int predicate);
 int lane();
+/// The running thread's number, below kSlots, among those that run at the same time.
+unsigned slot();
+constexpr unsigned kSlots = 8 * 1024;
+/// Differs from one cluster of blocks to the next.
+std::uint64_t run_number();
+/// Waits for `threads` threads of the block, in warps.
+void named_barrier(unsigned index, unsigned threads);
+/// Waits for the cluster, which has `blocks` blocks.
+void cluster_barrier(unsigned blocks);
+/// Where block `rank` of the cluster keeps what this block has at `shared`.
+const void* in_cluster(const void* shared, unsigned blocks, unsigned rank);
 /// Ends the launch with an error.
 [[noreturn]] void fail(const char* what);
 

@@ -14,13 +14,15 @@ ConvWindow window_arg(Call& c, std::size_t i) {
   return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]};
 }
 
-// conv2d(x, filter, window, bias, activation, leak, prelu) -> y
+// conv2d(x, filter, window, bias, activation, leak, prelu, storeF32, addend) -> y
 void conv_forward(Call& c) {
   ConvOptions o;
   o.bias = c.optional_tensor(3, "bias");
   o.activation = c.choice(4, "activation", FusedActivation::QuickGelu);
   o.leak = static_cast<float>(c.number(5, "leak"));
   o.prelu = c.optional_tensor(6, "prelu");
+  o.addend = c.optional_tensor(8, "addend");
+  o.store_f32 = c.boolean(7, "storeF32") || (o.addend && o.addend.dtype == DType::F32);
   c.give(conv2d(c.device(), c.tensor(0, "x"), c.tensor(1, "filter"), window_arg(c, 2), o));
 }
 

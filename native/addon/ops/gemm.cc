@@ -33,7 +33,7 @@ void fused_mat_mul(Call& c) {
   c.give(matmul(c.device(), "FusedMatMul", c.tensor(0, "a"), c.tensor(1, "b"), o));
 }
 
-// linear(x, weight, bias, activation, x2, weight2, scale2, columnScale, storeF32) -> y
+// linear(x, weight, bias, activation, x2, weight2, scale2, columnScale, storeF32, addend) -> y
 void linear(Call& c) {
   const Tensor& x = c.tensor(0, "x");
   const Tensor& weight = c.tensor(1, "weight");
@@ -47,7 +47,8 @@ void linear(Call& c) {
   o.b2 = c.optional_tensor(5, "weight2");
   o.scale2 = real(c, 6, "scale2");
   o.column_scale = c.optional_tensor(7, "columnScale");
-  o.store_f32 = c.boolean(8, "storeF32");
+  o.addend = c.optional_tensor(9, "addend");
+  o.store_f32 = c.boolean(8, "storeF32") || (o.addend && o.addend.dtype == DType::F32);
   const int last = x.shape.rank() - 1;
   std::int64_t rows = 1, dims[Shape::kMaxRank];
   for (int i = 0; i < last; ++i) rows *= dims[i] = x.shape[i];

@@ -1,10 +1,12 @@
 // Thread block clusters of sm_90: neighbouring blocks that run together and read each other's shared memory. Kernels
-// for clusters are templates on the cluster's size; size 1 is an ordinary kernel on every device and on the host.
+// for clusters are templates on the cluster's size; size 1 is an ordinary kernel on every device. In the shim the blocks
+// of a cluster run beside one another, with __shared__ variables in common: what is read by other blocks, or kept across
+// a cluster's barrier, must be dynamic shared memory.
 #pragma once
 
 #include "runtime/cuda/kernel.cuh"
 
-/// Before a kernel's return type. Blocks n i .. n i + n - 1 of gridDim.x form a cluster.
+/// Before a kernel's return type. Blocks n i .. n i + n - 1 of gridDim.x form a cluster; Launch::cluster says the same.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define EQ_CLUSTER(n) __cluster_dims__(n, 1, 1)
 #else
@@ -14,13 +16,7 @@
 namespace eq {
 
 /// Whether kernels with clusters of more than one block may be launched.
-inline bool has_clusters([[maybe_unused]] Device& device) {
-#if EQ_SIMT
-  return false;
-#else
-  return compute_capability(device) >= 90;
-#endif
-}
+inline bool has_clusters(Device& device) { return compute_capability(device) >= 90; }
 
 /// Dynamic shared memory that one block may have (CUDA programming guide, "Technical Specifications per Compute
 /// Capability"), less `fixed` bytes of its own and what the system keeps of it.
@@ -35,7 +31,9 @@ inline std::int64_t most_shared(Device& device, std::int64_t fixed) {
 /// Waits for all threads of the cluster; what they wrote to shared memory before is seen after. For all threads.
 template <int kBlocks>
 __device__ inline void cluster_barrier() {
-#if !EQ_SIMT && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if EQ_SIMT
+  kBlocks > 1 ? simt::cluster_barrier(kBlocks) : __syncthreads();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   if constexpr (kBlocks > 1)
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
   else
@@ -45,10 +43,12 @@ __device__ inline void cluster_barrier() {
 #endif
 }
 
-/// The float at `p`, an address of this block's shared memory, in block `rank` of the cluster.
+/// The float at `p`, an address of this block's dynamic shared memory, in block `rank` of the cluster.
 template <int kBlocks>
 __device__ inline float cluster_read(const float* p, [[maybe_unused]] unsigned rank) {
-#if !EQ_SIMT && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if EQ_SIMT
+  if constexpr (kBlocks > 1) return *static_cast<const float*>(simt::in_cluster(p, kBlocks, rank));
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   if constexpr (kBlocks > 1) {
     unsigned remote;
     float value;

@@ -369,6 +369,7 @@ bool launch_external(Device& device, const OpInfo& info, const std::function<boo
   return cuda(device).launch_external(info, queue);
 }
 cudaStream_t stream(Device& device) { return cuda(device).stream(); }
+void* external_stream(Device& device) { return cuda(device).stream(); }
 unsigned* tickets(Device& device) { return cuda(device).tickets(); }
 
 Tensor stage(Device& device, const void* table, std::size_t bytes) { return cuda(device).stage(table, bytes); }

@@ -1,7 +1,9 @@
 // Hopper's own instructions (sm_90a): products of a warpgroup from shared memory, bulk tensor copies, and the barriers
 // that count their bytes. PTX ISA 8.x, "Asynchronous Warpgroup Level Matrix" and "Data Movement: Bulk copy".
 //
-// Never run: no Hopper GPU was at hand when this was written. kernels/gemm/core/cuda_wgmma.cu checks it before use.
+// No GPU has run this: no Hopper GPU was at hand when it was written. Under EQ_SIMT the same functions are carried out
+// by simt/hopper.h, from the ISA's text, and the tests run the kernels that use them; the instructions themselves, as
+// they are spelled here, are only compiled. kernels/gemm/core/cuda_wgmma.cu checks them before use.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +11,20 @@
 #include "runtime/cuda/kernel.cuh"
 #include "runtime/cuda/warp_mma.cuh"
 
-#if !EQ_SIMT
+#if EQ_SIMT
+#include "simt/hopper.h"
+#else
 #include <cuda.h>
+#endif
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+/// Whether this compilation has the instructions.
+#if EQ_SIMT || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define EQ_HOPPER 1
+#else
+#define EQ_HOPPER 0
+#endif
+
+#if EQ_HOPPER
 
 namespace eq::hopper {
 
@@ -24,6 +36,8 @@ __device__ inline std::uint64_t descriptor(unsigned shared, unsigned block) {
   return std::uint64_t{(shared & 0x3ffffu) >> 4} | std::uint64_t{block >> 4} << 16 | std::uint64_t{1024 >> 4} << 32 |
          std::uint64_t{1} << 62;
 }
+
+#if !EQ_SIMT
 
 __device__ inline void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -150,7 +164,8 @@ __device__ inline void copy_tile(unsigned to, const CUtensorMap* map, unsigned b
       : "memory");
 }
 
+#endif
+
 }  // namespace eq::hopper
 
-#endif
 #endif

@@ -1,8 +1,8 @@
 // What a cuda.cu needs besides its op.h: launches, scratch staging, faults, shared memory.
 //
 // The same sources are compiled for the host with EQ_SIMT defined; simt/simt.h then plays the part of the CUDA
-// runtime (threads of a block as fibers), and simt/device.cc that of device.cc. Code that uses tensor-core or
-// bulk-copy instructions stands behind `#if !EQ_SIMT`.
+// runtime (threads of a block as fibers), and simt/device.cc that of device.cc. Tensor-core and copy instructions have
+// functions in warp_mma.cuh and hopper.cuh, which the shim carries out.
 #pragma once
 
 #include <tuple>
@@ -25,6 +25,8 @@ struct Launch {
   unsigned block = 1;
   /// Dynamic shared memory in bytes. More than 48 KiB is asked for with the attribute that permits it.
   unsigned shared = 0;
+  /// Blocks of a cluster, as the kernel's EQ_CLUSTER has it (cluster.cuh).
+  unsigned cluster = 1;
 };
 
 /// Streaming multiprocessors of the device.

@@ -2,8 +2,17 @@
  * The layers the models are built from: weights by torch's names, computation by the fused kernels.
  * Activations are channels-last throughout: images [N,H,W,C], tokens [N,L,C].
  */
-import { type Activation, activate, conv2d, groupNorm, layerNorm, linear } from '@equipoise/backend';
+import {
+  type Activation,
+  activate,
+  conv2d,
+  groupNorm,
+  layerNorm,
+  linear,
+  type ProductOptions,
+} from '@equipoise/backend';
 import * as tf from '@tensorflow/tfjs-core';
+import { addBatched, repeatBatch } from './batch.js';
 import { Module } from './module.js';
 import { fanIn, type Initializer, ONES, Parameter, ZEROS } from './parameter.js';
 
@@ -21,6 +30,16 @@ export interface LinearOptions {
   readonly biasInitializer?: Initializer;
   /** Stored in the checkpoint as a 1x1 convolution, [out, in, 1, 1]. */
   readonly pointwise?: boolean;
+}
+
+/** Runs a layer with a residual of x's batch; a smaller one is repeated, see batch.ts. */
+function product<T extends tf.Tensor>(
+  x: tf.Tensor,
+  { residual, wide = false }: ProductOptions,
+  run: (options: ProductOptions) => T,
+): T {
+  if (residual == null) return run({ wide });
+  return tf.tidy(() => run({ residual: repeatBatch(residual, x.shape[0] as number), wide }));
 }
 
 /** y = x Wᵀ + b over the last axis; weight [out, in], in the checkpoint also [out, in, 1, 1]. */
@@ -48,20 +67,19 @@ export class Linear extends Module {
   }
 
   /** x [..., in] -> [..., out], through the adapter if there is one. */
-  forward(x: tf.Tensor, activation: Activation = 'none'): tf.Tensor {
+  forward(x: tf.Tensor, activation: Activation = 'none', options: ProductOptions = {}): tf.Tensor {
     const adapter = this.adapter;
-    if (adapter === null) return this.base(x, activation);
-    return tf.tidy(() => activate(adapter.forward(x, this), activation));
+    if (adapter === null) return this.base(x, activation, options);
+    return tf.tidy(() => {
+      const y = activate(adapter.forward(x, this), activation);
+      return options.residual == null ? y : addBatched(options.residual, y);
+    });
   }
 
   /** The layer without its adapter. */
-  base(x: tf.Tensor, activation: Activation = 'none'): tf.Tensor {
-    return linear(
-      x,
-      this.weight.value as tf.Tensor2D,
-      (this.bias?.value ?? null) as tf.Tensor1D | null,
-      activation,
-    );
+  base(x: tf.Tensor, activation: Activation = 'none', options: ProductOptions = {}): tf.Tensor {
+    const [weight, bias] = [this.weight.value, this.bias?.value ?? null];
+    return product(x, options, (given) => linear(x, weight, bias, activation, given));
   }
 
   override extraVariables(): tf.Variable[] {
@@ -115,11 +133,12 @@ export class Conv2d extends Module {
    *
    * @param shift [out], added to the bias: a per-channel term that is the same for all images and positions
    */
-  forward(x: tf.Tensor4D, shift: tf.Tensor1D | null = null): tf.Tensor4D {
+  forward(x: tf.Tensor4D, shift: tf.Tensor1D | null = null, options: ProductOptions = {}): tf.Tensor4D {
+    const geometry = { stride: this.#stride, pad: this.#pad };
     return tf.tidy(() => {
-      let bias = (this.bias?.value ?? null) as tf.Tensor1D | null;
+      let bias: tf.Tensor | null = this.bias?.value ?? null;
       if (shift !== null) bias = bias === null ? shift : tf.add(bias, shift);
-      return conv2d(x, this.weight.value as tf.Tensor4D, bias, { stride: this.#stride, pad: this.#pad });
+      return product(x, options, (given) => conv2d(x, this.weight.value, bias, { ...geometry, ...given }));
     });
   }
 }

@@ -49,19 +49,21 @@ export class ResnetBlock2D extends Module {
   forward(x: tf.Tensor4D, time: tf.Tensor2D | null): tf.Tensor4D {
     return tf.tidy(() => {
       const first = tf.tidy(() => this.#first(this.#norm1.forward(x, 'silu'), time));
-      const second = tf.tidy(() => this.#conv2.forward(this.#norm2.forward(first, 'silu')));
+      const second = this.#norm2.forward(first, 'silu');
       first.dispose();
-      const residual = this.#shortcut === null ? x : (this.#shortcut.forward(x) as tf.Tensor4D);
-      return addBatched(residual, second);
+      const residual = this.#shortcut === null ? x : this.#shortcut.forward(x);
+      return this.#conv2.forward(second, null, { residual });
     });
   }
 
   #first(x: tf.Tensor4D, time: tf.Tensor2D | null): tf.Tensor4D {
     if (this.#timeProjection === null || time === null) return this.#conv1.forward(x);
-    const shift = this.#timeProjection.forward(time) as tf.Tensor2D;
+    // One time for the whole batch is a constant per channel: it costs nothing as part of the bias, nor does its
+    // storage as f32, which would widen an image that it is added to.
+    const single = time.shape[0] === 1;
+    const shift = this.#timeProjection.forward(time, 'none', { wide: single }) as tf.Tensor2D;
     const [rows, channels] = shift.shape;
-    // One time for the whole batch is a constant per channel: it costs nothing as part of the bias.
-    if (rows === 1) return this.#conv1.forward(x, tf.reshape(shift, [channels]));
+    if (single) return this.#conv1.forward(x, tf.reshape(shift, [channels]));
     return addBatched(this.#conv1.forward(x), tf.reshape(shift, [rows, 1, 1, channels]) as tf.Tensor4D);
   }
 }

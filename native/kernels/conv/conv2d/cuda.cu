@@ -4,11 +4,14 @@
 // tile_ffma.cuh.
 #include "kernels/conv/conv2d/op.h"
 
+#include "kernels/conv/core/dnn.h"
 #include "kernels/conv/core/operands.h"
 #include "kernels/conv/core/patches.cuh"
 #include "kernels/gemm/core/choice.h"
 #include "kernels/gemm/core/tile_launch.cuh"
 #include "kernels/gemm/core/wgmma.h"
+
+#include <functional>
 
 namespace eq {
 
@@ -52,25 +55,31 @@ tile::Ready ready_filter(Device& device, const OpInfo& info, const ConvArgs& arg
   return {copy.data(), padded, copy};
 }
 
-/// Runs the fastest of the kernels that can: the tile kernel, and the sm_90a kernel on operands that are `readable` as
-/// they lie.
+/// Runs the fastest of the ways that can: the tile kernel, the sm_90a kernel on operands that are `readable` as they
+/// lie, and cuDNN (`library`; null where it computes another part of the op than the kernels).
 template <class BuiltIn>
 void run(Device& device, const OpInfo& info, const ConvArgs& args, const char* kind, bool readable,
-         const tile::ImageProduct& product, BuiltIn built_in) {
+         const tile::ImageProduct& product, const std::function<bool()>& library, BuiltIn built_in) {
   const ConvGeometry& g = args.geometry;
-  if (!readable || args.y_dtype != DType::BF16 || g.flops() < 1e8 || !tile::wgmma_usable(device)) return built_in();
+  const bool wgmma = args.y_dtype == DType::BF16 && tile::wgmma_usable(device),
+             dnn = library && tile::dnn_usable(device);
+  if (!readable || !tile::worth_choosing(g.flops()) || !(wgmma || dnn)) return built_in();
   const std::string shape =
       concat("bf16 convolution", kind, " ", g.image().str(), " * ", g.filter().str(), " / ", g.stride_height, ",",
-             g.stride_width, args.epilogue.trivial() ? "" : " with epilogue");
-  tile::run_fastest(device, info, shape,
-                    {{"built-in", [&] { return built_in(), true; }},
-                     {"wgmma 128", [&] { return tile::wgmma_image(device, info, product, 128); }},
-                     {"wgmma 160", [&] { return tile::wgmma_image(device, info, product, 160); }}});
+             g.stride_width, args.epilogue.trivial() ? "" : " with epilogue",
+             args.y_dtype == DType::F32 ? " to f32" : "");
+  std::vector<tile::Way> ways{{"built-in", [&] { return built_in(), true; }}};
+  if (wgmma) {
+    ways.push_back({"wgmma 128", [&] { return tile::wgmma_image(device, info, product, 128); }});
+    ways.push_back({"wgmma 160", [&] { return tile::wgmma_image(device, info, product, 160); }});
+  }
+  if (dnn) ways.push_back({"cuDNN", library});
+  tile::run_fastest(device, info, shape, ways);
 }
 
 template <class T>
 void forward(Device& device, const OpInfo& info, const ConvArgs& args, const TapGrid& grid, const tile::Ready& image,
-             const tile::Ready& filter) {
+             const tile::Ready& filter, const Tensor& weight) {
   const ConvGeometry& g = args.geometry;
   tile::Problem<tile::Patches<T, true>, tile::Dense<T, false>> p;
   p.a = tile::make_patches<T, true>(info.name, grid, image.data, image.channels);
@@ -80,12 +89,13 @@ void forward(Device& device, const OpInfo& info, const ConvArgs& args, const Tap
   const bool readable = image.channels == g.channels && filter.channels == g.out_channels;
   const tile::ImageProduct product{
       grid, image.data, filter.data, false, g.out_channels, g.filter_width, g.filter_height * g.filter_width, p.out};
-  run(device, info, args, "", readable, product, [&] { launch_problem(device, info, p); });
+  const auto library = [&] { return tile::dnn_convolution(device, info, args, weight, false); };
+  run(device, info, args, "", readable, product, library, [&] { launch_problem(device, info, p); });
 }
 
 template <class T>
 void grad_input(Device& device, const OpInfo& info, const ConvArgs& args, const TapGrid& grid, const tile::Ready& dy,
-                const tile::Ready& filter) {
+                const tile::Ready& filter, const Tensor& weight) {
   const ConvGeometry& g = args.geometry;
   tile::Problem<tile::Patches<T, true>, tile::TapRows<T>> p;
   p.a = tile::make_patches<T, true>(info.name, grid, dy.data, dy.channels);
@@ -105,7 +115,10 @@ void grad_input(Device& device, const OpInfo& info, const ConvArgs& args, const 
   const bool readable = dy.channels == g.out_channels;
   const tile::ImageProduct product{
       grid, dy.data, filter.data, true, g.channels, g.filter_width, g.filter_height * g.filter_width, p.out};
-  run(device, info, args, " transposed", readable, product, [&] { launch_problem(device, info, p); });
+  // cuDNN computes all of dx, one product only the pixels of one residue modulo the stride.
+  std::function<bool()> library;
+  if (!rows.spread) library = [&] { return tile::dnn_convolution(device, info, args, weight, true); };
+  run(device, info, args, " transposed", readable, product, library, [&] { launch_problem(device, info, p); });
 }
 
 /// A one-pixel window: y = x f, dx = dy f^T.
@@ -139,8 +152,8 @@ void conv2d_launch(Device& device, const OpInfo& info, const ConvArgs& args, con
                      g.channels,
                      forward_axis(g.out_height, g.filter_height, g.stride_height, g.dilation_height, g.top),
                      forward_axis(g.out_width, g.filter_width, g.stride_width, g.dilation_width, g.left)};
-  type == DType::BF16 ? forward<bf16>(device, info, args, grid, image, weight)
-                      : forward<float>(device, info, args, grid, image, weight);
+  type == DType::BF16 ? forward<bf16>(device, info, args, grid, image, weight, filter)
+                      : forward<float>(device, info, args, grid, image, weight, filter);
 }
 
 void conv2d_grad_input_launch(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter) {
@@ -161,8 +174,8 @@ void conv2d_grad_input_launch(Device& device, const OpInfo& info, const ConvArgs
                          transposed_axis(g.height, g.filter_height, g.stride_height, g.dilation_height, g.top, py),
                          transposed_axis(g.width, g.filter_width, g.stride_width, g.dilation_width, g.left, px)};
       if (grid.rows() == 0) continue;
-      type == DType::BF16 ? grad_input<bf16>(device, info, args, grid, dy, weight)
-                          : grad_input<float>(device, info, args, grid, dy, weight);
+      type == DType::BF16 ? grad_input<bf16>(device, info, args, grid, dy, weight, filter)
+                          : grad_input<float>(device, info, args, grid, dy, weight, filter);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Conv2D:  y = act(x * f + bias)  and its transpose, the gradient of the image:  dx = dy *^T f  (core/geometry.h).
+// Conv2D:  y = act(x * f + bias + addend)  and its transpose, the gradient of the image:  dx = dy *^T f  (core/geometry.h).
 //
 // x [B, H, W, I], f [R, S, I, O], bias [O] -> y [B, P, Q, O]; dy [B, P, Q, O], f -> dx [B, H, W, I].
 // Implicit products: patches go from the image into packed panels, never through memory. f32 sums; where an input is
@@ -29,6 +29,8 @@ struct ConvOptions {
   Tensor bias, prelu;  ///< [O], or one element; may be absent
   FusedActivation activation = FusedActivation::None;
   float leak = 0.2f;
+  Tensor addend;  ///< shape of y; may be absent
+  bool store_f32 = false;
 };
 
 inline OpInfo conv_info(const char* op, const ConvGeometry& g, const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -38,7 +40,7 @@ inline OpInfo conv_info(const char* op, const ConvGeometry& g, const Tensor& a, 
 inline Tensor conv2d(Device& device, const Tensor& x, const Tensor& filter, const ConvWindow& window,
                      const ConvOptions& o) {
   const char* op = "Conv2D";
-  const DType dtype = product_dtype(op, x, filter);
+  const DType product = product_dtype(op, x, filter), dtype = o.store_f32 ? DType::F32 : product;
   const ConvGeometry g = conv_geometry(op, x.shape, filter.shape, window);
   check_type(o.activation != FusedActivation::Prelu || o.prelu, op, ": activation prelu needs prelu slopes");
   ConvArgs args{g, x.data(), filter.peek(), x.dtype, filter.dtype, nullptr, dtype, {}};
@@ -46,6 +48,7 @@ inline Tensor conv2d(Device& device, const Tensor& x, const Tensor& filter, cons
   args.epilogue.prelu = column_vector(op, "prelu", o.prelu, g.out_channels);
   args.epilogue.activation = o.activation;
   args.epilogue.leak = o.leak;
+  add_addend(op, o.addend, g.output(), args.epilogue);
   const Tensor y = device.empty(dtype, g.output());
   args.y = y.data();
   if (y.numel() > 0) conv2d_launch(device, conv_info(op, g, x, filter, y), args, filter);

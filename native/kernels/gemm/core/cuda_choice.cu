@@ -1,10 +1,12 @@
 // The choice among several ways of one product: choice.h. No kernels.
 #include "runtime/cuda/kernel.cuh"
 
+#include "kernels/conv/core/dnn.h"
 #include "kernels/gemm/core/blas.h"
 #include "kernels/gemm/core/choice.h"
 #include "kernels/gemm/core/wgmma.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,13 +24,16 @@ struct Choice {
   std::string way, story;
 };
 
+/// How often the way that is asked for was taken, and how often it was not able.
+std::atomic<std::uint64_t> forced_able{0}, forced_unable{0};
+
 #if !EQ_SIMT
 
 constexpr int kRuns = 5;
 
 bool tuning() {
   const char* wanted = std::getenv("EQUIPOISE_CUDA_TUNE");
-  return !wanted || std::strcmp(wanted, "0") != 0;
+  return !wanted || std::strcmp(wanted, "1") == 0;
 }
 
 /// The file of choices; empty where there is no home for it.
@@ -46,7 +51,8 @@ std::string circumstances(Device& device) {
   int ordinal = 0;
   check_cuda(cudaGetDevice(&ordinal), "device");
   check_cuda(cudaGetDeviceProperties(&properties, ordinal), "device");
-  return concat(properties.name, ", cuBLASLt ", blas_usable(device) ? blas_state() : "none", ", wgmma ",
+  return concat(properties.name, ", cuBLASLt ", blas_usable(device) ? blas_state() : "none", ", cuDNN ",
+                dnn_usable(device) ? dnn_state() : "none", ", wgmma ",
                 wgmma_usable(device) ? "on" : "off");
 }
 
@@ -146,8 +152,19 @@ Choice measure(Device& device, const std::vector<Way>& ways) {
 
 }  // namespace
 
+std::string forced_way() {
+  const char* wanted = std::getenv("EQUIPOISE_CUDA_TUNE");
+  return wanted && std::strcmp(wanted, "0") != 0 && std::strcmp(wanted, "1") != 0 ? wanted : "";
+}
+bool worth_choosing(double flops) { return flops >= 1e8 || !forced_way().empty(); }
+
 void run_fastest(Device& device, const OpInfo& info, const std::string& shape, const std::vector<Way>& ways) {
   std::string chosen = ways.front().name;
+  if (const std::string forced = forced_way(); !forced.empty()) {
+    for (const Way& way : ways)
+      if (forced == way.name && way.run()) return void(++forced_able);
+    ++forced_unable;
+  }
 #if EQ_SIMT
   (void)device;
   (void)shape;
@@ -175,8 +192,11 @@ void run_fastest(Device& device, const OpInfo& info, const std::string& shape, c
 std::vector<std::pair<std::string, std::string>> describe_choices(Device& device) {
   std::vector<std::pair<std::string, std::string>> all{
       {"cuBLASLt", blas_usable(device) ? blas_state() : "none: " + blas_state()}};
+  all.emplace_back("cuDNN", dnn_usable(device) ? dnn_state() : "none: " + dnn_state());
   wgmma_usable(device);
   all.emplace_back("wgmma", wgmma_state());
+  if (const std::string forced = forced_way(); !forced.empty())
+    all.emplace_back("forced", concat(forced, ": ", forced_able.load(), " products, unable ", forced_unable.load()));
 #if !EQ_SIMT
   const std::lock_guard lock(mutex);
   for (const auto& [shape, choice] : known(device).all())

@@ -34,11 +34,11 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const PackArgs a, T* to,
     const std::int64_t line = i / per_line, at = (i - line * per_line) * kSize;
     const std::int64_t rest = line / a.dims[2], z = line - rest * a.dims[2], x = rest / a.dims[1],
                        y = rest - x * a.dims[1];
-    const std::int64_t from = x * a.strides[0] + y * a.strides[1] + z * a.strides[2] + at;
+    const std::int64_t from = x * a.strides[0] + y * a.strides[1] + z * a.strides[2] + at * a.step;
     float v[kSize];
 #pragma unroll
     for (int j = 0; j < kSize; ++j)
-      v[j] = y < a.present && at + j < a.length ? load_float(a.from, a.from_type, from + j) : 0.0f;
+      v[j] = y < a.present && at + j < a.length ? load_float(a.from, a.from_type, from + j * a.step) : 0.0f;
     store_vector<kSize>(to + i * kSize, v);
   }
 }
@@ -72,7 +72,7 @@ struct PackedCopies final : DerivedForm {
 
 bool same_form(const PackArgs& a, const PackArgs& b) {
   return std::equal(a.dims, a.dims + 3, b.dims) && std::equal(a.strides, a.strides + 3, b.strides) &&
-         a.present == b.present && a.length == b.length && a.padded == b.padded;
+         a.present == b.present && a.length == b.length && a.padded == b.padded && a.step == b.step;
 }
 
 /// Relative cost of a tiling: rounds of blocks over the multiprocessors times a tile's work over its efficiency.
@@ -194,9 +194,8 @@ std::string describe(const Gemm& g) {
 }  // namespace
 
 void gemm(Device& device, const OpInfo& info, const Gemm& g) {
-  // Below this a product is as fast as its launch.
-  constexpr double kLeast = 1e8;
-  const bool large = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) > kLeast;
+  const bool large =
+      worth_choosing(2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k));
   const bool wgmma = large && g.type == DType::BF16 && wgmma_usable(device), blas = large && blas_usable(device);
   if (!wgmma && !blas) return gemm_built_in(device, info, g);
   std::vector<Way> ways{{"built-in", [&] { return gemm_built_in(device, info, g), true; }}};

@@ -13,21 +13,15 @@
 
 namespace eq::tile {
 
-#if EQ_SIMT
-
-bool wgmma_usable(Device&) { return false; }
-std::string wgmma_state() { return "not in this build"; }
-bool wgmma_dense(Device&, const OpInfo&, const Gemm&, int) { return false; }
-bool wgmma_image(Device&, const OpInfo&, const ImageProduct&, int) { return false; }
-
-#else
-
 namespace {
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
 /// The driver's function, found through the runtime: the addon links no driver library.
 Encode encoder() {
+#if EQ_SIMT
+  return cuTensorMapEncodeTiled;
+#else
   static const Encode found = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult result{};
@@ -37,6 +31,7 @@ Encode encoder() {
                                                                           : nullptr;
   }();
   return found;
+#endif
 }
 
 /// A tensor of bf16, innermost axis first; strides in elements, of all axes but the first. False if it cannot be
@@ -73,6 +68,10 @@ bool encode_b(CUtensorMap& map, const void* data, bool along_k, std::int64_t n, 
 
 /// While the check runs, where a stuck copy is told.
 unsigned* stuck_word = nullptr;
+struct StuckWord {
+  explicit StuckWord(unsigned* word) { stuck_word = word; }
+  ~StuckWord() { stuck_word = nullptr; }
+};
 
 template <class Config>
 void launch(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p) {
@@ -181,23 +180,27 @@ std::vector<bf16> numbers(std::int64_t n, std::uint32_t seed) {
 }
 Tensor on_device(Device& device, const std::vector<bf16>& values) {
   const Tensor t = device.empty(DType::BF16, {static_cast<std::int64_t>(values.size())});
-  check_cuda(cudaMemcpyAsync(t.data(), values.data(), t.bytes(), cudaMemcpyHostToDevice, stream(device)),
-             "wgmma check");
-  check_cuda(cudaStreamSynchronize(stream(device)), "wgmma check");
+  device.upload(t, values.data(), DType::BF16);
   return t;
+}
+/// Copies a tensor to the host, waiting for it; bf16 as f32.
+void fetch(Device& device, const Tensor& t, void* to) {
+  std::string fault;
+  device.read(t, to, [&fault](std::string message) { fault = std::move(message); });
+  device.synchronize();
+  if (!fault.empty()) throw std::runtime_error(fault);
 }
 /// Whether the two results agree to bf16's precision and hold no NaN.
 bool agree(Device& device, const Tensor& a, const Tensor& b) {
   const auto n = static_cast<std::size_t>(a.numel());
-  std::vector<bf16> x(n), y(n);
-  check_cuda(cudaMemcpyAsync(x.data(), a.data(), a.bytes(), cudaMemcpyDeviceToHost, stream(device)), "wgmma check");
-  check_cuda(cudaMemcpyAsync(y.data(), b.data(), b.bytes(), cudaMemcpyDeviceToHost, stream(device)), "wgmma check");
-  check_cuda(cudaStreamSynchronize(stream(device)), "wgmma check");
+  std::vector<float> x(n), y(n);
+  fetch(device, a, x.data());
+  fetch(device, b, y.data());
   double error = 0, size = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const double d = static_cast<double>(static_cast<float>(x[i])) - static_cast<double>(static_cast<float>(y[i]));
+    const double d = static_cast<double>(x[i]) - static_cast<double>(y[i]);
     error += d * d;
-    size += static_cast<double>(static_cast<float>(y[i])) * static_cast<double>(static_cast<float>(y[i]));
+    size += static_cast<double>(y[i]) * static_cast<double>(y[i]);
   }
   return size > 0 && error <= 1e-5 * size;
 }
@@ -206,7 +209,7 @@ bool agree(Device& device, const Tensor& a, const Tensor& b) {
 bool check(Device& device) {
   const Tensor word = device.empty(DType::I32, {1});
   fill_bytes(device, word.data(), 0, 4);
-  stuck_word = word.data<unsigned>();
+  const StuckWord told(word.data<unsigned>());
   const OpInfo info("WgmmaCheck", {});
   constexpr std::int64_t kRows = 3 * 128 + 40, kColumns = 328, kInner = 424, kRank = 24;
   const Tensor a = on_device(device, numbers(kRows * kInner, 1)), b = on_device(device, numbers(kColumns * kInner, 2));
@@ -285,8 +288,7 @@ bool check(Device& device) {
     }
   }
   unsigned stuck = 1;
-  check_cuda(cudaMemcpy(&stuck, word.data(), 4, cudaMemcpyDeviceToHost), "wgmma check");
-  stuck_word = nullptr;
+  fetch(device, word, &stuck);
   return good && stuck == 0;
 }
 
@@ -331,7 +333,5 @@ bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, int columns)
 bool wgmma_image(Device& device, const OpInfo& info, const ImageProduct& p, int columns) {
   return wgmma_usable(device) && image(device, info, p, columns);
 }
-
-#endif
 
 }  // namespace eq::tile

@@ -27,12 +27,14 @@ Tiling choose_tiling(Device& device, const char* op, const Shape3& shape);
 void add_parts(Device& device, const OpInfo& info, const float* partial, unsigned parts, const Output& out);
 
 /// Copies lines into dense lines of `padded` elements of another storage, zeros after their end. Line (i, j, l) comes
-/// from element i strides[0] + j strides[1] + l strides[2]; lines with j beyond `present` are zeros.
+/// from element i strides[0] + j strides[1] + l strides[2], its elements `step` apart; lines with j beyond `present`
+/// are zeros.
 struct PackArgs {
   const void* from;
   DType from_type;
   std::int64_t dims[3], strides[3];
   std::int64_t present, length, padded;
+  std::int64_t step = 1;
 };
 Tensor pack_lines(Device& device, const OpInfo& info, const PackArgs& args, DType to);
 /// The same for a weight: if it is frozen, the copy is made once and kept with it under `use`.

@@ -7,15 +7,14 @@
 // is k-major [taps][N][K] or not [K][N]. Low-rank operands are rounded into the first stage after the main loop, as in
 // tile_mma.cuh. Sums are cut like those of mma.sync: results kept in f32 go elsewhere.
 //
-// Never run: no Hopper GPU was at hand when this was written. It is used only when asked for, and only after its
+// No GPU has run this: no Hopper GPU was at hand when it was written. The tests run it in the shim, which carries out
+// Hopper's instructions as the PTX ISA tells them (simt/async.h). It is used only when asked for, and only after its
 // results have agreed with the mma.sync kernel's (cuda_wgmma.cu).
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
 #include "kernels/gemm/core/tile_permuted.cuh"
 #include "runtime/cuda/hopper.cuh"
-
-#if !EQ_SIMT
 
 namespace eq::tile {
 
@@ -53,7 +52,7 @@ struct WgmmaProblem {
   Fault fault{};
 };
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if EQ_HOPPER
 
 /// One thread: queues the copies of every step.
 template <class Config>
@@ -123,7 +122,7 @@ template <class Config>
 __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     wgmma_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                  const __grid_constant__ WgmmaProblem p) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if EQ_HOPPER
   constexpr int kStages = Config::kStages, kSums = Config::kN / 2;
   unsigned char* const raw = dynamic_shared<unsigned char>();
   unsigned char* const ring = raw + (1024 - shared_address(raw) % 1024) % 1024;
@@ -217,5 +216,3 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
 }
 
 }  // namespace eq::tile
-
-#endif

@@ -127,6 +127,16 @@ inline void add_low_rank(const char* op, const MatMulOptions& o, MatMulArgs& arg
   args.scale2 = o.scale2;
 }
 
+/// Sets the addend, if there is one, of a result of shape `out`.
+inline void add_addend(const char* op, const Tensor& addend, const Shape& out, EpilogueArgs& e) {
+  if (!addend) return;
+  check_type(is_float(addend.dtype), op, ": addend must be float32, got ", dtype_name(addend.dtype));
+  check_range(addend.shape.numel() == out.numel(), op, ": addend must have shape ", out.str(), ", got ",
+              addend.shape.str());
+  e.addend = addend.data();
+  e.addend_dtype = addend.dtype;
+}
+
 inline EpilogueArgs matmul_epilogue(const char* op, const MatMulOptions& o, std::int64_t n, const Shape& out) {
   EpilogueArgs e;
   e.scale = o.scale;
@@ -136,13 +146,8 @@ inline EpilogueArgs matmul_epilogue(const char* op, const MatMulOptions& o, std:
   e.activation = o.activation;
   e.leak = o.leak;
   check_type(o.activation != FusedActivation::Prelu || o.prelu, op, ": activation prelu needs prelu slopes");
-  if (!o.addend) return e;
-  check_type(is_float(o.addend.dtype), op, ": addend must be float32, got ", dtype_name(o.addend.dtype));
-  check_range(o.addend.shape.numel() == out.numel(), op, ": addend must have shape ", out.str(), ", got ",
-              o.addend.shape.str());
-  e.addend = o.addend.data();
-  e.addend_dtype = o.addend.dtype;
   e.beta = o.beta;
+  add_addend(op, o.addend, out, e);
   return e;
 }
 

@@ -68,7 +68,8 @@ Kernel for_cluster(const group_norm_resident::Plan& plan, Kernel one, [[maybe_un
 Launch resident_launch(const GroupNormDims& d, const group_norm_resident::Plan& plan) {
   return {.grid_x = static_cast<unsigned>(d.samples) * plan.slab.slabs * plan.cluster,
           .block = group_norm_resident::kThreads,
-          .shared = plan.shared};
+          .shared = plan.shared,
+          .cluster = plan.cluster};
 }
 
 template <class T, bool kSilu>

@@ -22,8 +22,10 @@ namespace eq::group_norm_resident {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
-/// What a kernel has beside its tile, generously.
-constexpr std::int64_t kFixedBytes = 6 << 10;
+/// What a kernel has beside its dynamic shared memory, generously.
+constexpr std::int64_t kFixedBytes = 5 << 10;
+/// Groups of a slab, at most.
+constexpr unsigned kMostGroups = 32;
 
 /// Channels of a thread in the gradient's second pass: five numbers for each stay in registers.
 constexpr int kGradLanes = 4;
@@ -35,6 +37,16 @@ struct Slab {
   unsigned vectors, row_step;
   /// Positions of a sample and of a block.
   std::int64_t positions, rows;
+};
+
+/// At the beginning of a block's dynamic shared memory, by group: what other blocks of the cluster read (mean and
+/// squares, along and plain), and what is kept across its barriers.
+struct __align__(16) Statistics {
+  float mean[kMostGroups], squares[kMostGroups], all_mean[kMostGroups], all_rstd[kMostGroups];
+};
+struct __align__(16) GradStatistics {
+  float mean[kMostGroups], rstd[kMostGroups], along[kMostGroups], plain[kMostGroups], all_along[kMostGroups],
+      all_plain[kMostGroups];
 };
 
 struct Plan {
@@ -64,12 +76,14 @@ inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t elemen
   const unsigned clusters = has_clusters(device) ? 8 : 1;
   const auto size = static_cast<std::int64_t>(element);
   if (d.positions < 1 || d.channels > (1 << 20)) return best;
-  for (unsigned groups = 1; groups <= 32 && d.groups % groups == 0; groups *= 2) {
+  for (unsigned groups = 1; groups <= kMostGroups && d.groups % groups == 0; groups *= 2) {
     const std::int64_t width = groups * d.per_group(), vectors = width * size / 16;
     if (width * size % 16 != 0 || (gradient ? width / kGradLanes : vectors) > kThreads) continue;
     for (unsigned cluster = 1; cluster <= clusters; cluster *= 2) {
       const std::int64_t rows = (d.positions + cluster - 1) / cluster, tile = rows * width * size;
-      const std::int64_t shared = gradient ? 2 * tile + 2 * width * static_cast<std::int64_t>(sizeof(float)) : tile;
+      const auto statistics = static_cast<std::int64_t>(gradient ? sizeof(GradStatistics) : sizeof(Statistics));
+      const std::int64_t shared =
+          statistics + (gradient ? 2 * tile + 2 * width * static_cast<std::int64_t>(sizeof(float)) : tile);
       const std::int64_t slabs = d.groups / groups;
       if (shared > most || d.samples * slabs * cluster > 0x7fffffff) continue;
       // Small tiles are not worth a cluster's barriers; half-used sectors of large ones not the spared pass.
@@ -194,8 +208,10 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
   constexpr int kN = kVector<T>;
   __shared__ float partial[kWarps][32];
   __shared__ double sums[32];
-  __shared__ float mean[32], squares[32], all_mean[32], all_rstd[32];
-  T* tile = dynamic_shared<T>();
+  auto* const statistics = dynamic_shared<Statistics>();
+  float *const mean = statistics->mean, *const squares = statistics->squares, *const all_mean = statistics->all_mean,
+        *const all_rstd = statistics->all_rstd;
+  T* tile = reinterpret_cast<T*>(statistics + 1);
   const std::int64_t channels = a.dims.channels;
   const Work work = find_work<kCluster>(s, channels);
   load_tile(s, work, channels, a.x, tile);
@@ -207,7 +223,7 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
   if (threadIdx.x < s.groups) mean[threadIdx.x] = static_cast<float>(sums[threadIdx.x] / count);
   __syncthreads();
   group_sums(s, tile, work.rows, partial, sums,
-             [](float x, unsigned group) { return (x - mean[group]) * (x - mean[group]); });
+             [mean](float x, unsigned group) { return (x - mean[group]) * (x - mean[group]); });
   if (threadIdx.x < s.groups) squares[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
   cluster_barrier<kCluster>();
   if (threadIdx.x < s.groups) {
@@ -260,10 +276,13 @@ EQ_CLUSTER(kCluster)
 __global__ void __launch_bounds__(kThreads, 2) differentiate_slabs(GroupNormGradArgs a, Slab s) {
   __shared__ float partial[kWarps][32];
   __shared__ double sums[32];
-  __shared__ float along[32], plain[32], mean[32], rstd[32], all_along[32], all_plain[32];
   const std::int64_t channels = a.dims.channels;
   const Work work = find_work<kCluster>(s, channels);
-  T* x = dynamic_shared<T>();
+  auto* const statistics = dynamic_shared<GradStatistics>();
+  float *const mean = statistics->mean, *const rstd = statistics->rstd, *const along = statistics->along,
+        *const plain = statistics->plain, *const all_along = statistics->all_along,
+        *const all_plain = statistics->all_plain;
+  T* x = reinterpret_cast<T*>(statistics + 1);
   T* dy = x + s.rows * s.width;
   // r gamma and beta of the slab's channels.
   auto* scale = reinterpret_cast<float*>(dy + s.rows * s.width);

@@ -14,12 +14,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { ACTIVATIONS, type Activation, activate, composeActivation } from './activation.js';
 import { checkInteger, checkKeys, checkOneOf, checkTensor, rangeError, typeError } from './checks.js';
 import { defineKernel } from './define.js';
+import { checkResidual, type ProductOptions } from './linear.js';
 
 /** Explicit padding: [[top, bottom], [left, right]]. */
 export type Padding = [[number, number], [number, number]];
 
 /** Options of {@link conv2d}. */
-export interface Conv2DOptions {
+export interface Conv2DOptions extends ProductOptions {
   pad: 'same' | 'valid' | Padding;
   /** Default 1. */
   stride?: number;
@@ -36,11 +37,12 @@ export interface Conv2DGeometry {
   pad: Padding;
 }
 
-/** Inputs of the kernel `Conv2DFused`; bias is absent, not null, where the layer has none. */
+/** Inputs of the kernel `Conv2DFused`; bias and residual are absent, not null, where there is none. */
 export interface Conv2DInputs {
   x: tf.Tensor;
   filter: tf.Tensor;
   bias?: tf.Tensor;
+  residual?: tf.Tensor;
 }
 
 type Shape4 = [number, number, number, number];
@@ -102,9 +104,9 @@ const runGradFilter = defineKernel<
   },
 });
 
-const runConv2D = defineKernel<Conv2DInputs, Conv2DGeometry & { activation: Activation }>({
+const runConv2D = defineKernel<Conv2DInputs, Conv2DGeometry & { activation: Activation; wide: boolean }>({
   name: 'Conv2DFused',
-  portable({ x, filter, bias }, attrs) {
+  portable({ x, filter, bias, residual }, attrs) {
     const { stride, dilation, pad, activation } = attrs;
     const outShape = outputShape(x.shape as Shape4, filter.shape as Shape4, attrs);
     if (outShape.includes(0)) return tf.zeros(outShape);
@@ -118,7 +120,8 @@ const runConv2D = defineKernel<Conv2DInputs, Conv2DGeometry & { activation: Acti
         dilations: [dilation, dilation],
       },
     ) as tf.Tensor;
-    return composeActivation(bias === undefined ? product : tf.add(product, bias), activation);
+    const y = composeActivation(bias === undefined ? product : tf.add(product, bias), activation);
+    return residual === undefined ? y : tf.add(y, residual);
   },
   gradient: {
     inputsToSave: ['x', 'filter'],
@@ -132,6 +135,7 @@ const runConv2D = defineKernel<Conv2DInputs, Conv2DGeometry & { activation: Acti
         x: () => runGradInput({ dy: grad, filter }, { ...geometry, inputShape: x.shape }),
         filter: () => runGradFilter({ x, dy: grad }, { ...geometry, filterShape: filter.shape }),
         bias: () => tf.sum(grad, [0, 1, 2]),
+        residual: () => tf.clone(grad),
       };
     },
   },
@@ -167,7 +171,7 @@ function resolvePad(op: string, options: Conv2DOptions, x: Shape4, filter: Shape
 }
 
 /**
- * Convolution of an NHWC image with an HWIO filter, plus bias and activation.
+ * Convolution of an NHWC image with an HWIO filter, plus bias and activation or residual.
  *
  * @param x [B, H, W, I]
  * @param filter [R, S, I, O]
@@ -184,8 +188,8 @@ export function conv2d(
   const op = 'conv2d';
   if (typeof options !== 'object' || options === null)
     throw typeError(op, 'options', 'an object with pad', options);
-  checkKeys(op, options, ['pad', 'stride', 'dilation', 'activation']);
-  const { stride = 1, dilation = 1, activation = 'none' } = options;
+  checkKeys(op, options, ['pad', 'stride', 'dilation', 'activation', 'residual', 'wide']);
+  const { stride = 1, dilation = 1, activation = 'none', residual = null, wide = false } = options;
   checkInteger(op, 'stride', stride, 1);
   checkInteger(op, 'dilation', dilation, 1);
   checkOneOf(op, 'activation', activation, ACTIVATIONS);
@@ -198,11 +202,13 @@ export function conv2d(
     dilation,
     pad: resolvePad(op, options, x.shape as Shape4, filter.shape as Shape4),
   };
-  const [, p, q] = outputShape(x.shape as Shape4, filter.shape as Shape4, geometry);
+  const shape = outputShape(x.shape as Shape4, filter.shape as Shape4, geometry);
+  const [, p, q] = shape;
   if (p < 1 || q < 1) throw rangeError(op, 'x', 'an image that the padded filter fits into', x);
-  const inputs: Conv2DInputs = bias === null ? { x, filter } : { x, filter, bias };
+  checkResidual(op, residual, activation, shape);
+  const inputs: Conv2DInputs = { x, filter, ...(bias && { bias }), ...(residual && { residual }) };
   if (activation !== 'none' && tf.engine().isTapeOn()) {
-    return activate(runConv2D<tf.Tensor4D>(inputs, { ...geometry, activation: 'none' }), activation);
+    return activate(runConv2D<tf.Tensor4D>(inputs, { ...geometry, activation: 'none', wide }), activation);
   }
-  return runConv2D<tf.Tensor4D>(inputs, { ...geometry, activation });
+  return runConv2D<tf.Tensor4D>(inputs, { ...geometry, activation, wide });
 }

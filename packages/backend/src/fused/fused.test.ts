@@ -306,6 +306,30 @@ t.test('bad input is refused by name', async (t) => {
     [() => fused.layerNorm(x, c, c, { epsilon: -1 }), 'RangeError', /epsilon: .* >= 0, got -1/],
     [() => fused.linear(x, tf.ones([4, 7])), 'RangeError', /weight: expected shape \[any,8\]/],
     [() => fused.linear(x, tf.ones([4, 8]), null, 'tanh' as never), 'RangeError', /activation/],
+    [
+      () => fused.linear(x, tf.ones([4, 8]), null, 'none', { residual: tf.ones([2, 3, 5]) }),
+      'RangeError',
+      /residual: expected shape/,
+    ],
+    [
+      () => fused.linear(x, tf.ones([8, 8]), null, 'silu', { residual: x }),
+      'RangeError',
+      /activation: expected 'none' beside a residual/,
+    ],
+    [
+      () => fused.linear(x, tf.ones([4, 8]), null, 'none', { narrow: true } as never),
+      'TypeError',
+      /unknown option 'narrow'/,
+    ],
+    [
+      () =>
+        fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([1, 1, 1, 3]), null, {
+          pad: 'same',
+          residual: tf.ones([1, 2, 2, 1]),
+        }),
+      'RangeError',
+      /residual: expected shape \[1,2,2,3\]/,
+    ],
     [() => fused.conv2d(x, c, null, { pad: 'same' }), 'RangeError', /x: expected shape \[any,any,any,any\]/],
     [
       () => fused.conv2d(tf.ones([1, 2, 2, 1]), tf.ones([3, 3, 1, 1]), null, { pad: 'valid' }),

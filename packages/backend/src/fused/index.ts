@@ -16,7 +16,7 @@ export { gelu } from './gelu.js';
 export { type GroupNormOptions, groupNorm } from './group-norm.js';
 export { type GuidedStepOptions, guidedStep } from './guided-step.js';
 export { type LayerNormOptions, layerNorm } from './layer-norm.js';
-export { linear } from './linear.js';
+export { linear, type ProductOptions } from './linear.js';
 export { miSquaredNorm } from './mi-squared-norm.js';
 export { quickGelu } from './quick-gelu.js';
 export { type RandomOptions, randomNormal, randomUniform } from './random.js';

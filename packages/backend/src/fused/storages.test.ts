@@ -6,6 +6,7 @@ import { PhiloxStream } from '@equipoise/core';
 import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
+import { currentDevice } from '../backend.js';
 import { uploadWeight, useEngine } from '../index.js';
 import * as fused from './index.js';
 
@@ -199,7 +200,49 @@ function direction(
   };
 }
 
+const PAD: fused.Padding = [
+  [1, 1],
+  [1, 1],
+];
+
+/** x and weight in bf16; the residual in either storage. */
+const RESIDUALS: Storage[][] = [
+  ['bf16', 'bf16', 'bf16', 'bf16'],
+  ['bf16', 'bf16', 'f32', 'f32'],
+  ['f32', 'bf16', 'bf16', 'f32'],
+  ['f32', 'f32', 'bf16', 'f32'],
+];
+
+function residualLinear(rows: number[], k: number, n: number): Case {
+  return {
+    name: `linear [${rows},${k}] -> ${n} + residual`,
+    shapes: [[...rows, k], [n, k], [...rows, n], [n], [...rows, n]],
+    storages: RESIDUALS,
+    run: withGradients((x, weight, residual, bias) =>
+      fused.linear(x as tf.Tensor, weight as tf.Tensor, bias as tf.Tensor, 'none', {
+        residual: residual as tf.Tensor,
+      }),
+    ),
+  };
+}
+
+function residualConv(image: number[], out: number): Case {
+  const result = [...image.slice(0, 3), out];
+  return {
+    name: `conv2d [${image}] -> ${out} + residual`,
+    shapes: [image, [3, 3, image[3] as number, out], result, result],
+    storages: RESIDUALS,
+    run: withGradients((x, filter, residual) =>
+      fused.conv2d(x as tf.Tensor, filter as tf.Tensor, null, { pad: PAD, residual: residual as tf.Tensor }),
+    ),
+  };
+}
+
 const CASES: readonly Case[] = [
+  residualLinear([40], 33, 70),
+  residualLinear([2, 20], 64, 48),
+  residualConv([2, 7, 9, 12], 35),
+  residualConv([1, 16, 16, 32], 64),
   groupNorm([2, 9, 24], 6, 'silu', PAIRS),
   groupNorm([2, 120, 64], 16, 'none', PAIRS),
   groupNorm([3, 5, 30], 3, 'silu', PAIRS),
@@ -242,6 +285,38 @@ for (const testCase of CASES) {
     for (const storages of testCase.storages) await t.resolves(check(testCase, storages), `${storages}`);
   });
 }
+
+t.test('a product is bf16 where a factor is, unless it is wide or its residual is not', async (t) => {
+  await useEngine(testEngine() as 'cpu');
+  const device = currentDevice();
+  if (device === undefined) return t.fail('no native device');
+  const tensor = (shape: number[], stream: number, storage: Storage): tf.Tensor => {
+    const values = new PhiloxStream(47, stream).fillNormal(new Float32Array(tf.util.sizeFromShape(shape)));
+    return uploadWeight(new Uint8Array(toBf16(values).buffer), shape, 'F32', { storage });
+  };
+  const [x, weight] = [tensor([1, 6, 6, 16], 0, 'bf16'), tensor([24, 16], 1, 'bf16')];
+  const filter = tensor([3, 3, 16, 24], 2, 'bf16');
+  const products = {
+    linear: (options: fused.ProductOptions) => fused.linear(x, weight, null, 'none', options),
+    conv2d: (options: fused.ProductOptions) => fused.conv2d(x, filter, null, { pad: PAD, ...options }),
+  };
+  for (const [name, product] of Object.entries(products)) {
+    const stored = (y: tf.Tensor): string => device.native.info(device.handle(y, name)).storage;
+    const [narrow, wide] = [product({}), product({ wide: true })];
+    t.equal(stored(narrow), 'bf16', `${name}: both factors in bf16`);
+    t.equal(stored(wide), 'f32', `${name}: wide`);
+    const exact = await wide.data<'float32'>();
+    t.same(await narrow.data(), toBf16(Float32Array.from(exact)), `${name}: the wide sums, rounded`);
+    for (const storage of ['f32', 'bf16'] as const) {
+      const residual = tensor([1, 6, 6, 24], 3, storage);
+      const y = product({ residual });
+      t.equal(stored(y), storage, `${name}: a residual in ${storage}`);
+      const addend = await residual.data<'float32'>();
+      const sum = exact.map((value, i) => value + (addend[i] as number));
+      t.same(await y.data(), storage === 'bf16' ? toBf16(sum) : sum, `${name}: rounded once, ${storage}`);
+    }
+  }
+});
 
 t.test('adamW over tensors of several pieces, with gradients in bf16', async (t) => {
   const sizes = [20_000, 3, 0, 8192, 8193];

@@ -121,7 +121,7 @@ for (const [name, testCase] of CASES) {
         const [hx, hdy] = [upload(x, xShape, a), upload(dy, yShape, a)];
         // Twice: the second use of a frozen filter finds its packed form.
         for (let use = 0; use < (frozen ? 2 : 1); use++) {
-          const out = native.ops.conv2d(hx, filter, window, null, FusedActivation.None, 0, null);
+          const out = native.ops.conv2d(hx, filter, window, null, FusedActivation.None, 0, null, false, null);
           t.same(native.info(out), {
             storage: stored,
             shape: yShape,
@@ -163,7 +163,7 @@ t.test('bias and activation', (t) => {
     upload(bias, [21], 'f32'),
   ] as const;
   const run = (activation: FusedActivation): Float32Array =>
-    native.readSync(native.ops.conv2d(...args, activation, 0.1, null)) as Float32Array;
+    native.readSync(native.ops.conv2d(...args, activation, 0.1, null, false, null)) as Float32Array;
   t.ok(
     normError(
       run(FusedActivation.Silu),
@@ -216,7 +216,7 @@ t.test('the fused convolution and its gradients agree with the cpu backend', asy
 t.test('wrong operands are refused', (t) => {
   const f32 = (shape: number[]): Handle => upload(new Float32Array(size(shape)), shape, 'f32');
   const run = (x: Handle, filter: Handle, window: ConvWindow): unknown =>
-    native.ops.conv2d(x, filter, window, null, FusedActivation.None, 0, null);
+    native.ops.conv2d(x, filter, window, null, FusedActivation.None, 0, null, false, null);
   const window: ConvWindow = [1, 1, 1, 1, 1, 1, 4, 4];
   t.throws(() => run(f32([1, 4, 4, 3]), f32([3, 3, 2, 5]), window), {
     name: 'RangeError',

@@ -91,7 +91,7 @@ function forward(call: KernelCall, plan: (channels: number) => FusedPlan): Tenso
   const result = inNhwc(call, [call.input('x')], true, ([x]) => {
     const image = x as TensorInfo;
     const { window, outShape } = upstreamWindow(call, image.shape, filter.shape, call.attr('dilations'));
-    const y = call.ops.conv2d(call.handle(image), call.handle(filter), window, bias, activation, leak, prelu);
+    const y = call.ops.conv2d(call.handle(image), call.handle(filter), window, bias, activation, leak, prelu, false, null);
     return call.output(y, outShape, 'float32');
   });
   return finishFused(call, result, fused);
@@ -165,10 +165,13 @@ const handles = (call: KernelCall, ...names: string[]): Handle[] =>
 
 defineNative('Conv2DFused', (call) => {
   const [x, filter] = handles(call, 'x', 'filter') as [Handle, Handle];
-  const bias = call.optional('bias');
+  const [bias, residual] = [call.optional('bias'), call.optional('residual')].map(
+    (input) => input && call.handle(input),
+  );
   const { window, outShape } = fusedWindow(call, call.input('x').shape, call.input('filter').shape);
   const activation = LAYER_ACTIVATIONS[call.attr<Activation>('activation')];
-  const y = call.ops.conv2d(x, filter, window, bias ? call.handle(bias) : null, activation, 0, null);
+  const wide = call.attr<boolean>('wide');
+  const y = call.ops.conv2d(x, filter, window, bias ?? null, activation, 0, null, wide, residual ?? null);
   return call.output(y, outShape, 'float32');
 });
 

@@ -282,6 +282,7 @@ t.test('linear with a low-rank term and a scale per column', (t) => {
       2.5,
       upload(scale, [n], 'f32'),
       false,
+      null,
     );
     t.same(native.info(y).shape, [5, 10, n]);
     const error = normError(native.readSync(y), expected);

@@ -70,7 +70,8 @@ export const LAYER_ACTIVATIONS: Record<Activation, FusedActivation> = {
 };
 
 defineNative('Linear', (call) => {
-  const [x, weight, bias] = [call.input('x'), call.input('weight'), call.optional('bias')];
+  const [x, weight] = [call.input('x'), call.input('weight')];
+  const [bias, residual] = [call.optional('bias'), call.optional('residual')];
   const activation = LAYER_ACTIVATIONS[call.attr<Activation>('activation')];
   const y = call.ops.linear(
     call.handle(x),
@@ -81,7 +82,8 @@ defineNative('Linear', (call) => {
     null,
     1,
     null,
-    false,
+    call.attr('wide'),
+    residual ? call.handle(residual) : null,
   );
   return call.output(y, [...x.shape.slice(0, -1), weight.shape[0] as number], 'float32');
 });

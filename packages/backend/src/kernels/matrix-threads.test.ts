@@ -39,7 +39,7 @@ const program = `
     out[[storage, 'batch']] = digest(native.ops.matMul(tensor([9, 40, 70], storage, 3), tensor([9, 70, 50], storage, 4), false, false, true));
     const window = [2, 1, 1, 1, 1, 1, 10, 20], image = [12, 20, 20, 24], filter = [3, 3, 24, 50];
     const x = tensor(image, storage, 5), f = tensor(filter, storage, 6), dy = tensor([12, 10, 20, 50], storage, 7);
-    out[[storage, 'conv']] = digest(native.ops.conv2d(x, f, window, null, 0, 0, null));
+    out[[storage, 'conv']] = digest(native.ops.conv2d(x, f, window, null, 0, 0, null, false, null));
     out[[storage, 'dx']] = digest(native.ops.conv2dGradInput(dy, f, image, window));
     out[[storage, 'df']] = digest(native.ops.conv2dGradFilter(x, dy, filter, window));
   }

@@ -73,7 +73,7 @@ t.test('a linear layer with a low-rank term, a scale per column, a bias and an a
   const [v, hv] = tensor([n, r], 6);
   const [scale, hscale] = tensor([n], 7);
   const [bias, hbias] = tensor([n], 8);
-  const y = native.ops.linear(hx, hw, hbias, FusedActivation.Silu, hu, hv, 0.5, hscale, false);
+  const y = native.ops.linear(hx, hw, hbias, FusedActivation.Silu, hu, hv, 0.5, hscale, false, null);
   compare(
     'linear',
     y,
@@ -112,7 +112,7 @@ t.test('a 3 x 3 convolution and both its gradients', { skip }, (t) => {
       if (inside(p, q)) visit(tap, (b * side + p) * side + q);
     }
   };
-  const y = native.ops.conv2d(hx, hf, window, null, FusedActivation.None, 0, null);
+  const y = native.ops.conv2d(hx, hf, window, null, FusedActivation.None, 0, null, false, null);
   compare(
     'y',
     y,

@@ -73,11 +73,11 @@ class EncoderLayer extends Module {
         heads: this.#heads,
         causal: this.#causal,
       });
-      return { h: tf.add(x, this.#out.forward(mixed)) as tf.Tensor3D, ...all };
+      return { h: this.#out.forward(mixed, 'none', { residual: x }) as tf.Tensor3D, ...all };
     });
     const hidden = tf.tidy(() => {
       const inner = this.#fc1.forward(this.#norm2.forward(h), this.#activation);
-      return tf.add(h, this.#fc2.forward(inner)) as tf.Tensor3D;
+      return this.#fc2.forward(inner, 'none', { residual: h }) as tf.Tensor3D;
     });
     h.dispose();
     return { hidden, key, value };

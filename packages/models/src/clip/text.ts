@@ -1,6 +1,7 @@
 /**
  * CLIP's text tower: `CLIPTextModel` and `CLIPTextModelWithProjection`, with transformers' names and numbers.
  */
+import { toStorage } from '@equipoise/backend';
 import { invalid } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { ConfiguredModel } from '../configured-model.js';
@@ -70,7 +71,8 @@ export class ClipTextTransformer extends Module {
         'int32',
       );
       const positions = tf.slice(this.#positions.weight.value, [0, 0], [length, this.config.hidden_size]);
-      return tf.add(this.#tokens.forward(flat), positions) as tf.Tensor3D;
+      // The sum every layer adds to is kept in f32: rounding it after each would cost more than all else together.
+      return tf.add(toStorage(this.#tokens.forward(flat), 'f32'), positions) as tf.Tensor3D;
     });
   }
 

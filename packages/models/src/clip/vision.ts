@@ -68,7 +68,7 @@ export class ClipVisionTransformer extends Module {
     }
     return tf.tidy(() => {
       const embedded = tf.tidy(() => {
-        const grid = this.#patches.forward(pixels);
+        const grid = this.#patches.forward(pixels, null, { wide: true });
         const patches = tf.reshape(grid, [batch, grid.shape[1] * grid.shape[2], width]);
         const first = tf.tile(tf.reshape(this.#class.value, [1, 1, width]), [batch, 1, 1]);
         return this.#preNorm.forward(

@@ -51,6 +51,8 @@ export class TimestepEmbedding extends Module {
 
   /** [N, in] -> [N, width]. */
   forward(x: tf.Tensor2D): tf.Tensor2D {
-    return tf.tidy(() => this.linear2.forward(this.linear1.forward(x, 'silu')) as tf.Tensor2D);
+    return tf.tidy(
+      () => this.linear2.forward(this.linear1.forward(x, 'silu'), 'none', { wide: true }) as tf.Tensor2D,
+    );
   }
 }

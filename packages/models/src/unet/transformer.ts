@@ -4,7 +4,7 @@
  */
 import { attention, geglu } from '@equipoise/backend';
 import * as tf from '@tensorflow/tfjs-core';
-import { addBatched, repeatBatch } from '../batch.js';
+import { repeatBatch } from '../batch.js';
 import { GroupNorm, LayerNorm, Linear, PointwiseConv } from '../layers.js';
 import { Module } from '../module.js';
 
@@ -41,11 +41,16 @@ export class AttentionLayer extends Module {
     return { key: this.toK.forward(context) as tf.Tensor3D, value: this.toV.forward(context) as tf.Tensor3D };
   }
 
-  /** x [A, N, C] attends to B contexts; where B is a multiple of A the queries are repeated. */
-  forward(x: tf.Tensor3D, { key, value }: KeyValue): tf.Tensor3D {
+  /**
+   * x [A, N, C] attends to B contexts; where B is a multiple of A the queries are repeated.
+   *
+   * @param residual added to the result [A or B, N, C]
+   */
+  forward(x: tf.Tensor3D, { key, value }: KeyValue, residual: tf.Tensor3D): tf.Tensor3D {
     return tf.tidy(() => {
       const query = repeatBatch(this.toQ.forward(x) as tf.Tensor3D, key.shape[0]);
-      return this.toOut.forward(attention(query, key, value, { heads: this.#heads })) as tf.Tensor3D;
+      const mixed = attention(query, key, value, { heads: this.#heads });
+      return this.toOut.forward(mixed, 'none', { residual }) as tf.Tensor3D;
     });
   }
 }
@@ -61,12 +66,13 @@ class FeedForward extends Module {
     this.#out = this.child('net.2', new Linear(4 * channels, channels));
   }
 
-  forward(x: tf.Tensor3D): tf.Tensor3D {
+  /** @param residual added to the result */
+  forward(x: tf.Tensor3D, residual: tf.Tensor3D): tf.Tensor3D {
     return tf.tidy(() => {
-      const wide = this.#proj.forward(x);
-      const gated = geglu(wide);
-      wide.dispose();
-      return this.#out.forward(gated) as tf.Tensor3D;
+      const inner = this.#proj.forward(x);
+      const gated = geglu(inner);
+      inner.dispose();
+      return this.#out.forward(gated, 'none', { residual }) as tf.Tensor3D;
     });
   }
 }
@@ -94,13 +100,11 @@ export class BasicTransformerBlock extends Module {
     return tf.tidy(() => {
       const first = tf.tidy(() => {
         const x = this.#norm1.forward(h);
-        return addBatched(h, this.attn1.forward(x, this.attn1.keyValue(x)));
+        return this.attn1.forward(x, this.attn1.keyValue(x), h);
       });
-      const second = tf.tidy(() =>
-        addBatched(first, this.attn2.forward(this.#norm2.forward(first), context)),
-      );
+      const second = tf.tidy(() => this.attn2.forward(this.#norm2.forward(first), context, first));
       first.dispose();
-      return addBatched(second, this.#feedForward.forward(this.#norm3.forward(second)));
+      return this.#feedForward.forward(this.#norm3.forward(second), second);
     });
   }
 }
@@ -154,9 +158,10 @@ export class Transformer2DModel extends Module {
         h.dispose();
         h = next;
       });
-      const out = this.#projOut.forward(h);
+      const residual = tf.reshape(x, [batch, height * width, channels]);
+      const out = this.#projOut.forward(h, 'none', { residual });
       h.dispose();
-      return addBatched(x, tf.reshape(out, [out.shape[0]!, height, width, channels]) as tf.Tensor4D);
+      return tf.reshape(out, [out.shape[0]!, height, width, channels]) as tf.Tensor4D;
     });
   }
 }

@@ -117,7 +117,7 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
       }
       h = this.#midBlock.forward(h, inputs);
       for (const block of this.#upBlocks) h = block.forward(h, skips, inputs);
-      return this.#convOut.forward(this.#convNormOut.forward(h, 'silu'));
+      return this.#convOut.forward(this.#convNormOut.forward(h, 'silu'), null, { wide: true });
     });
   }
 

@@ -125,7 +125,8 @@ export class AutoencoderKL extends ConfiguredModel<AutoencoderConfig> {
 
   #moments(images: tf.Tensor4D): tf.Tensor4D {
     const encoded = this.#encoder.forward(images);
-    return this.#quantConv === null ? encoded : (this.#quantConv.forward(encoded) as tf.Tensor4D);
+    if (this.#quantConv === null) return encoded;
+    return this.#quantConv.forward(encoded, 'none', { wide: true }) as tf.Tensor4D;
   }
 
   #images(latents: tf.Tensor4D): tf.Tensor4D {

@@ -44,8 +44,9 @@ class ImageAttention extends Module {
       const [batch, height, width, channels] = x.shape;
       const tokens = tf.reshape(this.#groupNorm.forward(x), [batch, height * width, channels]);
       const [q, k, v] = [this.#toQ.forward(tokens), this.#toK.forward(tokens), this.#toV.forward(tokens)];
-      const out = this.#toOut.forward(attention(q, k, v, { heads: 1 }));
-      return tf.add(x, tf.reshape(out, x.shape));
+      const residual = tf.reshape(x, tokens.shape);
+      const out = this.#toOut.forward(attention(q, k, v, { heads: 1 }), 'none', { residual });
+      return tf.reshape(out, x.shape);
     });
   }
 }
@@ -152,7 +153,7 @@ export class Encoder extends Module {
         ...this.#downBlocks.map((block) => (h: tf.Tensor4D) => block.forward(h)),
         (h) => this.#midBlock.forward(h),
         (h) => this.#convNormOut.forward(h, 'silu'),
-        (h) => this.#convOut.forward(h),
+        (h) => this.#convOut.forward(h, null, { wide: true }),
       ]),
     );
   }
@@ -191,7 +192,7 @@ export class Decoder extends Module {
         (h) => this.#midBlock.forward(h),
         ...this.#upBlocks.map((block) => (h: tf.Tensor4D) => block.forward(h)),
         (h) => this.#convNormOut.forward(h, 'silu'),
-        (h) => this.#convOut.forward(h),
+        (h) => this.#convOut.forward(h, null, { wide: true }),
       ]),
     );
   }

@@ -53,7 +53,7 @@ function doraSizes(g: Generator): { m: number; n: number; k: number; r: number }
 
 export const layerTable: FuzzTable = {
   conv2d: (g) => {
-    const { image, filter, window } = convCase(g);
+    const { image, filter, output, window } = convCase(g);
     const vector = (): unknown => g.tensor([filter[3] as number]);
     const activation = g.int(0, 9);
     return [
@@ -64,6 +64,8 @@ export const layerTable: FuzzTable = {
       activation,
       0.2,
       activation === 5 ? vector() : null,
+      g.bool(),
+      g.bool() ? g.tensor(output) : null,
     ];
   },
   conv2dGradInput: (g) => {

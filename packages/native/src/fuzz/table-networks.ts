@@ -51,6 +51,7 @@ function linear(g: Generator): unknown[] {
     0.5,
     optional([n]),
     g.bool(),
+    optional([...lead, n]),
   ];
 }
 

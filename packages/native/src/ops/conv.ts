@@ -18,6 +18,7 @@ export type ConvWindow = [
 
 /** Native kernels in native/kernels/conv: images NHWC, filters HWIO. */
 export interface ConvOps {
+  /** act(x * filter + bias + addend); the addend has the result's shape, which is stored as f32 where the addend is. */
   conv2d(
     x: Handle,
     filter: Handle,
@@ -26,6 +27,8 @@ export interface ConvOps {
     activation: FusedActivation,
     leak: number,
     prelu: Handle | null,
+    storeF32: boolean,
+    addend: Handle | null,
   ): Handle;
   conv2dGradInput(dy: Handle, filter: Handle, inputShape: readonly number[], window: ConvWindow): Handle;
   /** Stored as f32. */

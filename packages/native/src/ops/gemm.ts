@@ -33,7 +33,10 @@ export interface GemmOps {
     scale: number,
     storeF32: boolean,
   ): Handle;
-  /** act(columnScale * (x weight^T + scale2 * x2 weight2^T) + bias): x [.., K], weight [N, K], x2 [M, r], weight2 [N, r]. */
+  /**
+   * act(columnScale * (x weight^T + scale2 * x2 weight2^T) + bias + addend): x [.., K], weight [N, K], x2 [M, r],
+   * weight2 [N, r], addend shaped as the result, which is stored as f32 where the addend is.
+   */
   linear(
     x: Handle,
     weight: Handle,
@@ -44,6 +47,7 @@ export interface GemmOps {
     scale2: number,
     columnScale: Handle | null,
     storeF32: boolean,
+    addend: Handle | null,
   ): Handle;
   /** For benchmarks: multiply-adds on registers alone, of floats or bf16 pairs. The profile tells the FLOPs. */
   ceilingMultiply(half: boolean, rounds: number): Handle;

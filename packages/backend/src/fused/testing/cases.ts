@@ -105,6 +105,48 @@ function linearCase(m: number, k: number, n: number, activation: fused.Activatio
   };
 }
 
+const addTo = (residual: Array64, y: Array64): Array64 => ({
+  shape: y.shape,
+  data: Float64Array.from(y.data, (value, i) => value + (residual.data[i] as number)),
+});
+
+/** The residual is the last input. */
+function residualLinearCase(lead: number[], k: number, n: number): FusedCase {
+  return {
+    name: `linear [${lead},${k}] -> ${n} + bias + residual`,
+    shapes: [[...lead, k], [n, k], [n], [...lead, n]],
+    op: (x, w, b, residual) =>
+      fused.linear(x as tf.Tensor, w as tf.Tensor, b as tf.Tensor, 'none', { residual: residual ?? null }),
+    reference: (x, w, b, residual) =>
+      addTo(residual as Array64, linear64(x as Array64, w as Array64, b as Array64)),
+  };
+}
+
+function residualConvCase(stride: number, size: [number, number]): FusedCase {
+  return {
+    name: `conv2d / ${stride} + residual`,
+    shapes: [
+      [2, 5, 4, 3],
+      [3, 3, 3, 6],
+      [2, ...size, 6],
+    ],
+    op: (x, f, residual) =>
+      fused.conv2d(x as tf.Tensor, f as tf.Tensor, null, {
+        pad: [
+          [1, 1],
+          [1, 1],
+        ],
+        stride,
+        residual: residual ?? null,
+      }),
+    reference: (x, f, residual) =>
+      addTo(
+        residual as Array64,
+        conv2d64(x as Array64, f as Array64, null, { stride, dilation: 1, pad: [1, 1], size }),
+      ),
+  };
+}
+
 interface ConvShape {
   x: number[];
   f: number[];
@@ -215,6 +257,11 @@ export const SMALL_CASES: readonly FusedCase[] = [
       linearCase(9, 16, 33, activation, bias),
     ]),
   ),
+  residualLinearCase([0], 3, 2),
+  residualLinearCase([2, 3], 5, 7),
+  residualLinearCase([9], 16, 33),
+  residualConvCase(1, [5, 4]),
+  residualConvCase(2, [3, 2]),
   ...(
     [
       { x: [0, 4, 4, 2], f: [3, 3, 2, 3], pad: 'same', at: [1, 1], size: [4, 4] },
@@ -287,6 +334,7 @@ export const LARGE_CASES: readonly FusedCase[] = [
   layerNormCase([3, 4097], 1e-5),
   linearCase(154, 768, 320, 'gelu', true),
   linearCase(64, 320, 640, 'none', false),
+  residualLinearCase([2, 77], 320, 320),
   convCase({
     x: [1, 16, 16, 64],
     f: [3, 3, 64, 32],

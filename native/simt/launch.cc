@@ -1,0 +1,101 @@
+// Launches, and what kernels ask the scheduler for (simt.h).
+#include <csetjmp>
+#include <csignal>
+#include <cstdlib>
+#include <mutex>
+
+#include "simt/device.h"
+#include "simt/scheduler.h"
+
+namespace eq::simt {
+
+namespace {
+
+Scheduler* active = nullptr;
+std::mutex launches;
+
+/// What one block may have (CUDA programming guide, "Technical Specifications per Compute Capability").
+std::size_t most_shared(int capability) { return std::size_t{capability >= 90 ? 227u : 163u} << 10; }
+
+// An access outside all memory ends the launch with an error that says where.
+
+sigjmp_buf escape;
+std::uintptr_t fault_address;
+
+void on_fault(int, siginfo_t* info, void*) {
+  fault_address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  siglongjmp(escape, 1);
+}
+
+class FaultGuard {
+ public:
+  FaultGuard() {
+    static char* stack = static_cast<char*>(std::malloc(kHandlerStack));
+    stack_t alternative{};
+    alternative.ss_sp = stack;
+    alternative.ss_size = kHandlerStack;
+    sigaltstack(&alternative, &old_stack_);
+    struct sigaction action{};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigaction(SIGSEGV, &action, &old_segv_);
+    sigaction(SIGBUS, &action, &old_bus_);
+  }
+  ~FaultGuard() {
+    sigaction(SIGSEGV, &old_segv_, nullptr);
+    sigaction(SIGBUS, &old_bus_, nullptr);
+    sigaltstack(&old_stack_, nullptr);
+  }
+
+ private:
+  static constexpr std::size_t kHandlerStack = 1 << 16;
+  stack_t old_stack_{};
+  struct sigaction old_segv_{}, old_bus_{};
+};
+
+Scheduler& scheduler() {
+  static Scheduler* one = new Scheduler;
+  return *one;
+}
+
+void run(SimtDevice& device, const OpInfo& info, const Launch& launch, void (*thread)(void*), void* context) {
+  std::lock_guard lock(launches);
+  Scheduler& s = scheduler();
+  active = &s;
+  s.op = info.describe();
+  FaultGuard guard;
+  if (sigsetjmp(escape, 1) == 0) {
+    s.run(launch, most_shared(device.compute_capability()), thread, context);
+  } else {
+    throw std::runtime_error(concat(s.where(), " accessed ", device.describe_address(fault_address)));
+  }
+}
+
+}  // namespace
+
+Scheduler& running() { return *active; }
+
+void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thread)(void*),
+            std::shared_ptr<void> context) {
+  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
+  SimtDevice& own = simt_device(device);
+  own.queue([=, &own] { run(own, info, launch, thread, context.get()); });
+}
+
+void* dynamic_shared_memory() { return active->shared(); }
+int lane() { return static_cast<int>(active->thread() % 32); }
+unsigned slot() { return active->slot(); }
+std::uint64_t run_number() { return active->run_number(); }
+void named_barrier(unsigned index, unsigned threads) { active->named_barrier(index, threads); }
+void cluster_barrier(unsigned blocks) { active->cluster_barrier(blocks); }
+const void* in_cluster(const void* shared, unsigned blocks, unsigned rank) {
+  return active->in_cluster(shared, blocks, rank);
+}
+int block_barrier(int predicate) { return active->barrier(predicate); }
+std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, unsigned* present,
+                       const std::uint64_t** everyone) {
+  return active->exchange(mask, value, source, present, everyone);
+}
+void fail(const char* what) { active->fail(what); }
+
+}  // namespace eq::simt

@@ -1,0 +1,169 @@
+/**
+ * cuBLASLt and cuDNN beside the built-in kernels, on every layout and epilogue that they are asked for. On the CUDA
+ * sources compiled for the host, stand-ins take their place (native/simt/libraries): they compute what the libraries'
+ * documentation says of the calls, so that layouts, strides, padding and epilogues are checked without a GPU.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { addonCandidates } from '@equipoise/native';
+import { requireClose, testEngine } from '@equipoise/testing';
+import * as tf from '@tensorflow/tfjs-core';
+import t from 'tap';
+import {
+  type Activation,
+  conv2d,
+  currentDevice,
+  type EquipoiseBackend,
+  linear,
+  record,
+  toStorage,
+  uploadWeight,
+  useEngine,
+} from '../index.js';
+
+const engine = testEngine();
+if (engine === 'equipoise-simt') {
+  const folder = path.dirname(addonCandidates('simt').find((file) => fs.existsSync(file)) ?? '');
+  process.env.EQUIPOISE_CUBLASLT = path.join(folder, 'simt_cublaslt.so');
+  process.env.EQUIPOISE_CUDNN = path.join(folder, 'simt_cudnn.so');
+}
+await useEngine(engine);
+const { native } = currentDevice() as EquipoiseBackend;
+
+const missing = (library: string): string | undefined => {
+  if (engine === 'equipoise-cpu') return 'the CPU device opens no libraries';
+  const state = String(native.describe()[library]);
+  return engine !== 'equipoise-simt' && state.startsWith('none') ? `${library}: ${state}` : undefined;
+};
+
+/** Values that bf16 holds exactly. */
+function numbers(shape: readonly number[], seed: number): Float32Array {
+  let state = seed * 2654435761 + 1;
+  return Float32Array.from({ length: tf.util.sizeFromShape([...shape]) }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return ((state >>> 16) % 255) / 128 - 0.99609375;
+  });
+}
+const tensor = <T extends tf.Tensor>(shape: number[], seed: number, storage: 'f32' | 'bf16'): T =>
+  toStorage(tf.tensor(numbers(shape, seed), shape), storage) as T;
+const frozen = <T extends tf.Tensor>(shape: number[], seed: number): T =>
+  uploadWeight(new Uint8Array(numbers(shape, seed).buffer), shape, 'F32', { storage: 'bf16' }) as T;
+
+/** How many products have been computed the forced way so far, and how many it was not able to. */
+function counts(): { able: number; unable: number } {
+  const [, able, unable] = /: (\d+) products, unable (\d+)/.exec(String(native.describe()['forced'])) ?? [];
+  return { able: Number(able), unable: Number(unable) };
+}
+
+/** Runs `compute` by the built-in kernels and by `way`; says how often that was able. */
+function bothWays(way: string, compute: () => tf.Tensor): { expected: tf.Tensor; actual: tf.Tensor; able: number } {
+  process.env.EQUIPOISE_CUDA_TUNE = '0';
+  const expected = tf.tidy(compute);
+  process.env.EQUIPOISE_CUDA_TUNE = way;
+  const before = counts();
+  const actual = tf.tidy(compute);
+  const after = counts();
+  if (after.able + after.unable === before.able + before.unable) throw new Error('nothing was chosen');
+  return { expected, actual, able: after.able - before.able };
+}
+
+/** Both storages round once; sums are of up to `terms` products below 1. */
+function requireSame(what: string, way: string, terms: number, compute: () => tf.Tensor): number {
+  const { expected, actual, able } = bothWays(way, compute);
+  requireClose(what, actual.dataSync(), expected.dataSync(), { relative: 1e-2, absolute: 2e-3 * Math.sqrt(terms) });
+  tf.dispose([expected, actual]);
+  return able;
+}
+
+const skipBlas = missing('cuBLASLt');
+t.test('cuBLASLt', skipBlas === undefined ? {} : { skip: skipBlas }, async (t) => {
+  for (const storage of ['f32', 'bf16'] as const) {
+    for (const [transposeA, transposeB] of [
+      [false, false],
+      [false, true],
+      [true, false],
+      [true, true],
+    ] as const) {
+      for (const batch of [1, 3]) {
+        const [m, n, k] = [24, 40, 56];
+        const a = tensor([batch, ...(transposeA ? [k, m] : [m, k])], 1, storage);
+        const b = tensor([batch, ...(transposeB ? [n, k] : [k, n])], 2, storage);
+        const name = `${storage} ${transposeA ? '^T' : ''} x ${transposeB ? '^T' : ''} times ${batch}`;
+        const compute = (): tf.Tensor => tf.matMul(a, b, transposeA, transposeB);
+        t.equal(requireSame(name, 'cuBLASLt', k, compute), 1, name);
+        tf.dispose([a, b]);
+      }
+    }
+  }
+  const [x, weight] = [tensor<tf.Tensor2D>([20, 48], 3, 'bf16'), frozen<tf.Tensor2D>([32, 48], 4)];
+  const [half, full] = [tensor<tf.Tensor1D>([32], 5, 'bf16'), tensor<tf.Tensor1D>([32], 5, 'f32')];
+  const able = (bias: tf.Tensor1D | null, activation: Activation): number =>
+    requireSame(`${bias?.size} ${activation}`, 'cuBLASLt', 48, () => linear(x, weight, bias, activation));
+  t.equal(able(null, 'none'), 1);
+  t.equal(able(half, 'none'), 1, 'a bias in the storage of the result');
+  t.equal(able(half, 'relu'), 1);
+  t.equal(able(null, 'relu'), 1);
+  t.equal(able(full, 'none'), 0, 'a bias of another storage: the built-in kernel');
+  t.equal(able(half, 'silu'), 0, 'an activation that it has not');
+});
+
+interface Window {
+  readonly x: [number, number, number, number];
+  readonly taps: [number, number];
+  readonly out: number;
+  readonly stride?: number;
+  readonly dilation?: number;
+  readonly pad: 'same' | 'valid' | [[number, number], [number, number]];
+}
+const WINDOWS: Readonly<Record<string, Window>> = {
+  '3x3': { x: [2, 5, 6, 16], taps: [3, 3], out: 24, pad: 'same' },
+  'uneven axes': { x: [1, 4, 9, 8], taps: [1, 5], out: 8, pad: [[0, 0], [2, 1]] },
+  'stride 2, padding at the end alone': { x: [2, 8, 6, 8], taps: [3, 3], out: 16, stride: 2, pad: [[0, 1], [0, 1]] },
+  'rows that no window meets': { x: [1, 9, 8, 8], taps: [2, 2], out: 8, stride: 3, pad: 'valid' },
+  'dilation 2': { x: [1, 7, 8, 8], taps: [3, 3], out: 8, dilation: 2, pad: 'same' },
+};
+
+const skipDnn = missing('cuDNN');
+t.test('cuDNN', skipDnn === undefined ? {} : { skip: skipDnn }, async (t) => {
+  const filterOf = ({ x, taps, out }: Window): tf.Tensor4D => frozen<tf.Tensor4D>([...taps, x[3], out], 7);
+  for (const [name, window] of Object.entries(WINDOWS)) {
+    const { x: shape, taps, out, stride = 1, dilation = 1, pad } = window;
+    const [x, filter] = [tensor<tf.Tensor4D>(shape, 6, 'bf16'), filterOf(window)];
+    const terms = taps[0] * taps[1] * shape[3];
+    for (const bias of [null, tensor<tf.Tensor1D>([out], 8, 'f32'), tensor<tf.Tensor1D>([out], 8, 'bf16')]) {
+      for (const activation of ['none', 'relu', 'silu', 'gelu'] as const) {
+        const compute = (): tf.Tensor => conv2d(x, filter, bias, { stride, dilation, pad, activation });
+        t.equal(requireSame(`${name}, ${activation}`, 'cuDNN', terms, compute), 1, `${name}, ${activation}`);
+      }
+    }
+    // The gradient of the image; with strides the built-in kernels share it out over residues.
+    const gradient = tf.grad((image: tf.Tensor) =>
+      conv2d(image as tf.Tensor4D, filter, null, { stride, dilation, pad }),
+    );
+    const dy = toStorage(tf.onesLike(conv2d(x, filter, null, { stride, dilation, pad })), 'bf16');
+    const able = requireSame(`gradient, ${name}`, 'cuDNN', terms, () => gradient(x, dy));
+    t.equal(able, stride === 1 ? 2 : 1, `gradient, ${name}: with the forward pass`);
+  }
+
+  const window = WINDOWS['3x3'] as Window;
+  const [x, filter] = [tensor<tf.Tensor4D>(window.x, 6, 'bf16'), filterOf(window)];
+  const able = (what: string, compute: () => tf.Tensor): number => requireSame(what, 'cuDNN', 144, compute);
+  t.equal(able('quick_gelu', () => conv2d(x, filter, null, { pad: 'same', activation: 'quick_gelu' })), 0);
+  const moving = tensor<tf.Tensor4D>([3, 3, 16, 24], 7, 'bf16');
+  t.equal(able('not frozen', () => conv2d(x, moving, null, { pad: 'same' })), 0, 'a filter that may change');
+
+  // Recorded: the call is part of the recording, and reads the inputs of each run.
+  process.env.EQUIPOISE_CUDA_TUNE = 'cuDNN';
+  const bias = tensor<tf.Tensor1D>([24], 9, 'f32');
+  const compute = (image: tf.Tensor): tf.Tensor[] => [
+    conv2d(image as tf.Tensor4D, filter, bias, { pad: 'same', activation: 'silu' }),
+  ];
+  const recorded = record([x], compute);
+  t.ok(recorded.replays);
+  for (const seed of [10, 11]) {
+    const image = tensor(window.x, seed, 'bf16');
+    const [run] = recorded.run(image) as [tf.Tensor];
+    t.same([...run.dataSync()], [...(compute(image)[0] as tf.Tensor).dataSync()], `replay with seed ${seed}`);
+  }
+  recorded.dispose();
+});
