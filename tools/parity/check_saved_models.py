@@ -1,9 +1,11 @@
-"""Saves the fixture models with Equipoise, loads them with diffusers and transformers, and compares outputs.
+"""Saves the fixture models with Equipoise in f32 and in bf16, which holds their weights exactly, loads them with diffusers
+and transformers, both computing in f32, and compares outputs.
 
 Usage: python tools/parity/check_saved_models.py
 Prints one line per model and exits with 1 when any output differs by more than 1e-5.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -88,9 +90,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         node = ["node", "--import", "tsx", "--conditions=equipoise-source", "tools/parity/save-models.ts", folder]
         subprocess.run(node, cwd=ROOT, check=True)
-        for name, (model_class, run) in MODELS.items():
-            fixture = Fixture(name)
-            model, info = model_class.from_pretrained(Path(folder) / name, output_loading_info=True)
+        for saved, (name, (model_class, run)) in itertools.product(("", "-bf16"), MODELS.items()):
+            fixture, path = Fixture(name), Path(folder) / (name + saved)
+            kind = "dtype" if model_class.__module__.startswith("transformers") else "torch_dtype"
+            options = {kind: torch.float32, "output_loading_info": True}
+            model, info = model_class.from_pretrained(path, **options)
             problems = {kind: list(keys) for kind, keys in info.items() if keys}
             if problems:
                 sys.exit(f"{name}: {problems}")
@@ -99,7 +103,7 @@ def main():
                     expected = fixture.image(key) if actual.ndim == 4 else fixture.tensor(key)
                     error = (actual - expected).abs().max().item()
                     worst = max(worst, error)
-                    print(f"{name:<24}{key:<24}max |difference| {error:.1e}")
+                    print(f"{name + saved:<32}{key:<24}max |difference| {error:.1e}")
     if not worst <= LIMIT:
         sys.exit(f"differences up to {worst}, allowed {LIMIT}")
 

@@ -1,5 +1,6 @@
 /**
- * Loads the small models of packages/models/fixtures and saves them as the folders the reference libraries load.
+ * Loads the small models of packages/models/fixtures and saves them as the folders the reference libraries load, in f32
+ * and (NAME-bf16) in bf16.
  * Run by check_saved_models.py: node --import tsx --conditions=equipoise-source tools/parity/save-models.ts FOLDER
  */
 import { basename, join } from 'node:path';
@@ -15,7 +16,7 @@ import {
   type StateDict,
   UNet2DConditionModel,
 } from '@equipoise/models';
-import { openSafetensors, renamed, saveWeights, StateDict as WeightsDict } from '@equipoise/weights';
+import { castSource, openSafetensors, renamed, saveWeights, StateDict as WeightsDict } from '@equipoise/weights';
 
 type ModelClass = { load(config: unknown, state: StateDict): Promise<Model> };
 
@@ -57,7 +58,13 @@ for (const [name, [library, type]] of Object.entries(MODELS)) {
   );
   const model = await type.load(config, state);
   const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
-  await saveWeights(join(output, name), base, model.tensorSources());
-  await writeJsonAtomic(join(output, name, 'config.json'), pythonFloats(config));
+  for (const [folder, dtype] of [
+    [name, 'F32'],
+    [`${name}-bf16`, 'BF16'],
+  ] as const) {
+    const sources = model.tensorSources().map((source) => castSource(source, dtype));
+    await saveWeights(join(output, folder), base, sources);
+    await writeJsonAtomic(join(output, folder, 'config.json'), pythonFloats(config));
+  }
   model.dispose();
 }

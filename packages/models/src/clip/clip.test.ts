@@ -97,7 +97,8 @@ for (const engine of ENGINES) {
         const fixture = new ModelFixture('clip-vision');
         const model = await CLIPVisionModel.load(fixture.config, fixture.state());
         const { lastHiddenState } = model.forward(fixture.tensor('in:pixels'));
-        await fixture.check('out:last', lastHiddenState, bf16Tolerance('clip-vision', 'out:last'));
+        // Two layers are few enough roundings for the project's goal.
+        await fixture.check('out:last', lastHiddenState, { relativeNorm: 2e-3 });
         t.pass('clip-vision');
       }),
     );

@@ -92,22 +92,29 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
    * number.
    *
    * @param sample noisy latents, channels last: [A, H, W, in_channels]
-   * @param timestep one for all, or one for each latent (A of them) or each text (B)
+   * @param timestep one for all, or one for each latent (A of them) or each text (B); or their
+   * {@link timestepFeatures}, a row for each
    * @param context text embeddings [B, L, cross_attention_dim], or a {@link crossAttentionCache} of them
    * @returns [B, H, W, out_channels]
    */
   forward(
     sample: tf.Tensor4D,
-    timestep: number | readonly number[],
+    timestep: number | readonly number[] | tf.Tensor2D,
     context: tf.Tensor3D | CrossAttentionCache,
     options: UNetOptions = {},
   ): tf.Tensor4D {
     this.#checkSample(sample);
     if (context instanceof tf.Tensor) this.#checkContext(context);
-    const times = typeof timestep === 'number' ? [timestep] : timestep;
+    if (timestep instanceof tf.Tensor) this.#checkFeatures(timestep);
+    const times = timestep instanceof tf.Tensor ? timestep.shape[0] : [timestep].flat().length;
     checkBatches(sample.shape[0], times, context, options.added);
     return tf.tidy(() => {
-      const time = tf.tidy(() => this.#embedTime(times, options.added));
+      const time = tf.tidy(() =>
+        this.#embedTime(
+          timestep instanceof tf.Tensor ? timestep : this.timestepFeatures([timestep].flat()),
+          options.added,
+        ),
+      );
       const inputs: BlockInputs = { time, context, recompute: options.recompute ?? false };
       let h = this.#convIn.forward(sample);
       const skips = [h];
@@ -121,11 +128,19 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
     });
   }
 
-  /** SiLU of the time embedding: what every residual block starts from. */
-  #embedTime(times: readonly number[], added: AddedConditions | undefined): tf.Tensor2D {
+  /**
+   * The sinusoids of timesteps [times.length, block_out_channels[0]], all that the model sees of them. Given to
+   * {@link forward} in their place they are a tensor like any other, which a recording of it may take as an input.
+   */
+  timestepFeatures(times: readonly number[]): tf.Tensor2D {
+    if (!times.every(Number.isFinite)) throw invalid('timestep', 'finite numbers', times);
     const { flip_sin_to_cos: flipSinToCos, freq_shift: freqShift, block_out_channels } = this.config;
-    const sinusoid = sinusoidalEmbedding(times, { dim: block_out_channels[0]!, flipSinToCos, freqShift });
-    const embedding = this.#timeEmbedding.forward(sinusoid);
+    return sinusoidalEmbedding(times, { dim: block_out_channels[0]!, flipSinToCos, freqShift });
+  }
+
+  /** SiLU of the time embedding: what every residual block starts from. */
+  #embedTime(features: tf.Tensor2D, added: AddedConditions | undefined): tf.Tensor2D {
+    const embedding = this.#timeEmbedding.forward(features);
     if (this.#addEmbedding === null) {
       if (added !== undefined)
         throw invalid('added', 'nothing: this model takes no additional conditioning', 'added');
@@ -159,6 +174,12 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
     }
   }
 
+  #checkFeatures(features: tf.Tensor2D): void {
+    const width = this.config.block_out_channels[0]!;
+    if (features.rank !== 2 || features.shape[1] !== width)
+      throw invalid('timestep', `features [timesteps, ${width}]`, features.shape);
+  }
+
   #checkContext(context: tf.Tensor3D): void {
     const width = this.config.cross_attention_dim;
     if (context.rank !== 3 || context.shape[2] !== width)
@@ -169,16 +190,14 @@ export class UNet2DConditionModel extends ConfiguredModel<UNetConfig> {
 /** The text's batch is a whole multiple of the latents'; everything else has one of the two, or one row. */
 function checkBatches(
   latents: number,
-  times: readonly number[],
+  times: number,
   context: tf.Tensor3D | CrossAttentionCache,
   added: AddedConditions | undefined,
 ): void {
   const texts = context instanceof tf.Tensor ? context.shape[0] : context.batch;
   if (texts === 0 || texts % latents !== 0) throw invalid('context', `a multiple of ${latents} texts`, texts);
   const counts = [1, latents, texts];
-  if (!counts.includes(times.length))
-    throw invalid('timestep', `${counts.join(' or ')} numbers`, times.length);
-  if (!times.every(Number.isFinite)) throw invalid('timestep', 'finite numbers', times);
+  if (!counts.includes(times)) throw invalid('timestep', `${counts.join(' or ')} numbers`, times);
   const rows = added?.textEmbeds.shape[0] ?? 1;
   if (!counts.includes(rows)) throw invalid('added: textEmbeds', `${counts.join(' or ')} rows`, rows);
 }
