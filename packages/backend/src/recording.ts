@@ -58,6 +58,34 @@ class Replay implements Recorded {
   }
 }
 
+/** The current device, where it records. */
+function recordingDevice(): EquipoiseBackend | undefined {
+  const device = currentDevice();
+  return device === undefined || device.kind === 'cpu' ? undefined : device;
+}
+
+/** Inputs of a recording's own, at the same addresses in every run, stored as those given. */
+function ownInputs(device: EquipoiseBackend, inputs: readonly tf.Tensor[]): tf.Tensor[] {
+  return inputs.map((x) => {
+    const handle = device.native.copy(device.handle(x, 'Record'));
+    return tf.keep(tf.engine().makeTensorFromTensorInfo(device.register(handle, x.shape, x.dtype)));
+  });
+}
+
+/** Runs `compute` once more, recorded. Takes `own` over; frees it when anything fails. */
+function capture(device: EquipoiseBackend, own: tf.Tensor[], compute: TensorFunction): Replay {
+  const { native } = device;
+  try {
+    native.beginRecording();
+    const outputs = tf.tidy(() => compute(...own)).map((y) => tf.keep(y));
+    return new Replay(device, native.endRecording(), own, outputs);
+  } catch (error) {
+    native.abandonRecording();
+    tf.dispose(own);
+    throw error;
+  }
+}
+
 /**
  * Records `compute` for inputs like `inputs`. It runs twice: once as ever, so that everything it makes once is made
  * and every choice by measurement is taken, and once to be recorded. Numbers that it computes in JavaScript, and the
@@ -68,27 +96,59 @@ class Replay implements Recorded {
  * @throws what `compute` throws; Error when it reads values while it is recorded
  */
 export function record(inputs: readonly tf.Tensor[], compute: TensorFunction): Recorded {
-  const device = currentDevice();
-  const given = device?.native;
-  const plain: Recorded = {
-    replays: false,
-    run: (...values) => tf.tidy(() => compute(...values)),
-    dispose: () => {},
-  };
-  if (device === undefined || given === undefined || device.kind === 'cpu') return plain;
-  // Inputs of its own, at the same addresses in every run, stored as those given.
-  const own = inputs.map((x) => {
-    const handle = given.copy(device.handle(x, 'Record'));
-    return tf.keep(tf.engine().makeTensorFromTensorInfo(device.register(handle, x.shape, x.dtype)));
-  });
+  const device = recordingDevice();
+  if (device === undefined)
+    return { replays: false, run: (...values) => tf.tidy(() => compute(...values)), dispose: () => {} };
+  const own = ownInputs(device, inputs);
   try {
     tf.dispose(tf.tidy(() => compute(...own)));
-    given.beginRecording();
-    const outputs = tf.tidy(() => compute(...own)).map((y) => tf.keep(y));
-    return new Replay(device, given.endRecording(), own, outputs);
   } catch (error) {
-    given.abandonRecording();
     tf.dispose(own);
     throw error;
   }
+  return capture(device, own, compute);
+}
+
+/** See {@link recordOnRepeat}. */
+class RecordedOnRepeat implements Recorded {
+  #calls = 0;
+  #replay: Replay | undefined;
+
+  constructor(
+    private readonly device: EquipoiseBackend | undefined,
+    private readonly compute: TensorFunction,
+  ) {}
+
+  get replays(): boolean {
+    return this.#replay !== undefined;
+  }
+
+  run(...inputs: tf.Tensor[]): tf.Tensor[] {
+    const { device, compute } = this;
+    if (device === undefined || this.#calls++ === 0) return tf.tidy(() => compute(...inputs));
+    if (this.#replay === undefined) {
+      // The recording allocates anew: what the first call has left behind goes back before.
+      device.native.trim(0);
+      this.#replay = capture(device, ownInputs(device, inputs), compute);
+    }
+    return this.#replay.run(...inputs);
+  }
+
+  dispose(): void {
+    this.#replay?.dispose();
+    this.#replay = undefined;
+  }
+}
+
+/**
+ * `compute` for a loop: the first call runs as ever, the second is recorded (see {@link record}), and it and all further
+ * ones are replays. Nothing is computed that is not asked for; inputs of all calls have the same shapes and storages.
+ *
+ * On devices that cannot record, and with EQUIPOISE_CUDA_GRAPHS=0, every call calls `compute`.
+ *
+ * @throws on running, what `compute` throws; Error when it reads values while it is recorded
+ */
+export function recordOnRepeat(compute: TensorFunction): Recorded {
+  const off = process.env.EQUIPOISE_CUDA_GRAPHS === '0';
+  return new RecordedOnRepeat(off ? undefined : recordingDevice(), compute);
 }

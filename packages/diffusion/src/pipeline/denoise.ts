@@ -1,4 +1,5 @@
 /** The sampling loop: from noise to latents, with everything a caller may want to see on the way. */
+import { type Recorded, recordOnRepeat } from '@equipoise/backend';
 import { EquipoiseError, invalid, type JobContext, ProgressCounter, throwIfCancelled } from '@equipoise/core';
 import type { AddedConditions, CrossAttentionCache, UNet2DConditionModel } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
@@ -175,33 +176,51 @@ function disposeChunk({ context, added }: Chunk): void {
   added?.textEmbeds.dispose();
 }
 
-/** The model's outputs for the whole batch. */
-function predict(
+/**
+ * The model's outputs for the whole batch: conditional, and with guidance unconditional. All that differs from step to
+ * step is an input, so that one recording serves them all.
+ */
+function modelOutputs(
   { unet, conditioning, savings }: DenoiseOptions,
   chunks: readonly Chunk[],
+  scaled: tf.Tensor4D,
+  time: tf.Tensor2D,
+): tf.Tensor4D[] {
+  const guided = conditioning.uncond !== null;
+  const parts = chunks.map(({ start, count, context, added }) => {
+    const own = chunks.length === 1 ? scaled : rows(scaled, start, count);
+    const input = guided && savings?.sharedPrefix === false ? tf.concat([own, own], 0) : own;
+    const output = unet.forward(input, time, context, added && { added });
+    const [first, second = first] = guided ? tf.split(output, 2, 0) : [output];
+    return { uncond: first as tf.Tensor4D, cond: second as tf.Tensor4D };
+  });
+  const join = (side: 'cond' | 'uncond'): tf.Tensor4D =>
+    tf.concat(
+      parts.map((part) => part[side]),
+      0,
+    );
+  return guided ? [join('cond'), join('uncond')] : [join('cond')];
+}
+
+/** A step's input to the model: the latents at the scale that it was trained with. */
+function scaleInput(step: SamplerStep, latents: tf.Tensor4D): tf.Tensor4D {
+  return step.inputScale === 1 ? tf.clone(latents) : (tf.mul(latents, step.inputScale) as tf.Tensor4D);
+}
+
+/** One step's predictions, by the model itself or by its recording. */
+function predict(
+  { unet }: DenoiseOptions,
+  outputs: Recorded,
   step: SamplerStep,
   latents: tf.Tensor4D,
 ): Predictions {
-  const guided = conditioning.uncond !== null;
-  const { cond, uncond } = tf.tidy(() => {
-    const parts = chunks.map(({ start, count, context, added }) => {
-      const own = chunks.length === 1 ? latents : rows(latents, start, count);
-      const scaled = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
-      const input = guided && savings?.sharedPrefix === false ? tf.concat([scaled, scaled], 0) : scaled;
-      const output = unet.forward(input, step.timestep, context, added && { added });
-      const [first, second = first] = guided ? tf.split(output, 2, 0) : [output];
-      return { uncond: first as tf.Tensor4D, cond: second as tf.Tensor4D };
-    });
-    const join = (side: 'cond' | 'uncond'): tf.Tensor4D =>
-      tf.concat(
-        parts.map((part) => part[side]),
-        0,
-      );
-    return { cond: join('cond'), uncond: join('uncond') };
-  });
-  if (guided) return { cond, uncond };
-  uncond.dispose();
-  return { cond, uncond: null };
+  const [scaled, time] = [scaleInput(step, latents), unet.timestepFeatures([step.timestep])];
+  try {
+    const [cond, uncond = null] = outputs.run(scaled, time) as tf.Tensor4D[];
+    return { cond: cond as tf.Tensor4D, uncond };
+  } finally {
+    tf.dispose([scaled, time]);
+  }
 }
 
 /** {@link predict} where the unconditional output is known: half of the work. */
@@ -215,8 +234,7 @@ function predictConditional(
   const cond = tf.tidy(() =>
     tf.concat(
       chunks.map(({ start, count, context, added }) => {
-        const own = rows(latents, start, count);
-        const input = step.inputScale === 1 ? own : (tf.mul(own, step.inputScale) as tf.Tensor4D);
+        const input = scaleInput(step, rows(latents, start, count));
         const text = context instanceof tf.Tensor ? rows(context, count, count) : context.slice(count, count);
         const output = unet.forward(
           input,
@@ -280,6 +298,10 @@ export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Pr
   const { sampler, signal, firstUncond } = options;
   throwIfCancelled(signal, 'denoise');
   const chunks = makeChunks(options);
+  // A launch costs more than a small kernel: on devices that record, every call of the model after the first is one.
+  const outputs = recordOnRepeat((scaled, time) =>
+    modelOutputs(options, chunks, scaled as tf.Tensor4D, time as tf.Tensor2D),
+  );
   let state: TensorState = { latents: tf.clone(latents), history: [], held: null };
   const mi: Float32Array[] = [];
   let finished = false;
@@ -293,7 +315,7 @@ export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Pr
       const predictions =
         index === 0 && firstUncond !== undefined
           ? predictConditional(options, chunks, step, state.latents, firstUncond)
-          : predict(options, chunks, step, state.latents);
+          : predict(options, outputs, step, state.latents);
       const { result, sums } = await advance(step, index, state, predictions, options);
       if (sums !== null && options.miWeight !== undefined) mi.push(sums);
       state = nextState(step, state, result, sampler.historyLength);
@@ -303,6 +325,7 @@ export async function denoise(latents: tf.Tensor4D, options: DenoiseOptions): Pr
     finished = true;
     return { latents: state.latents, mi };
   } finally {
+    outputs.dispose();
     for (const chunk of chunks) disposeChunk(chunk);
     tf.dispose([...state.history, ...(state.held === null ? [] : [state.held])]);
     if (!finished) state.latents.dispose();
