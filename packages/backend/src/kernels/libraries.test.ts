@@ -56,7 +56,10 @@ function counts(): { able: number; unable: number } {
 }
 
 /** Runs `compute` by the built-in kernels and by `way`; says how often that was able. */
-function bothWays(way: string, compute: () => tf.Tensor): { expected: tf.Tensor; actual: tf.Tensor; able: number } {
+function bothWays(
+  way: string,
+  compute: () => tf.Tensor,
+): { expected: tf.Tensor; actual: tf.Tensor; able: number } {
   process.env.EQUIPOISE_CUDA_TUNE = '0';
   const expected = tf.tidy(compute);
   process.env.EQUIPOISE_CUDA_TUNE = way;
@@ -70,7 +73,10 @@ function bothWays(way: string, compute: () => tf.Tensor): { expected: tf.Tensor;
 /** Both storages round once; sums are of up to `terms` products below 1. */
 function requireSame(what: string, way: string, terms: number, compute: () => tf.Tensor): number {
   const { expected, actual, able } = bothWays(way, compute);
-  requireClose(what, actual.dataSync(), expected.dataSync(), { relative: 1e-2, absolute: 2e-3 * Math.sqrt(terms) });
+  requireClose(what, actual.dataSync(), expected.dataSync(), {
+    relative: 1e-2,
+    absolute: 2e-3 * Math.sqrt(terms),
+  });
   tf.dispose([expected, actual]);
   return able;
 }
@@ -97,14 +103,17 @@ t.test('cuBLASLt', skipBlas === undefined ? {} : { skip: skipBlas }, async (t) =
   }
   const [x, weight] = [tensor<tf.Tensor2D>([20, 48], 3, 'bf16'), frozen<tf.Tensor2D>([32, 48], 4)];
   const [half, full] = [tensor<tf.Tensor1D>([32], 5, 'bf16'), tensor<tf.Tensor1D>([32], 5, 'f32')];
-  const able = (bias: tf.Tensor1D | null, activation: Activation): number =>
+  const withBias = (bias: tf.Tensor1D | null, activation: Activation): number =>
     requireSame(`${bias?.size} ${activation}`, 'cuBLASLt', 48, () => linear(x, weight, bias, activation));
-  t.equal(able(null, 'none'), 1);
-  t.equal(able(half, 'none'), 1, 'a bias in the storage of the result');
-  t.equal(able(half, 'relu'), 1);
-  t.equal(able(null, 'relu'), 1);
-  t.equal(able(full, 'none'), 0, 'a bias of another storage: the built-in kernel');
-  t.equal(able(half, 'silu'), 0, 'an activation that it has not');
+  t.equal(withBias(null, 'none'), 1);
+  t.equal(withBias(half, 'none'), 1, 'a bias in the storage of the result');
+  t.equal(withBias(half, 'relu'), 1);
+  t.equal(withBias(null, 'relu'), 1);
+  const residual = tensor<tf.Tensor2D>([20, 32], 6, 'bf16');
+  const added = (): tf.Tensor => linear(x, weight, half, 'none', { residual });
+  t.equal(requireSame('residual', 'cuBLASLt', 48, added), 1, 'a residual in the storage of the result');
+  t.equal(withBias(full, 'none'), 0, 'a bias of another storage: the built-in kernel');
+  t.equal(withBias(half, 'silu'), 0, 'an activation that it has not');
 });
 
 interface Window {
@@ -117,8 +126,25 @@ interface Window {
 }
 const WINDOWS: Readonly<Record<string, Window>> = {
   '3x3': { x: [2, 5, 6, 16], taps: [3, 3], out: 24, pad: 'same' },
-  'uneven axes': { x: [1, 4, 9, 8], taps: [1, 5], out: 8, pad: [[0, 0], [2, 1]] },
-  'stride 2, padding at the end alone': { x: [2, 8, 6, 8], taps: [3, 3], out: 16, stride: 2, pad: [[0, 1], [0, 1]] },
+  'uneven axes': {
+    x: [1, 4, 9, 8],
+    taps: [1, 5],
+    out: 8,
+    pad: [
+      [0, 0],
+      [2, 1],
+    ],
+  },
+  'stride 2, padding at the end alone': {
+    x: [2, 8, 6, 8],
+    taps: [3, 3],
+    out: 16,
+    stride: 2,
+    pad: [
+      [0, 1],
+      [0, 1],
+    ],
+  },
   'rows that no window meets': { x: [1, 9, 8, 8], taps: [2, 2], out: 8, stride: 3, pad: 'valid' },
   'dilation 2': { x: [1, 7, 8, 8], taps: [3, 3], out: 8, dilation: 2, pad: 'same' },
 };
@@ -147,14 +173,27 @@ t.test('cuDNN', skipDnn === undefined ? {} : { skip: skipDnn }, async (t) => {
 
   const window = WINDOWS['3x3'] as Window;
   const [x, filter] = [tensor<tf.Tensor4D>(window.x, 6, 'bf16'), filterOf(window)];
+  const bias = tensor<tf.Tensor1D>([24], 9, 'f32');
   const able = (what: string, compute: () => tf.Tensor): number => requireSame(what, 'cuDNN', 144, compute);
-  t.equal(able('quick_gelu', () => conv2d(x, filter, null, { pad: 'same', activation: 'quick_gelu' })), 0);
+  t.equal(
+    able('quick_gelu', () => conv2d(x, filter, null, { pad: 'same', activation: 'quick_gelu' })),
+    0,
+  );
+  for (const storage of ['f32', 'bf16'] as const)
+    for (const wide of [false, true]) {
+      const residual = tensor<tf.Tensor4D>([2, 5, 6, 24], 12, storage);
+      const compute = (): tf.Tensor => conv2d(x, filter, bias, { pad: 'same', residual, wide });
+      t.equal(able(`${storage} residual`, compute), 1, `${storage} residual, wide: ${wide}`);
+    }
   const moving = tensor<tf.Tensor4D>([3, 3, 16, 24], 7, 'bf16');
-  t.equal(able('not frozen', () => conv2d(x, moving, null, { pad: 'same' })), 0, 'a filter that may change');
+  t.equal(
+    able('not frozen', () => conv2d(x, moving, null, { pad: 'same' })),
+    0,
+    'a filter that may change',
+  );
 
   // Recorded: the call is part of the recording, and reads the inputs of each run.
   process.env.EQUIPOISE_CUDA_TUNE = 'cuDNN';
-  const bias = tensor<tf.Tensor1D>([24], 9, 'f32');
   const compute = (image: tf.Tensor): tf.Tensor[] => [
     conv2d(image as tf.Tensor4D, filter, bias, { pad: 'same', activation: 'silu' }),
   ];
