@@ -5,7 +5,7 @@ export * from './adapter-writer.js';
 export * from './convert.js';
 export * from './dtypes.js';
 export * from './folder.js';
-export { hashFolder } from './hash-folder.js';
+export { hashFolder, hashWeights } from './hash-folder.js';
 export type { Header, TensorInfo } from './header.js';
 export { MAX_HEADER_BYTES } from './header.js';
 export { fetchModel, type HubOptions, isHubId, resolveModel } from './hub.js';
