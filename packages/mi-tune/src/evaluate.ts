@@ -43,14 +43,18 @@ export interface CategoryScore {
 }
 
 const CATEGORIES = 'categories.json';
+/** Stands for all categories, each weighing the same. */
+const MEAN = 'mean';
 
-/** Draws and scores; a killed evaluation goes on. The folder is that of a sweep, with the categories beside it. */
+/**
+ * Draws and scores; a killed evaluation goes on. The folder is that of a sweep, with the categories beside it. They come
+ * last: a folder that is refused because it holds another evaluation keeps its own.
+ */
 export async function evaluate(job: EvaluationJob, context: JobContext = {}): Promise<SweepRow[]> {
   const { prompts, images, sampling, ...rest } = job;
-  await writeJsonAtomic(join(job.folder, CATEGORIES), {
-    categories: prompts.map(({ category }) => category),
-  });
-  return sweep(
+  if (prompts.some(({ category }) => category === MEAN))
+    throw invalid('category', `a name other than "${MEAN}", the mean over all`, MEAN);
+  const rows = await sweep(
     {
       ...rest,
       options: {
@@ -62,6 +66,10 @@ export async function evaluate(job: EvaluationJob, context: JobContext = {}): Pr
     },
     context,
   );
+  await writeJsonAtomic(join(job.folder, CATEGORIES), {
+    categories: prompts.map(({ category }) => category),
+  });
+  return rows;
 }
 
 /** A finished evaluation, from its folder. */
@@ -69,6 +77,7 @@ export interface StoredEvaluation {
   readonly folder: string;
   readonly prompts: readonly EvaluationPrompt[];
   readonly rows: readonly SweepRow[];
+  readonly sampling: SamplingOptions;
   /** Names of the scores, `mi` first. */
   readonly scores: readonly string[];
 }
@@ -87,7 +96,8 @@ export async function readEvaluation(folder: string): Promise<StoredEvaluation> 
       code: 'corrupt',
     });
   const prompts = stored.prompts.map((prompt, i) => ({ prompt, category: categories[i] as string }));
-  return { folder, prompts, rows: sweepRows(stored), scores: ['mi', ...stored.plan.scorers] };
+  const { sampling, plan } = stored;
+  return { folder, prompts, rows: sweepRows(stored), sampling, scores: ['mi', ...plan.scorers] };
 }
 
 /** Values of one prompt's pictures. */
@@ -116,7 +126,7 @@ export function categoryScores(
       score,
       estimate: bootstrapGroups([values], seed),
     }));
-    return [...all, { category: 'mean', score, estimate: bootstrapGroups([...groups.values()], seed) }];
+    return [...all, { category: MEAN, score, estimate: bootstrapGroups([...groups.values()], seed) }];
   });
 }
 
@@ -139,7 +149,7 @@ export function categoryDifferences(
       score,
       estimate: bootstrapGroups([values], seed),
     })),
-    { category: 'mean', score, estimate: bootstrapGroups([...groups.values()], seed) },
+    { category: MEAN, score, estimate: bootstrapGroups([...groups.values()], seed) },
   ];
 }
 

@@ -1,7 +1,8 @@
 /** The report of a MI-TUNE run: what each round chose and learned, and how the models compare. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EquipoiseError, exists, Journal, readRunRecord } from '@equipoise/core';
+import { isDeepStrictEqual } from 'node:util';
+import { EquipoiseError, exists, invalid, Journal, prose, readRunRecord } from '@equipoise/core';
 import {
   type Block,
   lineChart,
@@ -33,7 +34,8 @@ const mean = (values: readonly number[]): number => values.reduce((sum, x) => su
  * Builds the report of a folder of `mi-tune run` or `mi-tune train`.
  *
  * @param evaluations of models to compare, the base model first
- * @throws EquipoiseError `missing` when the folder holds neither
+ * @throws EquipoiseError `missing` when the folder holds neither; `conflict` when the evaluations differ in more than the
+ * model
  */
 export async function runReport(folder: string, evaluations: readonly NamedEvaluation[]): Promise<Report> {
   const record = await readRunRecord(folder);
@@ -79,13 +81,19 @@ async function roundFolders(folder: string): Promise<string[]> {
 /** Scores per category of all models, and what changed against the first. */
 async function alignment(evaluations: readonly NamedEvaluation[]): Promise<Section> {
   const stored: (StoredEvaluation & { name: string })[] = [];
-  for (const { name, folder } of evaluations) stored.push({ ...(await readEvaluation(folder)), name });
+  for (const { name, folder } of evaluations) {
+    if (stored.some((earlier) => earlier.name === name))
+      throw invalid('evaluations', 'each name once', prose(`"${name}" twice`));
+    stored.push({ ...(await readEvaluation(folder)), name });
+  }
   const [base, ...others] = stored as [(typeof stored)[number], ...typeof stored];
-  const blocks: Block[] = base.scores.map((score) => ({
+  for (const other of others) requireComparable(base, other);
+  const having = (score: string) => stored.filter(({ scores }) => scores.includes(score));
+  const blocks: Block[] = [...new Set(stored.flatMap(({ scores }) => scores))].map((score) => ({
     kind: 'table',
     table: tableOf(
       `${score}, mean over pictures`,
-      stored.flatMap(({ name, rows, prompts }) =>
+      having(score).flatMap(({ name, rows, prompts }) =>
         categoryScores(rows, prompts, [score]).map(({ category, estimate }) => ({
           model: name,
           category,
@@ -103,15 +111,17 @@ async function alignment(evaluations: readonly NamedEvaluation[]): Promise<Secti
       kind: 'table',
       table: tableOf(
         `${other.name} minus ${base.name}`,
-        base.scores.flatMap((score) =>
-          categoryDifferences(other.rows, base.rows, base.prompts, score).map(({ category, estimate }) => ({
-            score,
-            category,
-            difference: estimate.value,
-            '95 % low': estimate.low,
-            '95 % high': estimate.high,
-          })),
-        ),
+        base.scores
+          .filter((score) => other.scores.includes(score))
+          .flatMap((score) =>
+            categoryDifferences(other.rows, base.rows, base.prompts, score).map(({ category, estimate }) => ({
+              score,
+              category,
+              difference: estimate.value,
+              '95 % low': estimate.low,
+              '95 % high': estimate.high,
+            })),
+          ),
         'Same prompts, same noise: paired.',
       ),
     });
@@ -120,6 +130,22 @@ async function alignment(evaluations: readonly NamedEvaluation[]): Promise<Secti
     if (images.length > 0) blocks.push({ kind: 'images', title: one.name, images });
   }
   return { title: 'Alignment', blocks };
+}
+
+/** Differences are of equal prompts and noise; other evaluations would be paired by number alone. */
+function requireComparable(base: StoredEvaluation, other: StoredEvaluation): void {
+  const differing = [
+    ...(isDeepStrictEqual(base.prompts, other.prompts) ? [] : ['prompts or categories']),
+    ...(base.rows.length === other.rows.length ? [] : ['numbers of pictures']),
+    ...(isDeepStrictEqual(base.sampling, other.sampling) ? [] : ['seeds or sampling settings']),
+  ];
+  if (differing.length > 0)
+    throw invalid(
+      `${base.folder} and ${other.folder}`,
+      'evaluations that differ in the model alone',
+      prose(`other ${differing.join(', ')}`),
+      { code: 'conflict' },
+    );
 }
 
 /** The first picture of prompts spread evenly over the list. */
