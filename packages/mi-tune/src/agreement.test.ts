@@ -32,6 +32,8 @@ t.test('agreement of measures on the 1st, 2nd and 3rd candidate', (t) => {
   t.ok(Math.abs((ma?.tau?.value as number) - 2 / 3) < 1e-12);
   t.same([mb?.tau, mb?.tied, ab?.tied], [undefined, 2, 2]);
   t.throws(() => rankedPicks(table, [1, 25, 50]), /ranks: expected whole numbers from 1 to the 3 candidates/);
+  t.throws(() => rankedPicks(table, [1, 1]), /ranks: expected each rank once, got \[1, 1\]/);
+  t.throws(() => agreementOf(picks, ['mi']), /measures: expected at least two to compare, got \["mi"\]/);
   t.throws(() => agreementOf(picks, ['mi', 'clip']), /measure: expected one of mi, a, b, got clip/);
   t.end();
 });

@@ -25,6 +25,7 @@ const measured = (row: SweepRow, measure: string): number => {
 
 /** Candidates of each prompt at the given ranks by MI, rank 1 the highest. */
 export function rankedPicks(rows: readonly SweepRow[], ranks: readonly number[] = PAPER_RANKS): SweepRow[][] {
+  if (new Set(ranks).size !== ranks.length) throw invalid('ranks', 'each rank once', ranks);
   const byPrompt = new Map<number, SweepRow[]>();
   for (const row of rows) {
     const own = byPrompt.get(row.promptIndex);
@@ -42,12 +43,17 @@ export function rankedPicks(rows: readonly SweepRow[], ranks: readonly number[] 
   });
 }
 
-/** Agreement of every pair of measures over the picked candidates of each prompt. */
+/**
+ * Agreement of every pair of measures over the picked candidates of each prompt.
+ *
+ * @throws EquipoiseError `invalid` for fewer than two measures
+ */
 export function agreementOf(
   picks: readonly (readonly SweepRow[])[],
   measures: readonly string[],
   seed = 0,
 ): Agreement[] {
+  if (measures.length < 2) throw invalid('measures', 'at least two to compare', measures);
   return measures.flatMap((first, i) =>
     measures.slice(i + 1).map((second) => {
       const taus = picks.map((rows) =>

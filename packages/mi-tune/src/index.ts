@@ -25,6 +25,7 @@ export {
   mergeShards,
   PICTURES,
   type PictureScores,
+  requireScorerNames,
   type SweepJob,
   type SweepOptions,
   sweep,

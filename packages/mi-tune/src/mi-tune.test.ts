@@ -219,7 +219,7 @@ t.test('prompt files', (t) => {
   });
   t.throws(
     () => parsePrompts(' \n\t\n', 'prompts.txt'),
-    /prompts.txt: expected at least one prompt, got an empty file/,
+    /prompts.txt: expected at least one prompt, got none/,
   );
   t.end();
 });

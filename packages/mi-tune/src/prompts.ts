@@ -16,7 +16,7 @@ export function parsePrompts(text: string, source: string): PromptList {
     .split(/\r\n|\r|\n/)
     .map((line) => (line.split('\t')[0] as string).trim())
     .filter((line) => line !== '');
-  if (lines.length === 0) throw invalid(source, 'at least one prompt', prose('an empty file'));
+  if (lines.length === 0) throw invalid(source, 'at least one prompt', prose('none'));
   const prompts = [...new Set(lines)];
   return { prompts, duplicates: lines.length - prompts.length };
 }

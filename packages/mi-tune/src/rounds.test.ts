@@ -124,7 +124,7 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
   t.same(adapterBytes('halves'), adapterBytes('whole'), 'bit for bit');
   await t.rejects(tuneJob(job('whole', { validation, options: { ...tune, steps: 3 } })), {
     code: 'conflict',
-    message: /steps: expected at least the 4 updates that the run has done, got 3/,
+    message: /updates: expected at least the 4 that the run has done, got 3/,
   });
   await t.rejects(tuneJob(job('whole', { validation, options: { ...tune, learningRate: 1 } })), {
     code: 'conflict',

@@ -146,10 +146,7 @@ export interface StoredSweep {
 export async function readSweep(folder: string): Promise<StoredSweep> {
   const record = await readRunRecord(folder);
   if (record === undefined)
-    throw new EquipoiseError(
-      'missing',
-      `${folder}: expected the folder of a sweep, got one without run.json`,
-    );
+    throw new EquipoiseError('missing', `${folder}: expected the folder of a sweep, with its run.json`);
   if (record.command !== SWEEP_COMMAND)
     throw invalid(folder, 'the folder of a sweep', prose(`that of ${record.command}`));
   const prompts = await readStoredPrompts(folder, record);

@@ -98,11 +98,22 @@ function checkJob({ options, pictures }: SweepJob, shard: Shard): void {
   if (!(Number.isInteger(count) && count >= 1 && Number.isInteger(index) && index >= 0 && index < count)) {
     throw invalid('shard', 'an index from 0 to count - 1', prose(`${index} of ${count}`));
   }
-  const names = (pictures?.scorers ?? []).map(({ name }) => name);
-  const bad = names.find(
-    (name, i) => !/^[a-z][a-z0-9_]*$/.test(name) || RESERVED.includes(name) || names.indexOf(name) !== i,
-  );
-  if (bad !== undefined) throw invalid('scorers', 'distinct names of small letters, digits and _', bad);
+  requireScorerNames((pictures?.scorers ?? []).map(({ name }) => name));
+}
+
+/**
+ * Refuses names that cannot be columns of a sweep's table.
+ *
+ * @param option what the names were given as
+ */
+export function requireScorerNames(names: readonly string[], option = 'scorers'): void {
+  for (const [i, name] of names.entries()) {
+    if (!/^[a-z][a-z0-9_]*$/.test(name))
+      throw invalid(option, 'a name of small letters, digits and _, a letter first', name);
+    if (RESERVED.includes(name))
+      throw invalid(option, `a name other than the table's own columns (${RESERVED.join(', ')})`, name);
+    if (names.indexOf(name) !== i) throw invalid(option, 'each name once', prose(`"${name}" twice`));
+  }
 }
 
 /** What identifies a sweep; `mi merge` writes the same for the whole. */

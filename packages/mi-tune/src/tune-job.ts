@@ -23,7 +23,7 @@ import {
   writeJsonAtomic,
 } from '@equipoise/core';
 import { TensorBoardWriter } from '@equipoise/report';
-import { hashFolder, readTrainingState, writeTrainingState } from '@equipoise/weights';
+import { hashWeights, readTrainingState, writeTrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { SamplingOptions } from './candidates.js';
 import { loadExamples, readSet } from './example-set.js';
@@ -167,7 +167,11 @@ async function tuneSpec(job: TuneJob): Promise<RunSpec> {
     // A falling rate depends on how many updates there will be.
     free: options.decay === 'none' ? ['steps'] : [],
     seeds: { tune: options.seed },
-    inputs: { model: parts.hash, set: set.hash, ...(from !== undefined && { from: await hashFolder(from) }) },
+    inputs: {
+      model: parts.hash,
+      set: set.hash,
+      ...(from !== undefined && { from: await hashWeights(from) }),
+    },
   };
 }
 
@@ -203,7 +207,7 @@ async function train(
   const state = await readTrainingState(file);
   if (state !== undefined) tuner.restore(state);
   if (tuner.step > steps)
-    throw invalid('steps', `at least the ${tuner.step} updates that the run has done`, steps, {
+    throw invalid('updates', `at least the ${tuner.step} that the run has done`, steps, {
       code: 'conflict',
     });
   const progress = new ProgressCounter(NAME, context, { total: steps, unit: 'step' });
