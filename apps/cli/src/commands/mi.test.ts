@@ -216,35 +216,6 @@ t.test('rounds, tuning further, baselines, evaluation and report', async (t) => 
   t.match(await readFile(report, 'utf8'), /tuned minus base/);
   await refused(
     t,
-    2,
-    /--select: expected mi, random, length, got "clip"/,
-    'mi-tune',
-    'build',
-    ...small,
-    ...prompts,
-    '--scorer',
-    lengths,
-    '--select',
-    'clip',
-    '--out',
-    at('x'),
-  );
-  await refused(
-    t,
-    2,
-    /top: expected a whole number from 1 to the 2 candidates/,
-    'mi-tune',
-    'run',
-    ...small,
-    ...prompts,
-    ...tuning,
-    '--top',
-    '3',
-    '--out',
-    at('x'),
-  );
-  await refused(
-    t,
     5,
     /expected an adapter for this UNet2DConditionModel, got one for another/,
     'mi-tune',

@@ -1,7 +1,6 @@
 /** What the commands of MI-TUNE share: the model with an adapter on it, how candidates are drawn, who scores them. */
-import { stat } from 'node:fs/promises';
 import { type AdapterGroup, loadAdapter } from '@equipoise/adapters';
-import { invalid, type JobContext, option, sha256File, z } from '@equipoise/core';
+import { invalid, type JobContext, option, z } from '@equipoise/core';
 import type { TextToImagePipeline } from '@equipoise/diffusion';
 import { loadClip } from '@equipoise/iti-gen';
 import {
@@ -20,7 +19,8 @@ import {
   WEIGHTINGS,
   type Weighting,
 } from '@equipoise/mi-tune';
-import { hashFolder } from '@equipoise/weights';
+import { hashWeights } from '@equipoise/weights';
+import { parseScorer, wantsPictureMi } from './checks.js';
 import { clipScorer } from './scorers.js';
 
 export const modelOptions = {
@@ -117,26 +117,23 @@ export async function openModel(
   if (adapter === undefined) return { parts, pipeline, adapter: undefined, adapterHash: '' };
   const models = { unet: parts.unet, text_encoder: parts.textEncoder };
   const loaded = await loadAdapter(adapter, models, { ...context, name: adapter });
-  const isFolder = (await stat(adapter)).isDirectory();
-  return {
-    parts,
-    pipeline,
-    adapter: loaded,
-    adapterHash: isFolder ? await hashFolder(adapter) : await sha256File(adapter),
-  };
+  return { parts, pipeline, adapter: loaded, adapterHash: await hashWeights(adapter) };
 }
 
 type ScorerOptions = {
   [K in Exclude<keyof typeof scorerOptions, 'clip'>]: z.output<(typeof scorerOptions)[K]>;
-} & { readonly clip?: string | undefined; readonly weighting: Weighting };
+} & { readonly clip?: string | undefined; readonly weighting: Weighting } & Partial<
+    Record<'select' | 'choose', string>
+  >;
 
 /** The judges that a command line asks for. */
 export async function openScorers(
-  { clip, scorer, pictureMi, pictureEstimator, pictureDraws, pictureAbove, weighting }: ScorerOptions,
+  options: ScorerOptions,
   { parts, pipeline }: Pick<OpenModel, 'parts' | 'pipeline'>,
 ): Promise<AlignmentScorer[]> {
+  const { clip, scorer, pictureEstimator, pictureDraws, pictureAbove, weighting } = options;
   const scorers: AlignmentScorer[] = [];
-  if (pictureMi)
+  if (wantsPictureMi(options))
     scorers.push(
       pictureMiScorer(parts, encoderOf(pipeline, parts), {
         estimator: pictureEstimator,
@@ -147,15 +144,8 @@ export async function openScorers(
     );
   if (clip !== undefined) scorers.push(clipScorer(await loadClip(clip)));
   for (const text of scorer) {
-    const match = /^([a-z][a-z0-9_]*)=(.+)$/s.exec(text);
-    if (match === null) throw invalid('--scorer', 'NAME=COMMAND', text);
-    const [, name, command] = match as unknown as [string, string, string];
-    scorers.push(
-      externalScorer(
-        name,
-        command.split(' ').filter((word) => word !== ''),
-      ),
-    );
+    const { name, command } = parseScorer(text);
+    scorers.push(externalScorer(name, command));
   }
   return scorers;
 }

@@ -18,7 +18,7 @@ export const selectionOptions = {
   top: option(z.int().min(1).default(1), 'Candidates kept per prompt.', choice),
   select: option(
     z.string().default('mi'),
-    'What chooses them: mi (summed while sampling), picture (of the finished pictures, --picture-mi), random, clip, or the name of a --scorer.',
+    'What chooses them: mi (summed while sampling), picture (MI of the finished pictures, as with --picture-mi), random, clip (with --clip), or the name of a --scorer.',
     choice,
   ),
   real: option(z.string().optional(), 'Image folder with metadata.jsonl: real pictures with captions.', {

@@ -95,7 +95,7 @@ export const tuningOptions = {
   validateImages: option(positive.default(4), 'Pictures per validation prompt.', validating),
   choose: option(
     z.string().default('mi'),
-    'Score that chooses the best checkpoint: mi, picture_mi, clip, or the name of a --scorer.',
+    'Score that chooses the best checkpoint: mi, picture_mi, clip (with --clip), or the name of a --scorer.',
     validating,
   ),
 };

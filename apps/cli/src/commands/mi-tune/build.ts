@@ -13,6 +13,7 @@ import {
 } from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { checkScorers, checkSelection } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
@@ -31,9 +32,13 @@ const options = defineOptions(
   {
     ...modelOptions,
     prompts: option(z.string().optional(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
-    sweep: option(z.string().optional(), 'A finished sweep to choose from, in place of --prompts.', {
-      placeholder: 'folder',
-    }),
+    sweep: option(
+      z.string().optional(),
+      'A finished sweep to choose from, in place of --prompts; its candidates, sampling settings and scores then count.',
+      {
+        placeholder: 'folder',
+      },
+    ),
     ...adapterOption,
     out: option(z.string(), 'Folder: the sweep in sweep/, the set in set/.', { placeholder: 'folder' }),
     ...selectionOptions,
@@ -41,6 +46,8 @@ const options = defineOptions(
     ...scorerOptions,
     ...engineOptions,
   },
+  checkScorers,
+  checkSelection,
   ({ prompts, sweep: folder }, name) => {
     if ((prompts === undefined) === (folder === undefined))
       throw invalid(name('prompts'), 'either a prompt file or --sweep', prompts);
@@ -59,13 +66,13 @@ export const miTuneBuild = defineCommand({
     { prompts: file, sweep: folder, out, candidates, batch, top, select, engine, precision, ...rest },
     context,
   ) {
+    const stored = folder === undefined ? undefined : await readSweep(folder);
+    if (stored !== undefined) requireComplete(stored);
     await openEngine({ engine, precision });
     const model = await openModel(rest, context);
     const { parts, pipeline, adapterHash } = model;
-    const scorers = await openScorers({ ...rest, pictureMi: rest.pictureMi || select === 'picture' }, model);
-    const stored = folder === undefined ? undefined : await readSweep(folder);
+    const scorers = stored === undefined ? await openScorers({ ...rest, select }, model) : [];
     if (stored !== undefined) {
-      requireComplete(stored);
       const { model: hash, adapter } = stored.record.inputs;
       if (hash !== parts.hash || adapter !== adapterHash)
         throw invalid('--sweep', 'a sweep of the same model and adapter', folder, { code: 'conflict' });

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { defineOptions, exists, invalid, option, z } from '@equipoise/core';
+import { defineOptions, exists, invalid, option, prose, z } from '@equipoise/core';
 import { loadClip } from '@equipoise/iti-gen';
 import {
   type AlignmentScorer,
@@ -13,6 +13,7 @@ import { tableOf, toMarkdown } from '@equipoise/report';
 import { SUITE_CATEGORIES, type SuiteCategory, type SuitePrompt, suitePrompts } from '@equipoise/tiny-world';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { checkScorers } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
@@ -48,6 +49,7 @@ const options = defineOptions(
     ...scorerOptions,
     ...engineOptions,
   },
+  checkScorers,
   ({ prompts, suite }, name) => {
     if ((prompts.length === 0) === (suite.length === 0))
       throw invalid(name('prompts'), 'either prompt files or --suite', prompts);
@@ -64,7 +66,7 @@ async function promptFiles(texts: readonly string[]): Promise<EvaluationPrompt[]
     for (const prompt of (await readPrompts(file)).prompts) {
       const earlier = seen.get(prompt);
       if (earlier !== undefined)
-        throw invalid(`${file}: "${prompt}"`, 'each prompt in one category', `also in ${earlier}`);
+        throw invalid(`${file}: "${prompt}"`, 'each prompt in one category', prose(`it in ${earlier}, too`));
       seen.set(prompt, category);
       found.push({ prompt, category });
     }

@@ -23,7 +23,7 @@ export const miTuneReport = defineCommand({
     'Writes report.html of a run: what every round chose, losses, validation, and models compared per category, with all numbers as JSON and CSV.',
   examples: ['equipoise mi-tune report runs/color base=runs/base "round 3=runs/tuned"'],
   async run({ run, evaluations, out }, context) {
-    const named = [];
+    const named: { name: string; folder: string }[] = [];
     for (const text of evaluations) {
       const match = (await exists(text)) ? null : /^([^=]+)=(.+)$/.exec(text);
       named.push(

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
-import { defineOptions, option, z } from '@equipoise/core';
+import { defineOptions, invalid, option, z } from '@equipoise/core';
 import { decoderOf, encoderOf, runReport, runRounds } from '@equipoise/mi-tune';
 import { writeReport } from '@equipoise/report';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { checkScorers, checkSelection, checkValidation } from '../../mi-tune/checks.js';
 import {
   modelOptions,
   openModel,
@@ -17,27 +18,37 @@ import {
 import { realImagesOf, selectionOf, selectionOptions } from '../../mi-tune/selecting.js';
 import { adaptersOf, fineTuneOf, tuningOptions, validationOf } from '../../mi-tune/tuning.js';
 
-const options = defineOptions('mi-tune run', {
-  ...modelOptions,
-  prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
-  rounds: option(z.int().min(1).default(1), 'Rounds of scoring, choosing and tuning.'),
-  start: option(
-    z.enum(['fresh', 'previous']).default('fresh'),
-    "What a later round tunes: a fresh adapter on the base model, as published, or the previous round's further.",
-  ),
-  keep: option(
-    z.enum(['last', 'best']).default('last'),
-    'Which adapter of a round goes on: the last, or the one that validation chose.',
-  ),
-  out: option(z.string(), 'Run folder: round-1/, round-2/, ...; a killed run goes on when started again.', {
-    placeholder: 'folder',
-  }),
-  ...selectionOptions,
-  ...samplingOptions,
-  ...scorerOptions,
-  ...tuningOptions,
-  ...engineOptions,
-});
+const options = defineOptions(
+  'mi-tune run',
+  {
+    ...modelOptions,
+    prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    rounds: option(z.int().min(1).default(1), 'Rounds of scoring, choosing and tuning.'),
+    start: option(
+      z.enum(['fresh', 'previous']).default('fresh'),
+      "What a later round tunes: a fresh adapter on the base model, as published, or the previous round's further.",
+    ),
+    keep: option(
+      z.enum(['last', 'best']).default('last'),
+      'Which adapter of a round goes on: the last, or the one that validation chose.',
+    ),
+    out: option(z.string(), 'Run folder: round-1/, round-2/, ...; a killed run goes on when started again.', {
+      placeholder: 'folder',
+    }),
+    ...selectionOptions,
+    ...samplingOptions,
+    ...scorerOptions,
+    ...tuningOptions,
+    ...engineOptions,
+  },
+  checkScorers,
+  checkSelection,
+  checkValidation,
+  ({ keep, validate }, name) => {
+    if (keep === 'best' && validate === undefined)
+      throw invalid(name('keep'), '"last" without --validate', keep);
+  },
+);
 
 export const miTuneRun = defineCommand({
   options,
@@ -52,7 +63,7 @@ export const miTuneRun = defineCommand({
     const model = await openModel({ model: rest.model, sampler: rest.sampler }, context);
     const { parts, pipeline } = model;
     const prompts = await promptsOf(file, context.note);
-    const scorers = await openScorers({ ...rest, pictureMi: rest.pictureMi || select === 'picture' }, model);
+    const scorers = await openScorers({ ...rest, select }, model);
     const sampling = samplingOf(rest);
     const held = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     const results = await runRounds(

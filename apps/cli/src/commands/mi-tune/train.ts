@@ -3,6 +3,7 @@ import { defineOptions, option, z } from '@equipoise/core';
 import { TUNE_FILES, tuneJob } from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { checkScorers, checkValidation } from '../../mi-tune/checks.js';
 import {
   modelOptions,
   openModel,
@@ -14,18 +15,29 @@ import {
 } from '../../mi-tune/model.js';
 import { adaptersOf, fineTuneOf, tuningOptions, validationOf } from '../../mi-tune/tuning.js';
 
-const options = defineOptions('mi-tune train', {
-  ...modelOptions,
-  set: option(z.string(), 'Fine-tuning set, as mi-tune build makes it.', { placeholder: 'folder' }),
-  out: option(z.string(), 'Run folder; a killed run goes on when started again.', { placeholder: 'folder' }),
-  from: option(z.string().optional(), 'Adapter to tune further, in place of a fresh one.', {
-    placeholder: 'folder',
-  }),
-  ...tuningOptions,
-  ...samplingOptions,
-  ...scorerOptions,
-  ...engineOptions,
-});
+const options = defineOptions(
+  'mi-tune train',
+  {
+    ...modelOptions,
+    set: option(z.string(), 'Fine-tuning set, as mi-tune build makes it.', { placeholder: 'folder' }),
+    out: option(z.string(), 'Run folder; a killed run goes on when started again.', {
+      placeholder: 'folder',
+    }),
+    from: option(
+      z.string().optional(),
+      'Adapter to tune further, in place of a fresh one: its own kind, rank and layers stay.',
+      {
+        placeholder: 'folder',
+      },
+    ),
+    ...tuningOptions,
+    ...samplingOptions,
+    ...scorerOptions,
+    ...engineOptions,
+  },
+  checkScorers,
+  checkValidation,
+);
 
 export const miTuneTrain = defineCommand({
   options,

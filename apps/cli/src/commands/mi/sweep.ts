@@ -3,6 +3,7 @@ import { defineOptions, option, z } from '@equipoise/core';
 import { allSavings, PARQUET, sweep, topCandidates } from '@equipoise/mi-tune';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { checkScorers } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
@@ -16,31 +17,35 @@ import {
   shardOf,
 } from '../../mi-tune/model.js';
 
-const options = defineOptions('mi sweep', {
-  ...modelOptions,
-  prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
-  candidates: option(z.int().min(1).default(50), 'Candidates per prompt.'),
-  ...adapterOption,
-  shard: option(
-    z
-      .string()
-      .regex(/^\d+\/\d+$/)
-      .default('1/1'),
-    'Which part of the sweep: i/n with i from 1. Each part needs a folder of its own; `mi merge` joins them.',
-    { placeholder: 'i/n' },
-  ),
-  out: option(z.string(), 'Run folder; a killed sweep goes on when started again.', {
-    placeholder: 'folder',
-  }),
-  savings: option(
-    z.boolean().default(true),
-    'Leave out what changes no score: last steps of candidates, work that branches of guidance, prompts and steps share.',
-  ),
-  ...samplingOptions,
-  ...scorerOptions,
-  pictures: option(z.boolean().default(false), 'Keep every picture, under pictures/.', { group: 'Scores' }),
-  ...engineOptions,
-});
+const options = defineOptions(
+  'mi sweep',
+  {
+    ...modelOptions,
+    prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    candidates: option(z.int().min(1).default(50), 'Candidates per prompt.'),
+    ...adapterOption,
+    shard: option(
+      z
+        .string()
+        .regex(/^\d+\/\d+$/)
+        .default('1/1'),
+      'Which part of the sweep: i/n with i from 1. Each part needs a folder of its own; `mi merge` joins them.',
+      { placeholder: 'i/n' },
+    ),
+    out: option(z.string(), 'Run folder; a killed sweep goes on when started again.', {
+      placeholder: 'folder',
+    }),
+    savings: option(
+      z.boolean().default(true),
+      'Leave out what changes no score: last steps of candidates, work that branches of guidance, prompts and steps share.',
+    ),
+    ...samplingOptions,
+    ...scorerOptions,
+    pictures: option(z.boolean().default(false), 'Keep every picture, under pictures/.', { group: 'Scores' }),
+    ...engineOptions,
+  },
+  checkScorers,
+);
 
 export const miSweep = defineCommand({
   options,
