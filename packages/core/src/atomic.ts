@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { EquipoiseError, systemErrorCode } from './errors.js';
 import { type JsonValue, type PythonJsonOptions, pythonJson } from './json.js';
 
@@ -24,7 +24,7 @@ export async function writeFileAtomic(path: string, content: AtomicContent): Pro
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolders(folder);
     const file = await open(temporary, 'wx');
     try {
       if (typeof content === 'function') await content(file);
@@ -86,6 +86,41 @@ export function isProcessAlive(pid: number): boolean {
   }
 }
 
+/**
+ * Makes a folder and those above it, where they are missing.
+ *
+ * @throws EquipoiseError `io` that names the folder and the reason
+ */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await makeFolders(path);
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+/**
+ * Node's own `recursive` never ends where a folder that exists answers ENOENT to a new entry, as those below /proc do:
+ * it makes the folder above, which is there, and tries again.
+ */
+async function makeFolders(path: string): Promise<void> {
+  const missing: string[] = [];
+  for (let at = resolve(path); !(await isFolder(at)); at = dirname(at)) missing.push(at);
+  for (const folder of missing.reverse()) {
+    await mkdir(folder).catch(async (error: unknown) => {
+      // Another process may have made it in between.
+      if (systemErrorCode(error) !== 'EEXIST' || !(await isFolder(folder))) throw error;
+    });
+  }
+}
+
+/** False where nothing exists; what is no folder is an error. */
+async function isFolder(path: string): Promise<boolean> {
+  if (!(await exists(path))) return false;
+  if ((await stat(path)).isDirectory()) return true;
+  throw Object.assign(new Error(`ENOTDIR: not a folder, ${path}`), { code: 'ENOTDIR' });
+}
+
 /** Whether anything exists at `path`. */
 export async function exists(path: string): Promise<boolean> {
   try {
@@ -115,8 +150,11 @@ const REASONS: Record<string, string> = {
   EACCES: 'permission denied',
   EPERM: 'not permitted',
   EROFS: 'the file system is read-only',
+  ENOENT: 'the folder it would be in takes no new entries, or is gone',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'a folder of that name exists',
+  EEXIST: 'something of that name exists',
+  ELOOP: 'its links lead in a circle',
   ENAMETOOLONG: 'the name is too long',
 };
 

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -14,6 +14,7 @@ import {
   formatError,
   invalid,
   isCancelled,
+  makeFolder,
   nearest,
   Pace,
   ProgressCounter,
@@ -221,6 +222,21 @@ t.test('atomic files: whole or absent', async (t) => {
     message: /taken: cannot write: a folder/,
   });
   t.strictSame((await readdir(folder)).sort(), ['new', 'old', 'taken']);
+
+  // A path below a file, a circle of links, and a folder that takes no entries at all.
+  await t.rejects(makeFolder(join(folder, 'old/child')), { code: 'io', message: /old\/child: cannot write: a part/ });
+  await symlink('circle', join(folder, 'circle'));
+  await t.rejects(makeFolder(join(folder, 'circle/child')), { code: 'io', message: /links lead in a circle/ });
+  await rm(join(folder, 'circle'));
+  await symlink('nowhere', join(folder, 'dangling'));
+  await t.rejects(makeFolder(join(folder, 'dangling/child')), { code: 'io', message: /something of that name/ });
+  await rm(join(folder, 'dangling'));
+  if (process.platform === 'linux') {
+    for (const made of [makeFolder('/proc/self/a/b'), writeFileAtomic('/proc/self/a/b', 'x')])
+      await t.rejects(made, { code: 'io', message: /^\/proc\/self\/a\/b: cannot write: .* takes no new entries/ });
+  }
+  await Promise.all([makeFolder(join(folder, 'new/at/once')), makeFolder(join(folder, 'new/at/once/too'))]);
+  t.equal(await exists(join(folder, 'new/at/once/too')), true);
 
   const full = writeFileAtomic(join(folder, 'old'), async () => {
     throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });

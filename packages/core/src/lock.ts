@@ -6,11 +6,11 @@
  * when it has not been renewed for a minute by the file server's own clock (another machine).
  */
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { link, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isProcessAlive } from './atomic.js';
+import { isProcessAlive, makeFolder } from './atomic.js';
 import { EquipoiseError, systemErrorCode } from './errors.js';
 
 const RENEW_MS = 5_000;
@@ -82,7 +82,7 @@ export async function acquireLock(path: string): Promise<FolderLock> {
     nonce: randomBytes(8).toString('hex'),
     since: new Date().toISOString(),
   };
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   for (let attempt = 0; attempt < 3; attempt++) {
     if (await create(path, owner)) return new FolderLock(path, owner);
     const holder = await readOwner(path);

@@ -88,7 +88,6 @@ async function readCached(
 async function writeCached(source: FeatureSource, image: ReferenceImage, row: Float32Array): Promise<void> {
   const file = cacheFile(source, image);
   if (file === undefined) return;
-  await fs.mkdir(path.dirname(file), { recursive: true });
   await writeFileAtomic(file, new Uint8Array(row.buffer, row.byteOffset, row.byteLength));
 }
 

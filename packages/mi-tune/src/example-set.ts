@@ -5,8 +5,9 @@ import {
   EquipoiseError,
   invalid,
   type JobContext,
-  ProgressCounter,
+  makeFolder,
   parseJson,
+  ProgressCounter,
   prose,
   sha256Json,
   writeFileAtomic,
@@ -157,7 +158,7 @@ async function writeExample(
   index: number,
   png: Uint8Array | undefined,
 ): Promise<void> {
-  await fs.mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const [own, text] = tf.tidy(
     () =>
       [

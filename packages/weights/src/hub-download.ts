@@ -1,7 +1,7 @@
 /** One file from the hub: resumed after interruptions and verified before it is given its name. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -9,6 +9,7 @@ import {
   EquipoiseError,
   exists,
   isCancelled,
+  makeFolder,
   systemErrorCode,
   throwIfCancelled,
   writeFully,
@@ -49,7 +50,7 @@ const IDLE_MS = 60_000;
  */
 export async function downloadBlob(options: DownloadOptions): Promise<void> {
   const { destination, file } = options;
-  await mkdir(dirname(destination), { recursive: true });
+  await makeFolder(dirname(destination));
   const lock = await acquireLock(`${destination}.lock`);
   try {
     if (await exists(destination)) return options.onBytes(file.size);

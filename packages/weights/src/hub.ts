@@ -1,11 +1,12 @@
 /** Models by hub id: downloaded once into the standard Hugging Face cache, then used from there. */
-import { copyFile, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import {
   EquipoiseError,
   exists,
   invalid,
   type JobContext,
+  makeFolder,
   nearest,
   ProgressCounter,
   systemErrorCode,
@@ -205,7 +206,7 @@ async function download(
 
 /** The snapshot's entry: a relative link into blobs, as the Python library makes it; a copy where links fail. */
 async function linkTo(blob: string, pointer: string): Promise<void> {
-  await mkdir(dirname(pointer), { recursive: true });
+  await makeFolder(dirname(pointer));
   await rm(pointer, { force: true });
   try {
     await symlink(relative(dirname(pointer), blob), pointer);

@@ -1,11 +1,12 @@
 /** The images of one `equipoise generate`: which there will be, and making them batch by batch. */
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   describe,
   EquipoiseError,
   exists,
   invalid,
+  makeFolder,
   ProgressCounter,
   prose,
   writeFileAtomic,
@@ -69,7 +70,7 @@ export async function prepareOut(
   const info = await stat(out).catch(() => undefined);
   if (info !== undefined && !info.isDirectory())
     throw invalid('--out', 'a folder', prose(`${out}, which is a file`));
-  await mkdir(out, { recursive: true });
+  await makeFolder(out);
   if (force) return;
   const present = await Promise.all(images.map(({ file }) => exists(file)));
   const first = images[present.indexOf(true)];

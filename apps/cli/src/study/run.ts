@@ -1,8 +1,7 @@
 /** Runs the study's cells; what is there already is kept, so that a killed study goes on. */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadAdapter } from '@equipoise/adapters';
-import { exists, type JobContext, sha256, writeFileAtomic } from '@equipoise/core';
+import { exists, type JobContext, makeFolder, sha256, writeFileAtomic } from '@equipoise/core';
 import { encodePng } from '@equipoise/diffusion';
 import {
   type AlignmentScorer,
@@ -167,7 +166,7 @@ async function poolRows(own: SeedContext, pool: SharedSweep, context: JobContext
 async function realImages(own: SeedContext, context: JobContext): Promise<RealImage[]> {
   const { embedded, settings, seed, training } = own;
   const folder = join(own.folder, 'real');
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const wanted = training.flatMap((prompt) => Array.from({ length: settings.realPerPrompt }, () => prompt));
   const bytes = await renderImages(wanted.map((prompt, i) => drawPrompt(prompt, seed, i)));
   const images: CaptionedImage[] = [];

@@ -1,7 +1,7 @@
 /** Pipelines from and to folders that diffusers reads and writes. */
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { invalid, type JobContext, type JsonValue, prose, throwIfCancelled } from '@equipoise/core';
+import { invalid, type JobContext, type JsonValue, makeFolder, prose, throwIfCancelled } from '@equipoise/core';
 import {
   AutoencoderKL,
   CLIPTextModel,
@@ -172,7 +172,7 @@ export interface SavePipelineOptions extends JobContext {
 }
 
 async function prepareFolder(folder: string, overwrite: boolean): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const names = await readdir(folder);
   if (names.length === 0) return;
   if (!overwrite) {
