@@ -1,5 +1,6 @@
 import { defineOptions, EquipoiseError, option, z } from '@equipoise/core';
 import t from 'tap';
+import { commands as allCommands } from './commands/index.js';
 import { type CommandEntry, defineCommand, runCli } from './index.js';
 
 const options = defineOptions('draw', {
@@ -121,16 +122,33 @@ t.test('help comes from the schema, and loads only the command asked about', asy
   t.match(help.out, /Sampling:\n\s+--guidance/);
   t.match(help.out, /--no-safe/);
   t.equal((await run(['help', 'draw'], commands)).out, help.out);
+  const [draw, paint] = [commands.draw as CommandEntry, commands.paint as CommandEntry];
+  const families = { 'mi draw': draw, 'mi paint': paint, paint };
+  t.match(await run(['help', 'mi', 'draw'], families), { status: 0, out: /Usage: equipoise mi draw </ });
+  for (const [words, status] of [
+    [['mi', '--help'], 0],
+    [['help', 'mi'], 0],
+    [['mi'], 2],
+  ] as const) {
+    const family = await run([...words], families);
+    t.match(family, { status, out: /Usage: equipoise mi <command>[\s\S]*mi draw {3}About/, err: '' });
+    t.notMatch(family.out, /^ {2}paint/m);
+  }
 });
 
 t.test('every real command has help, and a version is told', async (t) => {
   const overview = await run(['--help']);
-  const names = [...overview.out.matchAll(/^ {2}([a-z-]+) {2}/gm)].map((match) => match[1] as string);
-  t.ok(names.includes('doctor'));
-  for (const name of names) {
-    const { status, out } = await run([name, '--help']);
+  for (const [name, entry] of Object.entries(allCommands)) {
+    t.match(overview.out, new RegExp(`^ {2}${name} {2}`, 'm'), name);
+    const { status, out } = await run([...name.split(' '), '--help']);
     t.equal(status, 0, name);
     t.match(out, `Usage: equipoise ${name}`);
+    const texts = (await entry.load()).options.list().map(({ description }) => description);
+    t.ok(
+      texts.every((text) => /\w.*\.$/s.test(text)),
+      `${name}: every option is described`,
+    );
+    t.equal(new Set(texts).size, texts.length, `${name}: by a text of its own`);
   }
   t.match(await run(['--version']), { status: 0, out: /^\d+\.\d+\.\d+$/ });
 });

@@ -39,8 +39,7 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
   const { commands = allCommands, print } = environment;
   const [name, ...words] = argv;
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    const [topic] = words;
-    if (name === 'help' && topic !== undefined) return dispatch([topic, '--help'], environment);
+    if (name === 'help' && words.length > 0) return dispatch([...words, '--help'], environment);
     print(programHelp(commands));
     return name === undefined ? 2 : 0;
   }
@@ -52,7 +51,13 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
   const two = `${name} ${words[0] ?? ''}`;
   if (Object.hasOwn(commands, two))
     return runCommand(two, commands[two] as CommandEntry, words.slice(1), argv, environment);
-  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, words[0], Object.keys(commands));
+  const family = Object.entries(commands).filter(([command]) => command.startsWith(`${name} `));
+  const [next] = words;
+  if (family.length > 0 && (next === undefined || next === '--help' || next === '-h')) {
+    print(programHelp(Object.fromEntries(family), name));
+    return next === undefined ? 2 : 0;
+  }
+  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, next, Object.keys(commands));
   return runCommand(name, commands[name] as CommandEntry, words, argv, environment);
 }
 
@@ -87,7 +92,7 @@ async function runCommand(
 function unknownCommand(name: string, next: string | undefined, known: string[]): EquipoiseError {
   const family = known.filter((command) => command.startsWith(`${name} `));
   if (family.length > 0)
-    return invalid('command', `one of ${family.join(', ')}`, next === undefined ? name : `${name} ${next}`);
+    return invalid('command', `one of ${family.join(', ')}`, `${name} ${next ?? ''}`.trimEnd());
   const closest = nearest(name, known);
   const hint = closest === undefined ? 'equipoise --help lists the commands.' : `Did you mean ${closest}?`;
   return invalid('command', `one of ${known.join(', ')}`, name, { hints: [hint] });

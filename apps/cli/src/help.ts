@@ -4,16 +4,17 @@ import type { Command, CommandEntry } from './command.js';
 
 const WIDTH = 100;
 
-/** `equipoise --help`. */
-export function programHelp(commands: Readonly<Record<string, CommandEntry>>): string {
+/** `equipoise --help`, or `equipoise FAMILY --help` with the commands that begin with one word. */
+export function programHelp(commands: Readonly<Record<string, CommandEntry>>, family?: string): string {
   const rows = Object.entries(commands).map(([name, entry]) => [name, entry.summary] as const);
+  const words = family === undefined ? '<command>' : `${family} <command>`;
   return [
-    'Usage: equipoise <command> [options]',
+    `Usage: equipoise ${words} [options]`,
     '',
     'Commands:',
     ...table(rows),
     '',
-    "equipoise <command> --help lists a command's options.",
+    `equipoise ${words} --help lists a command's options.`,
   ].join('\n');
 }
 
