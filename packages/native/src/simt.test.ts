@@ -1,4 +1,4 @@
-/** The SIMT shim finds what it is there to find: each probe (native/simt/probe.cc) has one mistake. */
+/** The SIMT shim finds what it is there to find: each probe (native/simt/probe*.cc) has one mistake. */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -20,6 +20,29 @@ const FINDINGS: Record<string, RegExp> = {
   waits_for_ever: /waits for ever at|is not in the mask 1 of its exchange/,
   leaves_an_element_out: /y\[9\] is NaN/,
   raises: /^Probe \[64\]: index 5 of 64$/,
+  hopper_sound: /^nothing found$/,
+  hopper_wrong_swizzle: /^c\[\d+\] is -?\d+, not -?\d+$/,
+  hopper_wrong_stride: /^c\[\d+\] is -?\d+, not -?\d+$/,
+  hopper_wrong_transposition: /^c\[\d+\] is -?\d+, not -?\d+$/,
+  hopper_misaligned_ring: /copies a tile to \d+, which is no multiple of 1024$/,
+  hopper_no_wait_for_copies: /multiplies what a copy has yet to bring to \d+$/,
+  hopper_wrong_parity: /copies a tile to \d+, an operand of products under way$/,
+  hopper_too_few_bytes: /waits for ever for the phase of an mbarrier$/,
+  hopper_too_many_bytes: /waits for ever for the phase of an mbarrier$/,
+  hopper_stage_freed_too_early: /copies a tile to \d+, an operand of products under way$/,
+  hopper_stage_filled_unasked: /which has all 1 arrivals of its phase and waits for 24576 bytes$/,
+  hopper_no_wait_for_products: /^c\[0\] is -?nan, not/,
+  hopper_no_products_fence: /multiplies without a wgmma\.fence since it could last touch the sums$/,
+  hopper_no_proxy_fence: /multiplies what was stored at \d+ without a fence\.proxy\.async$/,
+  hopper_operand_overwritten: /overwrote an operand of products under way, at \d+$/,
+  hopper_no_barrier_after_init: /uses an mbarrier at \d+ that was not initialised/,
+  hopper_no_init_fence: /whose initialisation no fence has followed$/,
+  hopper_copy_left_under_way: /ends while a copy to its shared memory is under way$/,
+  hopper_one_warp_leaves_out_a_product: /issues another product than its warpgroup$/,
+  cluster_sound: /^nothing found$/,
+  cluster_no_barrier_before: /^y\[\d\] is -?nan$/,
+  cluster_no_barrier_after: /reads shared memory of block \d of its cluster, which has ended$/,
+  cluster_wrong_size: /waits for a cluster of 4 blocks, launched as one of 2$/,
 };
 
 t.test('mistakes in kernels are found', (t) => {

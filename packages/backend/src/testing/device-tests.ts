@@ -3,16 +3,26 @@ import type { TestEngine } from '@equipoise/testing';
 import t from 'tap';
 import { deviceTestFiles, shortName } from './device-test-files.js';
 
+/** Part of the files in other circumstances. */
+export interface Variant {
+  /** Added to the tests' names. */
+  label: string;
+  files: RegExp;
+  env: Record<string, string>;
+}
+
 /** Each file as a test of its own, named `<engine>: <file>`; all of them skipped where `skip` says why. */
-export async function runOnDevice(engine: TestEngine, skip?: string): Promise<void> {
-  for (const file of deviceTestFiles()) {
-    const name = `${engine}: ${shortName(file)}`;
+export async function runOnDevice(engine: TestEngine, skip?: string, variant?: Variant): Promise<void> {
+  const files = deviceTestFiles().filter((file) => !variant || variant.files.test(shortName(file)));
+  if (files.length === 0) throw new Error(`no test's name matches ${variant?.files}`);
+  for (const file of files) {
+    const name = `${engine}: ${shortName(file)}${variant ? `, ${variant.label}` : ''}`;
     if (skip !== undefined) {
       t.test(name, { skip }, () => {});
       continue;
     }
     const args = ['--import=tsx', '--conditions=equipoise-source', file];
-    const env = { ...process.env, EQUIPOISE_TEST_ENGINE: engine, TAP_TIMEOUT: '280' };
+    const env = { ...process.env, ...variant?.env, EQUIPOISE_TEST_ENGINE: engine, TAP_TIMEOUT: '280' };
     await t.spawn(process.execPath, args, { env, stdio: 'pipe', timeout: 280_000 }, name);
   }
 }

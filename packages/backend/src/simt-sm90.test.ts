@@ -1,0 +1,14 @@
+/**
+ * The CUDA kernels for sm_90 without a GPU, as simt.test.ts: norms spread over clusters, products and convolutions by
+ * wgmma in tiles of both widths.
+ */
+import { runOnDevice } from './testing/device-tests.js';
+
+const sm90 = { EQUIPOISE_SIMT_CAPABILITY: '90', EQUIPOISE_CUDA_WGMMA: '1' };
+await runOnDevice('equipoise-simt', undefined, { label: 'clusters', files: /storages/, env: sm90 });
+for (const way of ['wgmma 128', 'wgmma 160'])
+  await runOnDevice('equipoise-simt', undefined, {
+    label: way,
+    files: /half-products/,
+    env: { ...sm90, EQUIPOISE_CUDA_TUNE: way },
+  });
