@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, readdir, readFile, truncate, utimes, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -65,6 +65,14 @@ t.test('a run records what was asked, and resumes', async (t) => {
   const second = await Run.open(folder, { ...spec, options: { ...spec.options, device: 'cuda' } });
   t.ok(second.resumed);
   await second.fail(new EquipoiseError('numeric', 'loss is NaN at step 3'));
+  // A record that cannot be written must not hide the error that is being told.
+  const lost = await Run.open(folder, spec);
+  const saved = await readFile(join(folder, 'run.json'));
+  await rm(join(folder, 'run.json'));
+  await mkdir(join(folder, 'run.json'));
+  await lost.fail(new EquipoiseError('numeric', 'loss is NaN at step 4'));
+  await rm(join(folder, 'run.json'), { recursive: true });
+  await writeFile(join(folder, 'run.json'), saved);
   const third = await Run.open(folder, spec);
   await third.finish();
   const record = await readRunRecord(folder);
@@ -74,6 +82,7 @@ t.test('a run records what was asked, and resumes', async (t) => {
     [
       ['stopped', undefined],
       ['failed', 'loss is NaN at step 3'],
+      ['failed', 'the process was killed'],
       ['finished', undefined],
     ],
   );

@@ -2,9 +2,9 @@
  * Run folders: every long job owns a folder with one `run.json` that says what was asked, with what program,
  * on what machine and how long it took; a killed job started again in the same folder goes on.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
-import { removeStaleTemporaries, writeJsonAtomic } from './atomic.js';
+import { makeFolder, removeStaleTemporaries, writeJsonAtomic } from './atomic.js';
 import { type GitState, gitState, machineInfo } from './environment.js';
 import { describe, EquipoiseError, invalid, systemErrorCode } from './errors.js';
 import { canonicalJson, type JsonValue, parseJson } from './json.js';
@@ -87,7 +87,7 @@ export class Run {
    */
   static async open(folder: string, spec: RunSpec): Promise<Run> {
     const path = resolve(folder);
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     const lock = await acquireLock(join(path, LOCK));
     try {
       await removeStaleTemporaries(path);
@@ -149,11 +149,14 @@ export class Run {
     await this.#close('stopped');
   }
 
-  /** Records an error (`cancelled` for a cancelled one) and unlocks. */
+  /**
+   * Records an error (`cancelled` for a cancelled one) and unlocks. Never throws: the caller is about to throw `error`,
+   * which tells more than that a full disk, say, takes no record of it either.
+   */
   async fail(error: unknown): Promise<void> {
     const cancelled = error instanceof EquipoiseError && error.code === 'cancelled';
     const message = error instanceof Error ? error.message : String(error);
-    await this.#close(cancelled ? 'cancelled' : 'failed', message);
+    await this.#close(cancelled ? 'cancelled' : 'failed', message).catch(() => undefined);
   }
 
   async #close(outcome: RunSession['outcome'], error?: string): Promise<void> {
@@ -198,7 +201,7 @@ export async function readRunRecord(folder: string): Promise<RunRecord | undefin
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
+    if (['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) return undefined;
     throw error;
   }
   const record = parseJson(text, path) as Partial<RunRecord> | null;
