@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import { basename, dirname, extname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { EquipoiseError, invalid, sha256Json, writeError } from '@equipoise/core';
-import { readSweep, type StoredRow, type StoredSweep } from './sweep-folder.js';
+import { EquipoiseError, invalid, makeFolder, sha256Json, writeError } from '@equipoise/core';
+import { batchNumbers, readSweep, type StoredRow, type StoredSweep } from './sweep-folder.js';
 
 export const PARQUET = 'scores.parquet';
 
@@ -62,23 +62,40 @@ async function fill(connection: DuckDBConnection, sweep: StoredSweep): Promise<v
   appender.closeSync();
 }
 
+/** Told that a sweep is not, or no longer, whole. */
+export type IncompleteListener = (message: string) => void;
+
+function tellIncomplete({ folder, plan, missing, damaged }: StoredSweep, tell: IncompleteListener): void {
+  if (missing.length === 0) return;
+  const { length } = batchNumbers(plan);
+  const lines = damaged === 1 ? 'line of the journal is' : 'lines of the journal are';
+  const why = damaged === 0 ? '' : `; ${damaged} ${lines} damaged`;
+  tell(`${folder}: has ${length - missing.length} of ${length} batches so far${why}`);
+}
+
 /**
  * Writes the scores that a sweep folder holds so far, atomically: Parquet (zstd), or CSV where the name ends in `.csv`.
  *
  * @param file default: `scores.parquet` in the folder
  * @returns the file
  */
-export async function exportScores(folder: string, file = join(folder, PARQUET)): Promise<string> {
+export async function exportScores(
+  folder: string,
+  file = join(folder, PARQUET),
+  onIncomplete: IncompleteListener = () => {},
+): Promise<string> {
   const extension = extname(file);
   if (extension !== '.parquet' && extension !== '.csv')
     throw invalid('export file', 'a name ending in .parquet or .csv', file);
   const sweep = await readSweep(folder);
+  tellIncomplete(sweep, onIncomplete);
   const temporary = join(
     dirname(file),
     `.${basename(file)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`,
   );
   const format = extension === '.csv' ? 'FORMAT csv, HEADER' : 'FORMAT parquet, COMPRESSION zstd';
   try {
+    await makeFolder(dirname(file));
     await withDatabase(async (connection) => {
       await fill(connection, sweep);
       await connection.run(
@@ -87,7 +104,8 @@ export async function exportScores(folder: string, file = join(folder, PARQUET))
     });
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // The error that led here tells more than a second one.
+    await rm(temporary, { force: true }).catch(() => undefined);
     throw tableError(file, error);
   }
   return file;
@@ -100,16 +118,20 @@ export interface QueryResult {
 }
 
 /**
- * Runs SQL over the table `scores` of sweeps together: of folders their Parquet file, made when it is not there, and of
- * Parquet files themselves. Sweeps with other scorers have NULL there.
+ * Runs SQL over the table `scores` of sweeps together: of folders what they hold so far, exported to their Parquet file
+ * first, and of Parquet files themselves. Sweeps with other scorers have NULL there.
  *
  * @throws EquipoiseError `invalid` with DuckDB's message when the query is wrong
  */
-export async function queryScores(sources: readonly string[], sql: string): Promise<QueryResult> {
+export async function queryScores(
+  sources: readonly string[],
+  sql: string,
+  onIncomplete: IncompleteListener = () => {},
+): Promise<QueryResult> {
   if (sources.length === 0) throw invalid('sweeps', 'at least one sweep folder or Parquet file', sources);
   const files: string[] = [];
   for (const source of sources)
-    files.push(extname(source) === '.parquet' ? source : await exportScores(source));
+    files.push(extname(source) === '.parquet' ? source : await exportScores(source, undefined, onIncomplete));
   return withDatabase(async (connection) => {
     const list = files.map(quoted).join(', ');
     await connection
@@ -138,11 +160,13 @@ function plain(value: unknown): string | number | boolean | null {
   return String(value);
 }
 
-/** DuckDB tells of a full disk in words only. */
+/** DuckDB tells of a full disk, and of all else that the system refuses, in words only. */
 function tableError(file: string, error: unknown): unknown {
   if (error instanceof EquipoiseError) return error;
   const message = text(error);
-  if (/no space left|disk quota|file too large|read-only file system|permission denied/i.test(message))
+  if (
+    /^IO Error|no space left|disk quota|file too large|read-only file system|permission denied/i.test(message)
+  )
     return new EquipoiseError('io', `${file}: cannot write: ${message}`, { cause: error });
   return writeError(file, error);
 }

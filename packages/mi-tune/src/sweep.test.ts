@@ -210,6 +210,31 @@ t.test('Parquet through DuckDB, and CSV', async (t) => {
   await t.rejects(queryScores([at('nowhere')], 'SELECT 1'), { code: 'missing' });
   await t.rejects(exportScores(at('whole'), at('scores.txt')), /name ending in \.parquet or \.csv/);
   await t.rejects(exportScores(at('whole'), '/proc/scores.parquet'), /scores\.parquet/);
+  t.equal(await exportScores(at('whole'), at('new/folder/scores.csv')), at('new/folder/scores.csv'));
+  fs.writeFileSync(at('file'), '');
+  await t.rejects(exportScores(at('whole'), at('file/scores.csv')), {
+    code: 'io',
+    message: /file\/scores\.csv: cannot write: /,
+  });
+});
+
+t.test('tables of a sweep that is not whole', async (t) => {
+  fs.cpSync(at('whole'), at('part'), { recursive: true });
+  const journal = at('part/scores.jsonl');
+  const told: string[] = [];
+  const tell = (message: string): void => void told.push(message);
+  await exportScores(at('part'), undefined, tell);
+  t.same(told, [], 'nothing to tell of a whole one');
+  const lines = fs.readFileSync(journal, 'utf8').trim().split('\n');
+  fs.writeFileSync(journal, [...lines.slice(0, -1), '{'].join('\n'));
+  const { rows } = await queryScores([at('part')], 'SELECT count(*) FROM scores', tell);
+  t.ok((rows[0]?.[0] as number) < whole.length, 'not the table that was exported while it was whole');
+  t.same(told, [
+    `${at('part')}: has ${lines.length - 1} of ${lines.length} batches so far; 1 line of the journal is damaged`,
+  ]);
+  fs.writeFileSync(journal, '');
+  await exportScores(at('part'), at('none.parquet'), tell);
+  t.same((await queryScores([at('none.parquet')], 'SELECT * FROM scores')).rows, []);
 });
 
 t.test('further scores of finished pictures', async (t) => {

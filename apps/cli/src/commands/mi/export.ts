@@ -17,7 +17,7 @@ export const miExport = defineCommand({
   description: 'Writes the scores that a sweep has so far as one table.',
   examples: ['equipoise mi export runs/sweep scores.csv'],
   async run({ sweep, out }, context) {
-    context.print(JSON.stringify({ scores: await exportScores(sweep, out) }));
+    context.print(JSON.stringify({ scores: await exportScores(sweep, out, context.note) }));
     return 0;
   },
 });

@@ -4,7 +4,7 @@ import { toCsv, toMarkdown } from '@equipoise/report';
 import { defineCommand } from '../../command.js';
 
 const options = defineOptions('mi query', {
-  sql: option(z.string(), 'Query over the table `scores`.'),
+  sql: option(z.string().min(1), 'Query over the table `scores`.'),
   sweeps: option(z.array(z.string()).min(1), 'Folders of sweeps, or Parquet files.'),
   format: option(z.enum(['markdown', 'csv', 'json']).default('markdown'), 'How the answer is printed.'),
 });
@@ -18,7 +18,7 @@ export const miQuery = defineCommand({
     'equipoise mi query "SELECT prompt, max(mi), arg_max(seed, mi) FROM scores GROUP BY prompt" runs/sweep',
   ],
   async run({ sql, sweeps, format }, context) {
-    const { columns, rows } = await queryScores(sweeps, sql);
+    const { columns, rows } = await queryScores(sweeps, sql, context.note);
     const table = { title: 'scores', columns, rows };
     if (format === 'csv') context.print(toCsv(table).trimEnd());
     else if (format === 'markdown') context.print(toMarkdown(table).trimEnd());
