@@ -17,11 +17,9 @@ const options = defineOptions('mi-tune study', {
     placeholder: 'folder',
   }),
   weights: option(
-    z.string().default(SHIPPED_WEIGHTS),
-    'Weights of the embedded model, or others in its layout.',
-    {
-      placeholder: 'folder',
-    },
+    z.string().optional(),
+    "Weights in the layout of the embedded model's. Default: its own.",
+    { placeholder: 'folder' },
   ),
   size: option(
     z.enum(['tiny', 'small', 'color', 'full']).default('small'),
@@ -45,8 +43,8 @@ const options = defineOptions('mi-tune study', {
   candidates: option(whole, 'Candidates per training prompt.', size),
   keep: option(whole, 'Candidates kept per training prompt.', size),
   rounds: option(whole, 'Rounds of MI-TUNE.', size),
-  steps: option(whole, 'Denoising steps.', size),
-  guidance: option(z.number().min(1).optional(), 'Guidance scale.', size),
+  steps: option(z.int().min(1).max(1000).optional(), 'Denoising steps.', size),
+  guidance: option(z.number().min(1).max(100).optional(), 'Guidance scale.', size),
   updates: option(whole, 'Updates of each adapter.', size),
   learningRate: option(z.number().gt(0).optional(), 'Learning rate.', size),
   lowestTimestep: option(z.int().min(0).max(999).optional(), 'Timesteps below it are not trained.', size),
@@ -82,7 +80,7 @@ export const miTuneStudy = defineCommand({
     'equipoise mi-tune study --size color --precision bf16',
     'equipoise mi-tune study --size full --out runs/mi-study-full',
   ],
-  async run({ out, weights, size: preset, seeds, plan, engine, precision, ...changes }, context) {
+  async run({ out, weights = SHIPPED_WEIGHTS, size: preset, seeds, plan, engine, precision, ...changes }, context) {
     const settings = settingsOf(STUDY_SIZES[preset], changes);
     const count = seeds ?? (preset === 'tiny' ? 1 : 3);
     const cost = studyCost(settings);
