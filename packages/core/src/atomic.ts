@@ -22,7 +22,7 @@ const TEMPORARY = /^\..+\.(\d+)\.[0-9a-f]{12}\.tmp$/;
  */
 export async function writeFileAtomic(path: string, content: AtomicContent): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = join(folder, temporaryName(basename(path)));
   try {
     await makeFolders(folder);
     const file = await open(temporary, 'wx');
@@ -39,6 +39,59 @@ export async function writeFileAtomic(path: string, content: AtomicContent): Pro
     await rm(temporary, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
+}
+
+const temporaryName = (name: string): string =>
+  `.${name}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
+
+/**
+ * Fills a folder, which is created when missing, all or nothing: `fill` writes into a temporary one, whose files are
+ * moved when all of them are there, those of subfolders first. Files of the same names are replaced and others stay. On
+ * any failure before that the folder is as it was.
+ *
+ * @param replace called before files are moved into a folder that exists, to remove what they stand for
+ * @returns what `fill` returns
+ * @throws what `fill` and `replace` throw, with the folder's path for the temporary one's; EquipoiseError `io`
+ */
+export async function fillFolderAtomic<T>(
+  path: string,
+  fill: (folder: string) => Promise<T>,
+  replace: (filled: T) => Promise<void> = async () => undefined,
+): Promise<T> {
+  const whole = resolve(path);
+  // Inside a folder that exists, for it may be of another file system than the one above it.
+  const present = await isFolder(whole).catch((error: unknown) => Promise.reject(writeError(path, error)));
+  const temporary = join(present ? whole : dirname(whole), temporaryName(basename(whole)));
+  try {
+    await makeFolder(temporary);
+    const filled = await fill(temporary);
+    if (present) {
+      await replace(filled);
+      await moveFiles(temporary, whole);
+    } else {
+      await rename(temporary, whole);
+    }
+    return filled;
+  } catch (error) {
+    if (error instanceof Error) error.message = error.message.replaceAll(temporary, path);
+    throw writeError(path, error);
+  } finally {
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+/** Moves what is below `from` to the same places below `to`. */
+async function moveFiles(from: string, to: string): Promise<void> {
+  const entries = await readdir(from, { withFileTypes: true });
+  for (const entry of entries) {
+    if (!entry.isDirectory()) continue;
+    await makeFolder(join(to, entry.name));
+    await moveFiles(join(from, entry.name), join(to, entry.name));
+  }
+  for (const entry of entries) {
+    if (!entry.isDirectory()) await rename(join(from, entry.name), join(to, entry.name));
+  }
+  await syncFolder(to);
 }
 
 /** {@link writeFileAtomic} of {@link pythonJson} with a trailing newline. */
@@ -61,7 +114,7 @@ export async function writeFully(file: FileHandle, data: Uint8Array, position?: 
 }
 
 /**
- * Removes temporary files that {@link writeFileAtomic} left in `folder` because their process was killed;
+ * Removes temporary files and folders that writers left in `folder` because their process was killed;
  * those of live processes stay. Returns the names removed.
  */
 export async function removeStaleTemporaries(folder: string): Promise<string[]> {
@@ -69,7 +122,7 @@ export async function removeStaleTemporaries(folder: string): Promise<string[]> 
   for (const name of await readdir(folder)) {
     const match = TEMPORARY.exec(name);
     if (match === null || isProcessAlive(Number(match[1]))) continue;
-    await rm(join(folder, name), { force: true });
+    await rm(join(folder, name), { recursive: true, force: true });
     removed.push(name);
   }
   return removed;

@@ -224,16 +224,28 @@ t.test('atomic files: whole or absent', async (t) => {
   t.strictSame((await readdir(folder)).sort(), ['new', 'old', 'taken']);
 
   // A path below a file, a circle of links, and a folder that takes no entries at all.
-  await t.rejects(makeFolder(join(folder, 'old/child')), { code: 'io', message: /old\/child: cannot write: a part/ });
+  await t.rejects(makeFolder(join(folder, 'old/child')), {
+    code: 'io',
+    message: /old\/child: cannot write: a part/,
+  });
   await symlink('circle', join(folder, 'circle'));
-  await t.rejects(makeFolder(join(folder, 'circle/child')), { code: 'io', message: /links lead in a circle/ });
+  await t.rejects(makeFolder(join(folder, 'circle/child')), {
+    code: 'io',
+    message: /links lead in a circle/,
+  });
   await rm(join(folder, 'circle'));
   await symlink('nowhere', join(folder, 'dangling'));
-  await t.rejects(makeFolder(join(folder, 'dangling/child')), { code: 'io', message: /something of that name/ });
+  await t.rejects(makeFolder(join(folder, 'dangling/child')), {
+    code: 'io',
+    message: /something of that name/,
+  });
   await rm(join(folder, 'dangling'));
   if (process.platform === 'linux') {
     for (const made of [makeFolder('/proc/self/a/b'), writeFileAtomic('/proc/self/a/b', 'x')])
-      await t.rejects(made, { code: 'io', message: /^\/proc\/self\/a\/b: cannot write: .* takes no new entries/ });
+      await t.rejects(made, {
+        code: 'io',
+        message: /^\/proc\/self\/a\/b: cannot write: .* takes no new entries/,
+      });
   }
   await Promise.all([makeFolder(join(folder, 'new/at/once')), makeFolder(join(folder, 'new/at/once/too'))]);
   t.equal(await exists(join(folder, 'new/at/once/too')), true);

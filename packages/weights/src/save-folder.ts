@@ -24,10 +24,14 @@ export async function saveModel(
   sources: readonly TensorSource[],
   options: SaveOptions = {},
 ): Promise<string[]> {
-  const base = library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
-  const names = await saveWeights(folder, base, sources, options);
+  const names = await saveWeights(folder, weightsBase(library), sources, options);
   await writeJsonAtomic(join(folder, 'config.json'), withPythonFloats(config));
   return [...names, 'config.json'];
+}
+
+/** What a library calls the files of a model's weights. */
+export function weightsBase(library: 'diffusers' | 'transformers'): string {
+  return library === 'diffusers' ? 'diffusion_pytorch_model' : 'model';
 }
 
 const PYTHON_TYPES: Readonly<Record<FloatType, string>> = {

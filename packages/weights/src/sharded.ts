@@ -154,7 +154,7 @@ export async function saveWeights(
   if (shards.length === 1) {
     const name = weightsFileName(base, variant);
     await writeSafetensors(join(folder, name), sources, options);
-    await removeOthers(folder, base, variant, [name]);
+    await removeOtherWeights(folder, base, variant, [name]);
     return [name];
   }
   const stem = variant === undefined ? base : `${base}.${variant}`;
@@ -170,12 +170,12 @@ export async function saveWeights(
   const total = sources.reduce((sum, source) => sum + source.byteLength, 0);
   const index = indexFileName(base, variant);
   await writeJsonAtomic(join(folder, index), { metadata: { total_size: total }, weight_map: weightMap });
-  await removeOthers(folder, base, variant, [...names, index]);
+  await removeOtherWeights(folder, base, variant, [...names, index]);
   return [...names, index];
 }
 
-/** Removes what an earlier save of the same weights left, when it was split differently. */
-async function removeOthers(
+/** Removes what an earlier save of the same weights left, when it was split differently: all files but `keep`. */
+export async function removeOtherWeights(
   folder: string,
   base: string,
   variant: string | undefined,

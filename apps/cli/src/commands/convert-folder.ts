@@ -1,15 +1,23 @@
 /** `equipoise convert` on the folder of a pipeline or model: weights are rewritten, everything else is copied. */
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { throwIfCancelled, writeFileAtomic } from '@equipoise/core';
+import { basename, join } from 'node:path';
+import {
+  exists,
+  fillFolderAtomic,
+  type JobContext,
+  throwIfCancelled,
+  writeFileAtomic,
+} from '@equipoise/core';
 import {
   type ComponentFolder,
   type FloatType,
   type ModelFolder,
   openFolder,
+  removeOtherWeights,
   type SafeRoot,
   type SaveOptions,
   saveModel,
+  weightsBase,
   withWeightsType,
 } from '@equipoise/weights';
 import type { CommandContext } from '../command.js';
@@ -26,8 +34,17 @@ export interface ConvertFolderOptions {
 const SETTINGS = /\.(json|txt|model)$/;
 const SHARD_INDEX = /\.safetensors\.index(\.[^.]+)?\.json$/;
 
+type Library = 'diffusers' | 'transformers';
+
+/** A model of a pipeline, or the one a folder holds: then without a name. */
+interface Part {
+  readonly name: string;
+  readonly library: Library;
+}
+
 /**
- * Writes a copy of a folder. `model_index.json` comes last, so that an interrupted copy is no pipeline.
+ * Writes a copy of a folder, all or nothing. Where files of an earlier one are replaced, `model_index.json` goes first and
+ * comes last, so that a copy which is cut short then is no pipeline.
  *
  * @returns the files written, relative to `out`
  */
@@ -38,42 +55,75 @@ export async function convertFolder(
   context: CommandContext,
 ): Promise<string[]> {
   const folder = await openFolder(source, options.variant === undefined ? {} : { variant: options.variant });
-  const written: string[] = [];
-  if (folder.kind === 'component') {
-    written.push(
-      ...(await convertComponent(await folder.component(''), libraryOf(folder), out, options, context)),
-    );
-  } else {
-    await rm(join(out, 'model_index.json'), { force: true });
-    for (const [name, { library }] of folder.components) {
-      throwIfCancelled(context.signal, `convert ${name}`);
-      const component = await folder.component(name);
-      const files = await convertComponent(
-        component,
-        library === 'diffusers' ? 'diffusers' : 'transformers',
-        join(out, name),
-        options,
-        context,
-      );
-      written.push(...files.map((file) => `${name}/${file}`));
-    }
-    await writeFileAtomic(join(out, 'model_index.json'), await folder.root.text('model_index.json'));
-    written.push('model_index.json');
-  }
+  const parts: Part[] =
+    folder.kind === 'component'
+      ? [{ name: '', library: libraryOf(folder) }]
+      : [...folder.components].map(([name, { library }]) => ({
+          name,
+          library: library === 'diffusers' ? 'diffusers' : 'transformers',
+        }));
+  const written = await fillFolderAtomic(
+    out,
+    (to) => convertParts(folder, parts, to, options, writing(context, to, out)),
+    (files) => clearEarlier(out, parts, files, options.outVariant),
+  );
   for (const notice of folder.notices) context.note(notice);
   return written;
 }
 
-function libraryOf({ config }: ModelFolder): 'diffusers' | 'transformers' {
+/** A context that tells of files in a temporary folder as of those in `out`, which they will be. */
+export function writing({ signal, onProgress }: JobContext, temporary: string, out: string): JobContext {
+  return {
+    signal,
+    onProgress: (event) => onProgress?.({ ...event, task: event.task.replaceAll(temporary, out) }),
+  };
+}
+
+async function convertParts(
+  folder: ModelFolder,
+  parts: readonly Part[],
+  out: string,
+  options: ConvertFolderOptions,
+  context: JobContext,
+): Promise<string[]> {
+  const written: string[] = [];
+  for (const { name, library } of parts) {
+    throwIfCancelled(context.signal, `convert ${name}`);
+    const component = await folder.component(name);
+    const files = await convertComponent(component, library, join(out, name), options, context);
+    written.push(...files.map((file) => join(name, file)));
+  }
+  if (folder.kind === 'component') return written;
+  await writeFileAtomic(join(out, 'model_index.json'), await folder.root.text('model_index.json'));
+  return [...written, 'model_index.json'];
+}
+
+/** Removes what makes an earlier copy a pipeline, and its weights where they were split differently. */
+async function clearEarlier(
+  out: string,
+  parts: readonly Part[],
+  files: readonly string[],
+  variant: string | undefined,
+): Promise<void> {
+  await rm(join(out, 'model_index.json'), { force: true });
+  for (const { name, library } of parts) {
+    const base = weightsBase(library);
+    const kept = files.filter((file) => file.startsWith(join(name, base))).map((file) => basename(file));
+    if (kept.length > 0 && (await exists(join(out, name))))
+      await removeOtherWeights(join(out, name), base, variant, kept);
+  }
+}
+
+function libraryOf({ config }: ModelFolder): Library {
   return typeof config['_class_name'] === 'string' ? 'diffusers' : 'transformers';
 }
 
 async function convertComponent(
   component: ComponentFolder,
-  library: 'diffusers' | 'transformers',
+  library: Library,
   out: string,
   options: ConvertFolderOptions,
-  { signal, onProgress }: CommandContext,
+  { signal, onProgress }: JobContext,
 ): Promise<string[]> {
   const hasWeights = (await component.variants()).length > 0;
   // Weights without settings would be given invented ones.

@@ -217,9 +217,22 @@ t.test('convert: files of tensors, and refusals', async (t) => {
     status: 3,
     err: /lost\/unet\/config\.json: expected the model's settings, got none/,
   });
-  const copied = await readdir(join(out, 'copy'), { recursive: true });
-  t.notOk(copied.includes('model_index.json'), 'what was cut short is no pipeline');
-  t.notOk(copied.some((name) => name.startsWith('unet')));
+  t.notOk((await readdir(out)).includes('copy'), 'a refused copy leaves nothing');
+  // A pipeline that is there stays as it was until all of another can take its place.
+  const kept = join(out, 'kept');
+  t.equal((await run('convert', sd, kept, '--shard-size', '100KB')).status, 0);
+  const files = async (): Promise<string[]> => (await readdir(kept, { recursive: true })).sort();
+  const [whole, index] = [await files(), await readFile(join(kept, 'model_index.json'))];
+  t.match(await run('convert', lost, kept, '--force', '--dtype', 'bf16'), { status: 3 });
+  t.same(await files(), whole);
+  t.same(await readFile(join(kept, 'model_index.json')), index);
+  t.same(await inspect(kept).then(({ summary }) => summary), (await inspect(sd)).summary);
+  t.match(await run('convert', sd, kept, '--force', '--dtype', 'bf16'), { status: 0 });
+  t.match(await inspect(kept), { status: 0, problems: [], summary: { dtypes: { BF16: 440 } } });
+  t.notOk(
+    (await files()).some((name) => /of-0000|\.index\.|\.tmp$/.test(name)),
+    'the earlier shards are gone',
+  );
   t.match(await run('convert', file, join(out, 'half.safetensors'), '--force', '--dtype', 'bf16'), {
     status: 0,
   });

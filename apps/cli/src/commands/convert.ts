@@ -1,6 +1,6 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
-import { defineOptions, EquipoiseError, invalid, option, prose, z } from '@equipoise/core';
+import { defineOptions, EquipoiseError, fillFolderAtomic, invalid, option, prose, z } from '@equipoise/core';
 import {
   openAdapter,
   openSafetensors,
@@ -11,7 +11,7 @@ import {
   writeSafetensors,
 } from '@equipoise/weights';
 import { type CommandContext, defineCommand } from '../command.js';
-import { convertFolder } from './convert-folder.js';
+import { convertFolder, writing } from './convert-folder.js';
 import { converted, DTYPES, type DtypeName, floatType, parseSize } from './convert-types.js';
 import { isAdapter } from './inspect-file.js';
 
@@ -160,16 +160,24 @@ async function convertAdapter(
       return [component, new Map(entries)];
     }),
   );
-  const context = { signal, onProgress };
-  if (spelling === 'diffusers') return [basename(await saveDiffusersAdapter(out, components, context))];
+  return await fillFolderAtomic(out, async (folder) => {
+    const context = writing({ signal, onProgress }, folder, out);
+    if (spelling === 'diffusers') return [basename(await saveDiffusersAdapter(folder, components, context))];
+    return savePeft(folder, components, { ...context, ...(baseModel !== undefined && { baseModel }) });
+  });
+}
+
+/** @returns the files written, relative to `out` */
+async function savePeft(
+  out: string,
+  components: ReadonlyMap<string, ReadonlyMap<string, SavedModule>>,
+  options: Parameters<typeof savePeftAdapter>[2],
+): Promise<string[]> {
   const written: string[] = [];
   for (const [component, modules] of components) {
     // PEFT keeps one model's adapter in a folder.
     const folder = components.size === 1 ? '' : component;
-    await savePeftAdapter(join(out, folder), modules, {
-      ...context,
-      ...(baseModel !== undefined && { baseModel }),
-    });
+    await savePeftAdapter(join(out, folder), modules, options);
     written.push(...['adapter_model.safetensors', 'adapter_config.json'].map((name) => join(folder, name)));
   }
   return written;
@@ -191,7 +199,7 @@ export const convert = defineCommand({
   options,
   positionals: ['source', 'out'],
   description:
-    'Copies a pipeline, a model, an adapter or a file of tensors with another number type, weights variant, shard size or adapter spelling. Old tensor names are brought up to date. Tensors are streamed: memory does not grow with their size. Every file is written whole or not at all, and the file that makes a folder a pipeline comes last.',
+    'Copies a pipeline, a model, an adapter or a file of tensors with another number type, weights variant, shard size or adapter spelling. Old tensor names are brought up to date. Tensors are streamed: memory does not grow with their size. A folder is written whole or not at all, and so is a file.',
   examples: [
     'equipoise convert sd/ sd-fp16/ --dtype f16 --out-variant fp16',
     'equipoise convert sdxl/ sharded/ --shard-size 2GB',
