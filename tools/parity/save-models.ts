@@ -16,7 +16,13 @@ import {
   type StateDict,
   UNet2DConditionModel,
 } from '@equipoise/models';
-import { castSource, openSafetensors, renamed, saveWeights, StateDict as WeightsDict } from '@equipoise/weights';
+import {
+  castSource,
+  openSafetensors,
+  renamed,
+  saveWeights,
+  StateDict as WeightsDict,
+} from '@equipoise/weights';
 
 type ModelClass = { load(config: unknown, state: StateDict): Promise<Model> };
 

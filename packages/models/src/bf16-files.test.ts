@@ -22,7 +22,9 @@ for (const [name, run] of Object.entries(FIXTURE_RUNS)) {
     await using file = await openSafetensors(path);
     t.same(new Set([...file.tensors.values()].map(({ dtype }) => dtype)), new Set(['BF16']));
     for (const source of sources) {
-      const [given, kept] = [source, file.tensors.get(source.name)!].map((tensor) => castSource(tensor, 'F32'));
+      const [given, kept] = [source, file.tensors.get(source.name)!].map((tensor) =>
+        castSource(tensor, 'F32'),
+      );
       if (!Buffer.from(await given!.read()).equals(await kept!.read()))
         t.fail(`${source.name}: bf16 changes the weights that the reference had`);
     }

@@ -250,6 +250,9 @@ const CASES: readonly Case[] = [
   groupNorm([1, 84, 1024], 2, 'silu', [['f32']]),
   groupNorm([1, 164, 1024], 2, 'none', [['bf16']]),
   groupNorm([1, 60, 2052], 3, 'none', SAME),
+  // As devices with clusters cut them: over two blocks, and over four or eight, the last with fewer rows.
+  groupNorm([1, 403, 64], 4, 'silu', SAME),
+  groupNorm([2, 2001, 48], 2, 'silu', SAME),
   layerNorm([9, 320], PAIRS),
   layerNorm([11, 1280], SAME),
   layerNorm([3, 2048], SAME),

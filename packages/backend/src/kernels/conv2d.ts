@@ -91,7 +91,17 @@ function forward(call: KernelCall, plan: (channels: number) => FusedPlan): Tenso
   const result = inNhwc(call, [call.input('x')], true, ([x]) => {
     const image = x as TensorInfo;
     const { window, outShape } = upstreamWindow(call, image.shape, filter.shape, call.attr('dilations'));
-    const y = call.ops.conv2d(call.handle(image), call.handle(filter), window, bias, activation, leak, prelu, false, null);
+    const y = call.ops.conv2d(
+      call.handle(image),
+      call.handle(filter),
+      window,
+      bias,
+      activation,
+      leak,
+      prelu,
+      false,
+      null,
+    );
     return call.output(y, outShape, 'float32');
   });
   return finishFused(call, result, fused);

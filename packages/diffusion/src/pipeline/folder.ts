@@ -1,7 +1,14 @@
 /** Pipelines from and to folders that diffusers reads and writes. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { invalid, type JobContext, type JsonValue, makeFolder, prose, throwIfCancelled } from '@equipoise/core';
+import {
+  invalid,
+  type JobContext,
+  type JsonValue,
+  makeFolder,
+  prose,
+  throwIfCancelled,
+} from '@equipoise/core';
 import {
   AutoencoderKL,
   CLIPTextModel,

@@ -5,7 +5,13 @@
 import { type Engine, setPrecision } from '@equipoise/backend';
 import { EquipoiseError, invalid, parseJson } from '@equipoise/core';
 import { fixturesOf, requireClose, type Tolerance } from '@equipoise/testing';
-import { memorySource, parseSafetensors, StateDict, type TensorInfo, type TensorSource } from '@equipoise/weights';
+import {
+  memorySource,
+  parseSafetensors,
+  StateDict,
+  type TensorInfo,
+  type TensorSource,
+} from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 
 const FIXTURES = fixturesOf(import.meta.url, '../../fixtures');
