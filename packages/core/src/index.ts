@@ -10,7 +10,6 @@ export * from './lock.js';
 export * from './nearest.js';
 export type { FieldKind } from './option-kinds.js';
 export * from './options.js';
-export * from './options-file.js';
 export * from './progress.js';
 export * from './random.js';
 export * from './round.js';

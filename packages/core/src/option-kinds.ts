@@ -1,4 +1,4 @@
-/** What help, documentation and error messages say about a zod schema, taken from its JSON schema. */
+/** What help and error messages say about a zod schema, taken from its JSON schema. */
 import { z } from 'zod';
 
 /** The shape of a value, as far as a command line needs to know it. */

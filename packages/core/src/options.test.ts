@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import t from 'tap';
 import { z } from 'zod';
 import {
@@ -9,7 +8,6 @@ import {
   kebabCase,
   type OptionsOf,
   option,
-  readOptionsFile,
 } from './index.js';
 
 const generate = defineOptions(
@@ -89,10 +87,10 @@ t.test('an unknown key names the nearest one, or all', async (t) => {
     refusal(() => generate.parse({ prompt: 'x', zzzzzzzz: 3 })).hints[0],
     /^Known: prompt, steps, guidance-scale/,
   );
-  const both = refusal(() => generate.parse({ prompt: 1, steps: 'a' }, { file: 'job.yaml' }));
+  const both = refusal(() => generate.parse({ prompt: 1, steps: 'a' }));
   t.equal(
     both.message,
-    'job.yaml: prompt: expected non-empty text, got 1\njob.yaml: steps: expected an integer from 1 to 1000, got "a"',
+    'generate: prompt: expected non-empty text, got 1\ngenerate: steps: expected an integer from 1 to 1000, got "a"',
   );
 });
 
@@ -132,17 +130,13 @@ t.test('text from a command line is converted by type', async (t) => {
   );
 });
 
-t.test('help and documentation come from the same declaration', async (t) => {
+t.test('help comes from the same declaration', async (t) => {
   const infos = Object.fromEntries(generate.list().map((info) => [info.key, info]));
   t.match(infos['prompt'], { flag: '--prompt', required: true, description: 'What to draw.' });
   t.match(infos['steps'], { required: false, default: 50, expected: 'an integer from 1 to 1000' });
   t.match(infos['tiles'], { flag: '--no-tiles', kind: { type: 'boolean' } });
   t.match(infos['guidanceScale'], { flag: '--guidance-scale', group: 'Sampling' });
   t.match(infos['sampler'], { kind: { choices: ['ddim', 'pndm'] } });
-  const table = generate.markdown();
-  t.match(table, '| `--prompt` | non-empty text | required | What to draw. |');
-  t.match(table, 'Guidance \\| strength.');
-  t.notMatch(table, 'pair');
   t.equal(kebabCase('guidanceScale'), 'guidance-scale');
   t.equal(camelCase('guidance-scale'), 'guidanceScale');
 });
@@ -169,34 +163,4 @@ t.test('extended sets keep fields and checks', async (t) => {
     'sweep: count: expected at most the steps, got 51',
   );
   t.match(refusal(() => more.parse({ prompt: 'x', count: 1, eta: 0.5 })).message, 'sweep: eta');
-});
-
-t.test('options from a file', async (t) => {
-  const folder = t.testdir({
-    'job.yaml': 'prompt: a cat\nguidance-scale: 3 # mild\nsizes: [256]\n',
-    'job.json': '{"prompt": "x", "steps": 5}',
-    'empty.yaml': '# nothing\n',
-    'bad.yaml': 'a: [1\nb: 2\n',
-    'list.yaml': '- 1\n',
-    'twice.yaml': 'guidance-scale: 1\nguidanceScale: 2\n',
-    'bomb.yaml': `a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [${'*a,'.repeat(9)}*a]\nc: &c [${'*b,'.repeat(9)}*b]\nd: [${'*c,'.repeat(9)}*c]`,
-    'wrong.yaml': 'prompt: x\nsteps: many\n',
-  });
-  const read = (name: string): Promise<Record<string, unknown>> => readOptionsFile(join(folder, name));
-  t.match(generate.parse(await read('job.yaml')), { prompt: 'a cat', guidanceScale: 3, sizes: [256] });
-  t.match(generate.parse(await read('job.json')), { prompt: 'x', steps: 5 });
-  t.strictSame(await read('empty.yaml'), {});
-  const wrong = await read('wrong.yaml');
-  t.equal(
-    refusal(() => generate.parse(wrong, { file: 'wrong.yaml' })).message,
-    'wrong.yaml: steps: expected an integer from 1 to 1000, got "many"',
-  );
-  await t.rejects(read('none.yaml'), { code: 'missing', message: /none\.yaml: no such file/ });
-  await t.rejects(read('bad.yaml'), {
-    code: 'corrupt',
-    message: /bad\.yaml: expected YAML or JSON, got a syntax error \(.* at line 2/,
-  });
-  await t.rejects(read('list.yaml'), { message: /expected a mapping from option to value, got \[1\]/ });
-  await t.rejects(read('twice.yaml'), { message: /guidanceScale: expected each option once/ });
-  await t.rejects(read('bomb.yaml'), { code: 'corrupt', message: /alias/i });
 });

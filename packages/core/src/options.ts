@@ -1,6 +1,5 @@
 /**
- * Options as schemas: one declaration gives the type, the validation, the command line's flags and help,
- * and the table in the documentation.
+ * Options as schemas: one declaration gives the type, the validation, and the command line's flags and help.
  *
  * ```ts
  * const generateOptions = defineOptions('generate', {
@@ -21,7 +20,7 @@ import { nearest } from './nearest.js';
 import { describeKind, type FieldKind, fieldKind, itemKind } from './option-kinds.js';
 
 export interface OptionMeta {
-  /** One or two sentences for help and documentation. */
+  /** One or two sentences for help. */
   readonly description: string;
   /** Heading the option is listed under. */
   readonly group?: string;
@@ -29,7 +28,7 @@ export interface OptionMeta {
   readonly placeholder?: string;
   /** One-letter flag. */
   readonly short?: string;
-  /** Kept out of help and documentation. */
+  /** Kept out of help. */
   readonly hidden?: boolean;
   /** For lists of free text: a command line takes each value as it is, commas included; more come from repeated flags. */
   readonly whole?: boolean;
@@ -48,7 +47,7 @@ export function option<S extends z.ZodType>(
   return own;
 }
 
-/** Everything help and documentation need to know about one option. */
+/** Everything help needs to know about one option. */
 export interface OptionInfo extends OptionMeta {
   readonly key: string;
   /** `--kebab-case`, or `--no-kebab-case` for a boolean that is true by default. */
@@ -61,7 +60,7 @@ export interface OptionInfo extends OptionMeta {
 }
 
 /** Where the values come from: decides how an option is named in errors. */
-export type OptionSource = 'arguments' | 'flags' | { readonly file: string };
+export type OptionSource = 'arguments' | 'flags';
 
 type Fields = Record<string, z.ZodType>;
 type Output<F extends Fields> = z.output<z.ZodObject<F, z.core.$strict>>;
@@ -133,30 +132,13 @@ export class OptionSet<F extends Fields> {
 
   /** The option's name as users of `source` write it. */
   nameOf(key: string, source: OptionSource): string {
-    if (source === 'flags') return `--${kebabCase(key)}`;
-    return source === 'arguments' ? `${this.name}: ${key}` : `${source.file}: ${key}`;
+    return source === 'flags' ? `--${kebabCase(key)}` : `${this.name}: ${key}`;
   }
 
   /** A set with the fields and checks of both; used to share groups of options between commands. */
   extend<G extends Fields>(name: string, fields: G, ...checks: OptionCheck<F & G>[]): OptionSet<F & G> {
     const inherited = this.#checks as readonly OptionCheck<Fields>[] as readonly OptionCheck<F & G>[];
     return new OptionSet<F & G>(name, { ...this.fields, ...fields }, [...inherited, ...checks]);
-  }
-
-  /** A Markdown table of the visible options. */
-  markdown(): string {
-    const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
-    const rows = this.list()
-      .filter((info) => !info.hidden)
-      .map((info) => {
-        const fallback = info.required
-          ? 'required'
-          : info.default === undefined
-            ? ''
-            : `\`${JSON.stringify(info.default)}\``;
-        return `| \`${info.flag}\` | ${cell(info.expected)} | ${cell(fallback)} | ${cell(info.description)} |`;
-      });
-    return ['| option | value | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
   }
 
   #refusal(error: z.ZodError, input: unknown, source: OptionSource): EquipoiseError {

@@ -79,16 +79,3 @@ export function meanWithInterval(values: ArrayLike<number>, options: BootstrapOp
   };
   return bootstrap(values.length, mean, options);
 }
-
-/** The mean of after - before over pairs, with an interval: items are resampled, not sides. */
-export function meanDifferenceWithInterval(
-  after: ArrayLike<number>,
-  before: ArrayLike<number>,
-  options: BootstrapOptions = {},
-): Estimate {
-  if (after.length !== before.length) throw invalid('before', `${after.length} values`, before.length);
-  return meanWithInterval(
-    Float64Array.from(after, (value, i) => value - (before[i] as number)),
-    options,
-  );
-}

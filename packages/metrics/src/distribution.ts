@@ -89,26 +89,3 @@ export function klToUniformWithInterval(
   countLabels(labels, categories);
   return klToTargetWithInterval(labels, new Uint8Array(categories).fill(1), options);
 }
-
-/**
- * Kish's effective sample size of weights: (sum w)^2 / sum w^2. n for equal weights, 1 when a single one
- * counts.
- */
-export function effectiveSampleSize(weights: ArrayLike<number>): number {
-  checkFinite('weights', weights);
-  let largest = 0;
-  for (let i = 0; i < weights.length; i++) {
-    if ((weights[i] as number) < 0) throw invalid(`weights[${i}]`, 'a number >= 0', weights[i]);
-    largest = Math.max(largest, weights[i] as number);
-  }
-  if (largest === 0) throw invalid('weights', 'at least one positive weight', weights);
-  let sum = 0;
-  let squares = 0;
-  for (let i = 0; i < weights.length; i++) {
-    // Scaled, so that squares neither overflow nor vanish.
-    const weight = (weights[i] as number) / largest;
-    sum += weight;
-    squares += weight * weight;
-  }
-  return (sum * sum) / squares;
-}

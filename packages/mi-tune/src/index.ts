@@ -22,7 +22,6 @@ export { exportScores, PARQUET, type QueryResult, queryScores } from './scores-t
 export * from './selection.js';
 export { studentQuantile } from './student.js';
 export {
-  mergeShards,
   PICTURES,
   type PictureScores,
   requireScorerNames,

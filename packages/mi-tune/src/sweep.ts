@@ -251,8 +251,3 @@ async function scoreBatch(
     return [promptIndex, candidate, ...values];
   });
 }
-
-/** Rows of all shards in the order of the whole sweep. */
-export function mergeShards(shards: readonly (readonly SweepRow[])[]): SweepRow[] {
-  return shards.flat().sort((a, b) => a.promptIndex - b.promptIndex || a.candidate - b.candidate);
-}

@@ -111,20 +111,3 @@ export function barChart(
     size,
   );
 }
-
-/** Points of two measures against each other. Those with a value that is not finite are left out. */
-export function scatterChart(
-  points: readonly Point[],
-  labels: { x: string; y: string },
-  size: PlotSize = {},
-): string {
-  return render(
-    {
-      x: { label: labels.x },
-      y: { label: labels.y, grid: true },
-      color: seriesColors(points),
-      marks: [Plot.dot(points.filter(isFinitePoint), { x: 'x', y: 'y', stroke: 'series' })],
-    },
-    size,
-  );
-}

@@ -59,16 +59,6 @@ export const GEMMS: readonly (readonly [number, number, number])[] = [
   [31, 127, 257],
 ];
 
-/** Matrix products of Stable Diffusion 1.5 at 512 x 512, batch 2: projections and feed-forward layers. */
-export const MODEL_GEMMS: readonly (readonly [number, number, number])[] = [
-  [4096, 320, 320],
-  [1024, 640, 640],
-  [256, 1280, 1280],
-  [154, 320, 768],
-  [77, 768, 768],
-  [77, 3072, 768],
-];
-
 /** One NHWC convolution. */
 export interface ConvCase {
   readonly input: readonly [number, number, number, number];
