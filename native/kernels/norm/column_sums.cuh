@@ -73,6 +73,15 @@ __device__ inline void add_rows(const Layout& l, std::int64_t begin, std::int64_
   }
 }
 
+/// partial [blocks, 2, C]: two sums over each block of `block_rows` of the rows, a block of threads for each; f as
+/// above.
+template <int kN, class F>
+__device__ inline void add_block(const Layout& l, std::int64_t rows, std::int64_t block_rows, float* partial, F f) {
+  __shared__ float sums[2][kThreads * kN];
+  const std::int64_t block = blockIdx.x, begin = block * block_rows;
+  add_rows<kN>(l, begin, min(begin + block_rows, rows), sums, partial + block * 2 * l.columns, f);
+}
+
 /// 32 columns of 32 groups of blocks.
 constexpr int kSumThreads = 1024;
 

@@ -1,8 +1,7 @@
 // What a DoRA layer needs beside its matrix products: op.h.
 //
 //   scale_matrix   memory-bound: 2 n elements; 256 threads, two vectors of 16 bytes in flight each. Transposed: tiles
-//   of
-//                  32 x 32 through shared memory (4 KB).
+//                  of 32 x 32 through shared memory (4 KB).
 //   dora_norm      bytes: W once, cross and gram from cache; FLOPs: 2 N (K + r^2). A warp per row, eight to a block.
 //   magnitude      bytes: dy and y once; FLOPs: 4 M N. Two launches: sums over blocks of rows, 256 threads, vectors of
 //                  16 bytes; then columns of 32, 1024 threads a block. A column whose magnitude is 0 or drowned by its
@@ -131,20 +130,17 @@ template <class T>
 __global__ void __launch_bounds__(columns::kThreads)
     magnitude_sums(DoraMagnitudeGradArgs a, std::int64_t block_rows, columns::Layout layout) {
   constexpr int kN = kLanes<T>;
-  __shared__ float exchange[2][columns::kThreads * kN];
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * block_rows;
-  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.m), exchange,
-                        a.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * a.n,
-                        [&a](std::int64_t row, std::int64_t column, float(&products)[kN], float(&plain)[kN]) {
-                          float dy[kN], y[kN];
-                          load_at<T>(a.dy, a.dy_type, row * a.n + column, dy);
-                          load_at<T>(a.y, a.y_type, row * a.n + column, y);
+  columns::add_block<kN>(layout, a.m, block_rows, a.partial,
+                         [&a](std::int64_t row, std::int64_t column, float(&products)[kN], float(&plain)[kN]) {
+                           float dy[kN], y[kN];
+                           load_at<T>(a.dy, a.dy_type, row * a.n + column, dy);
+                           load_at<T>(a.y, a.y_type, row * a.n + column, y);
 #pragma unroll
-                          for (int i = 0; i < kN; ++i) {
-                            products[i] += dy[i] * y[i];
-                            plain[i] += dy[i];
-                          }
-                        });
+                           for (int i = 0; i < kN; ++i) {
+                             products[i] += dy[i] * y[i];
+                             plain[i] += dy[i];
+                           }
+                         });
 }
 
 /// sum over rows of dy_j (V x)_j from V itself, by all threads of a block: a warp per row.

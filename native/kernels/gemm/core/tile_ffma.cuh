@@ -101,35 +101,22 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
   constexpr int kRowLanes = Ffma::kM / Ffma::kRows, kColumnLanes = Ffma::kN / Ffma::kColumns;
   float* const shared = dynamic_shared<float>();
 
-  const GridPlace place = grid_place(p.grid, blockIdx.x);
-  const std::int64_t tile_row = std::int64_t{place.row} * Ffma::kM;
-  const std::int64_t tile_column = std::int64_t{place.column} * Ffma::kN;
-  const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0;
-  const std::int64_t k_left = p.k - k_first,
-                     k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
-  const int steps = static_cast<int>((k_size + kDepth - 1) / kDepth);
-  LayerOffsets offsets;
+  const BlockPlace own = block_place<Ffma::kM, Ffma::kN, kDepth>(p);
   LoadA a = p.a;
   LoadB b = p.b;
-  if (p.grid.parts) {
-    offsets.c = place.layer * p.out.m * p.out.n;
-  } else if (p.batches.rank > 0) {
-    offsets = layer_offsets(p.batches, place.layer);
-    if constexpr (LoadA::kBatched) a.advance(offsets.a);
-    if constexpr (LoadB::kBatched) b.advance(offsets.b);
-  }
+  const std::int64_t output = enter_layer(p, own.layer, a, b);
   const TileCopy<LoadA, FfmaLayout<Ffma::kM, kAlongA>, kAlongA ? Ffma::kM : kDepth, kAlongA ? kDepth : Ffma::kM,
                  Ffma::kThreads, kAlongA>
-      copy_a(a, tile_row);
+      copy_a(a, own.row);
   const TileCopy<LoadB, FfmaLayout<Ffma::kN, kAlongB>, kAlongB ? Ffma::kN : kDepth, kAlongB ? kDepth : Ffma::kN,
                  Ffma::kThreads, kAlongB>
-      copy_b(b, tile_column);
+      copy_b(b, own.column);
   const auto async = [](float* to, const float* from, int bytes) { copy_async(to, from, bytes); };
   const auto fill = [&](int step) {
-    if (step < steps) {
+    if (step < own.steps) {
       float* const stage = shared + step % kStages * kStage;
-      copy_a.queue(k_first + std::int64_t{step} * kDepth, stage, async);
-      copy_b.queue(k_first + std::int64_t{step} * kDepth, stage + kTileA, async);
+      copy_a.queue(own.k_first + std::int64_t{step} * kDepth, stage, async);
+      copy_b.queue(own.k_first + std::int64_t{step} * kDepth, stage + kTileA, async);
     }
     copy_commit();
   };
@@ -149,7 +136,7 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
 #pragma unroll
   for (int step = 0; step < kStages - 1; ++step) fill(step);
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < own.steps; ++step) {
     copy_wait<kStages - 2>();
     __syncthreads();
     fill(step + kStages - 1);
@@ -162,8 +149,8 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
   for (int k = 0; k < p.low_rank.k; k += kDepth) {
     const LowRank& low = p.low_rank;
     __syncthreads();
-    load_low_rank<Ffma::kM, kAlongA>(shared, low.a, low.a_type, tile_row, p.out.m, k, low.k, low.scale);
-    load_low_rank<Ffma::kN, kAlongB>(shared + kTileA, low.b, low.b_type, tile_column, p.out.n, k, low.k, 1.0f);
+    load_low_rank<Ffma::kM, kAlongA>(shared, low.a, low.a_type, own.row, p.out.m, k, low.k, low.scale);
+    load_low_rank<Ffma::kN, kAlongB>(shared + kTileA, low.b, low.b_type, own.column, p.out.n, k, low.k, 1.0f);
     __syncthreads();
     multiply<kAlongA, kAlongB>(part, shared, shared + kTileA, row, column);
   }
@@ -176,9 +163,9 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
     for (int j = 0; j < Ffma::kColumns; ++j)
       shared[share<kAlongA, kRowLanes>(row, i) * Ffma::kPitch + share<kAlongB, kColumnLanes>(column, j)] = sums[i][j];
   __syncthreads();
-  const ColumnValues columns = column_values(p.out, tile_column + thread % (Ffma::kN / 8) * 8);
-  finish_rows<Ffma::kM, Ffma::kN, Ffma::kThreads>(p.out, columns, shared, Ffma::kPitch, tile_row, tile_column,
-                                                  offsets.c, thread);
+  const ColumnValues columns = column_values(p.out, own.column + thread % (Ffma::kN / 8) * 8);
+  finish_rows<Ffma::kM, Ffma::kN, Ffma::kThreads>(p.out, columns, shared, Ffma::kPitch, own.row, own.column,
+                                                  output, thread);
 }
 
 }  // namespace eq::tile

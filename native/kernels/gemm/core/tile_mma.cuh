@@ -124,35 +124,22 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
   constexpr int kStage = (Config::kM + Config::kN) * kDepth;
   bf16* const shared = dynamic_shared<bf16>();
 
-  const GridPlace place = grid_place(p.grid, blockIdx.x);
-  const std::int64_t tile_row = std::int64_t{place.row} * Config::kM;
-  const std::int64_t tile_column = std::int64_t{place.column} * Config::kN;
-  const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0;
-  const std::int64_t k_left = p.k - k_first,
-                     k_size = p.grid.parts && p.grid.part_size < k_left ? p.grid.part_size : k_left;
-  const int steps = static_cast<int>((k_size + kDepth - 1) / kDepth);
-  LayerOffsets offsets;
+  const BlockPlace own = block_place<Config::kM, Config::kN, kDepth>(p);
   LoadA a = p.a;
   LoadB b = p.b;
-  if (p.grid.parts) {
-    offsets.c = place.layer * p.out.m * p.out.n;
-  } else if (p.batches.rank > 0) {
-    offsets = layer_offsets(p.batches, place.layer);
-    if constexpr (LoadA::kBatched) a.advance(offsets.a);
-    if constexpr (LoadB::kBatched) b.advance(offsets.b);
-  }
+  const std::int64_t output = enter_layer(p, own.layer, a, b);
   const TileCopy<LoadA, TileLayout<Config, Config::kM, kAlongA>, kAlongA ? Config::kM : kDepth,
                  kAlongA ? kDepth : Config::kM, Config::kThreads, kAlongA>
-      copy_a(a, tile_row);
+      copy_a(a, own.row);
   const TileCopy<LoadB, TileLayout<Config, Config::kN, kAlongB>, kAlongB ? Config::kN : kDepth,
                  kAlongB ? kDepth : Config::kN, Config::kThreads, kAlongB>
-      copy_b(b, tile_column);
+      copy_b(b, own.column);
   const auto async = [](bf16* to, const bf16* from, int bytes) { copy_async(to, from, bytes); };
   const auto fill = [&](int step) {
-    if (step < steps) {
+    if (step < own.steps) {
       bf16* const stage = shared + step % kStages * kStage;
-      copy_a.queue(k_first + std::int64_t{step} * kDepth, stage, async);
-      copy_b.queue(k_first + std::int64_t{step} * kDepth, stage + Config::kM * kDepth, async);
+      copy_a.queue(own.k_first + std::int64_t{step} * kDepth, stage, async);
+      copy_b.queue(own.k_first + std::int64_t{step} * kDepth, stage + Config::kM * kDepth, async);
     }
     copy_commit();
   };
@@ -178,7 +165,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
 #pragma unroll
   for (int step = 0; step < kStages - 1; ++step) fill(step);
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < own.steps; ++step) {
     copy_wait<kStages - 2>();
     // Stage `step` has arrived for all threads, and all have done with stage `step - 1`, which is filled next.
     __syncthreads();
@@ -190,7 +177,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
     }
   }
   copy_wait<0>();
-  if (p.low_rank.k > 0) add_low_rank(sums, p.low_rank, p.out, shared, tile_row, tile_column, row, column);
+  if (p.low_rank.k > 0) add_low_rank(sums, p.low_rank, p.out, shared, own.row, own.column, row, column);
   if constexpr (Config::kPromote) {
     promote();
     sums = rounded;
@@ -200,7 +187,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
   // Each warp stages 16 rows at a time in memory of its own.
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float* const staging = reinterpret_cast<float*>(shared) + warp * 16 * Config::kPitch;
-  const ColumnValues columns = column_values(p.out, tile_column + column + lane % (Config::kWarpN / 8) * 8);
+  const ColumnValues columns = column_values(p.out, own.column + column + lane % (Config::kWarpN / 8) * 8);
 #pragma unroll
   for (int i = 0; i < Config::kRowTiles; ++i) {
 #pragma unroll
@@ -211,8 +198,8 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks) mma_kernel(
         *reinterpret_cast<float2*>(to) = make_float2(sums.at[i][j][2 * half], sums.at[i][j][2 * half + 1]);
       }
     __syncwarp();
-    finish_rows<16, Config::kWarpN, 32>(p.out, columns, staging, Config::kPitch, tile_row + row + i * 16,
-                                        tile_column + column, offsets.c, lane);
+    finish_rows<16, Config::kWarpN, 32>(p.out, columns, staging, Config::kPitch, own.row + row + i * 16,
+                                        own.column + column, output, lane);
     __syncwarp();
   }
 }

@@ -98,4 +98,29 @@ __device__ inline LayerOffsets layer_offsets(const Batches& batches, unsigned la
   return at;
 }
 
+/// What a block works on: the place of its tile in the product, its steps of kDepth along k, its batch or part of k.
+struct BlockPlace {
+  std::int64_t row, column, k_first;
+  int steps;
+  unsigned layer;
+};
+template <int kM, int kN, int kDepth, class LoadA, class LoadB>
+__device__ inline BlockPlace block_place(const Problem<LoadA, LoadB>& p) {
+  const GridPlace place = grid_place(p.grid, blockIdx.x);
+  const std::int64_t k_first = p.grid.parts ? place.layer * p.grid.part_size : 0, left = p.k - k_first;
+  const std::int64_t size = p.grid.parts && p.grid.part_size < left ? p.grid.part_size : left;
+  return {std::int64_t{place.row} * kM, std::int64_t{place.column} * kN, k_first,
+          static_cast<int>((size + kDepth - 1) / kDepth), place.layer};
+}
+/// Advances copies of the problem's operands to those of its batch; the offset of its matrix in the output.
+template <class LoadA, class LoadB>
+__device__ inline std::int64_t enter_layer(const Problem<LoadA, LoadB>& p, unsigned layer, LoadA& a, LoadB& b) {
+  if (p.grid.parts) return layer * p.out.m * p.out.n;
+  if (p.batches.rank == 0) return 0;
+  const LayerOffsets offsets = layer_offsets(p.batches, layer);
+  if constexpr (LoadA::kBatched) a.advance(offsets.a);
+  if constexpr (LoadB::kBatched) b.advance(offsets.b);
+  return offsets.c;
+}
+
 }  // namespace eq::tile

@@ -189,21 +189,18 @@ template <class T>
 __global__ void __launch_bounds__(columns::kThreads)
     parameter_sums(LayerNormParamGradArgs a, std::int64_t block_rows, columns::Layout layout) {
   constexpr int kN = kLanes<T>;
-  __shared__ float exchange[2][columns::kThreads * kN];
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * block_rows;
-  columns::add_rows<kN>(layout, begin, min(begin + block_rows, a.rows), exchange,
-                        a.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * a.channels,
-                        [&a](std::int64_t row, std::int64_t column, float(&dgamma)[kN], float(&dbeta)[kN]) {
-                          float x[kN], dy[kN];
-                          load_at<T>(a.x, a.x_type, row * a.channels + column, x);
-                          load_at<T>(a.dy, a.dy_type, row * a.channels + column, dy);
-                          const float mean = a.mean[row], rstd = a.rstd[row];
+  columns::add_block<kN>(layout, a.rows, block_rows, a.partial,
+                         [&a](std::int64_t row, std::int64_t column, float(&dgamma)[kN], float(&dbeta)[kN]) {
+                           float x[kN], dy[kN];
+                           load_at<T>(a.x, a.x_type, row * a.channels + column, x);
+                           load_at<T>(a.dy, a.dy_type, row * a.channels + column, dy);
+                           const float mean = a.mean[row], rstd = a.rstd[row];
 #pragma unroll
-                          for (int i = 0; i < kN; ++i) {
-                            dgamma[i] += dy[i] * (x[i] - mean) * rstd;
-                            dbeta[i] += dy[i];
-                          }
-                        });
+                           for (int i = 0; i < kN; ++i) {
+                             dgamma[i] += dy[i] * (x[i] - mean) * rstd;
+                             dbeta[i] += dy[i];
+                           }
+                         });
 }
 
 /// Elements a lane must hold of a row: 16, 40 or 64, or 0 where a row does not stay in registers.
