@@ -2,7 +2,16 @@
 import { enginesUnderTest, requireClose } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { currentDevice, linear, type Recorded, record, silu, toStorage, useEngine } from './index.js';
+import {
+  currentDevice,
+  linear,
+  type Recorded,
+  record,
+  recordOnRepeat,
+  silu,
+  toStorage,
+  useEngine,
+} from './index.js';
 
 /** Temporaries of several sizes, a constant from JavaScript, and more than one result. */
 const network = (weight: tf.Tensor) => (x: tf.Tensor) => {
@@ -70,5 +79,42 @@ for (const engine of enginesUnderTest()) {
       t.equal(tf.memory().numTensors, before.tensors);
       t.equal(native?.memory().inUse, before.inUse);
     }
+  });
+}
+
+for (const engine of enginesUnderTest()) {
+  t.test(`${engine}: recorded at the second call`, async (t) => {
+    await useEngine(engine);
+    const native = currentDevice()?.native;
+    const records = engine === 'equipoise-cuda' || engine === 'equipoise-simt';
+    const weight = tf.tensor(values(1, 24 * 16), [24, 16]);
+    const before = tf.memory().numTensors;
+    const runs = (): { calls: number; replays: boolean } => {
+      let calls = 0;
+      const recorded = recordOnRepeat((x) => {
+        calls++;
+        return network(weight)(x as tf.Tensor);
+      });
+      for (const seed of [2, 3, 4, 5]) {
+        const x = tf.tensor(values(seed, 5 * 16), [5, 16]);
+        const expected = tf.tidy(() => network(weight)(x));
+        const results = recorded.run(x);
+        for (const [i, y] of results.entries())
+          t.same(y.dataSync(), expected[i]?.dataSync(), `result ${i} of the run with seed ${seed}`);
+        tf.dispose([x, ...expected, ...results]);
+      }
+      const { replays } = recorded;
+      recorded.dispose();
+      return { calls, replays };
+    };
+    t.same(runs(), records ? { calls: 2, replays: true } : { calls: 4, replays: false });
+    process.env.EQUIPOISE_CUDA_GRAPHS = '0';
+    t.same(runs(), { calls: 4, replays: false }, 'off');
+    delete process.env.EQUIPOISE_CUDA_GRAPHS;
+    t.equal(tf.memory().numTensors, before);
+    if (records) t.equal(native?.memory().held, 0);
+    // Never run: nothing to free.
+    recordOnRepeat(() => []).dispose();
+    weight.dispose();
   });
 }

@@ -18,6 +18,7 @@ namespace {
 struct Library {
   cudnn::Api api;
   cudnn::Handle handle = nullptr;
+  cudnn::Stream stream = nullptr;  ///< the handle's
   std::string state;
 };
 
@@ -104,7 +105,7 @@ bool dnn_usable(Device&) { return library().handle != nullptr; }
 std::string dnn_state() { return library().state; }
 
 bool dnn_convolution(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter, bool transposed) {
-  const Library& l = library();
+  Library& l = library();
   if (!l.handle || !expressible(args, filter, transposed)) return false;
   const EpilogueArgs& e = args.epilogue;
   const DnnPlan* plan = plan_of(device, l,
@@ -114,8 +115,11 @@ bool dnn_convolution(Device& device, const OpInfo& info, const ConvArgs& args, c
   const Tensor weight = reordered(device, info, args, filter);
   const Tensor workspace = device.empty(DType::Bool, {plan->workspace()});
   return launch_external(device, info, [&] {
-    return l.api.set_stream(l.handle, external_stream(device)) == cudnn::kSuccess &&
-           plan->run(l.handle, {args.x, weight.data(), args.y, e.bias.data, e.addend}, workspace.data());
+    // Once: told of its stream, the library may wait for work, which a recording must not.
+    cudnn::Stream stream = external_stream(device);
+    if (l.stream != stream && l.api.set_stream(l.handle, stream) != cudnn::kSuccess) return false;
+    l.stream = stream;
+    return plan->run(l.handle, {args.x, weight.data(), args.y, e.bias.data, e.addend}, workspace.data());
   });
 }
 

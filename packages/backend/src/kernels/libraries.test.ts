@@ -8,7 +8,7 @@ import path from 'node:path';
 import { addonCandidates } from '@equipoise/native';
 import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import {
   type Activation,
   conv2d,
@@ -70,15 +70,31 @@ function bothWays(
   return { expected, actual, able: after.able - before.able };
 }
 
-/** Both storages round once; sums are of up to `terms` products below 1. */
-function requireSame(what: string, way: string, terms: number, compute: () => tf.Tensor): number {
+/** Products that each library has computed. */
+const computed = new Map<string, number>();
+
+/**
+ * Compares a way with the built-in kernels: both storages round once, sums are of up to `terms` products below 1.
+ * @param wanted how many of its products the way must be able to compute. A real library may have no kernel for some of
+ * these small ones.
+ */
+function check(
+  t: Test,
+  way: string,
+  what: string,
+  wanted: number,
+  terms: number,
+  compute: () => tf.Tensor,
+): void {
   const { expected, actual, able } = bothWays(way, compute);
   requireClose(what, actual.dataSync(), expected.dataSync(), {
     relative: 1e-2,
     absolute: 2e-3 * Math.sqrt(terms),
   });
   tf.dispose([expected, actual]);
-  return able;
+  if (engine === 'equipoise-simt') t.equal(able, wanted, what);
+  else t.ok(able <= wanted, what);
+  computed.set(way, (computed.get(way) ?? 0) + able);
 }
 
 const skipBlas = missing('cuBLASLt');
@@ -96,24 +112,25 @@ t.test('cuBLASLt', skipBlas === undefined ? {} : { skip: skipBlas }, async (t) =
         const b = tensor([batch, ...(transposeB ? [n, k] : [k, n])], 2, storage);
         const name = `${storage} ${transposeA ? '^T' : ''} x ${transposeB ? '^T' : ''} times ${batch}`;
         const compute = (): tf.Tensor => tf.matMul(a, b, transposeA, transposeB);
-        t.equal(requireSame(name, 'cuBLASLt', k, compute), 1, name);
+        check(t, 'cuBLASLt', name, 1, k, compute);
         tf.dispose([a, b]);
       }
     }
   }
   const [x, weight] = [tensor<tf.Tensor2D>([20, 48], 3, 'bf16'), frozen<tf.Tensor2D>([32, 48], 4)];
   const [half, full] = [tensor<tf.Tensor1D>([32], 5, 'bf16'), tensor<tf.Tensor1D>([32], 5, 'f32')];
-  const withBias = (bias: tf.Tensor1D | null, activation: Activation): number =>
-    requireSame(`${bias?.size} ${activation}`, 'cuBLASLt', 48, () => linear(x, weight, bias, activation));
-  t.equal(withBias(null, 'none'), 1);
-  t.equal(withBias(half, 'none'), 1, 'a bias in the storage of the result');
-  t.equal(withBias(half, 'relu'), 1);
-  t.equal(withBias(null, 'relu'), 1);
+  const withBias = (what: string, wanted: number, bias: tf.Tensor1D | null, activation: Activation): void =>
+    check(t, 'cuBLASLt', what, wanted, 48, () => linear(x, weight, bias, activation));
+  withBias('plain', 1, null, 'none');
+  withBias('a bias in the storage of the result', 1, half, 'none');
+  withBias('bias and relu', 1, half, 'relu');
+  withBias('relu', 1, null, 'relu');
+  withBias('a bias of another storage: the built-in kernel', 0, full, 'none');
+  withBias('an activation that it has not: the built-in kernel', 0, half, 'silu');
   const residual = tensor<tf.Tensor2D>([20, 32], 6, 'bf16');
   const added = (): tf.Tensor => linear(x, weight, half, 'none', { residual });
-  t.equal(requireSame('residual', 'cuBLASLt', 48, added), 1, 'a residual in the storage of the result');
-  t.equal(withBias(full, 'none'), 0, 'a bias of another storage: the built-in kernel');
-  t.equal(withBias(half, 'silu'), 0, 'an activation that it has not');
+  check(t, 'cuBLASLt', 'a residual in the storage of the result', 1, 48, added);
+  t.ok(computed.get('cuBLASLt'), 'the library has computed some of them');
 });
 
 interface Window {
@@ -159,7 +176,7 @@ t.test('cuDNN', skipDnn === undefined ? {} : { skip: skipDnn }, async (t) => {
     for (const bias of [null, tensor<tf.Tensor1D>([out], 8, 'f32'), tensor<tf.Tensor1D>([out], 8, 'bf16')]) {
       for (const activation of ['none', 'relu', 'silu', 'gelu'] as const) {
         const compute = (): tf.Tensor => conv2d(x, filter, bias, { stride, dilation, pad, activation });
-        t.equal(requireSame(`${name}, ${activation}`, 'cuDNN', terms, compute), 1, `${name}, ${activation}`);
+        check(t, 'cuDNN', `${name}, ${activation}, bias ${bias?.size}`, 1, terms, compute);
       }
     }
     // The gradient of the image; with strides the built-in kernels share it out over residues.
@@ -167,30 +184,25 @@ t.test('cuDNN', skipDnn === undefined ? {} : { skip: skipDnn }, async (t) => {
       conv2d(image as tf.Tensor4D, filter, null, { stride, dilation, pad }),
     );
     const dy = toStorage(tf.onesLike(conv2d(x, filter, null, { stride, dilation, pad })), 'bf16');
-    const able = requireSame(`gradient, ${name}`, 'cuDNN', terms, () => gradient(x, dy));
-    t.equal(able, stride === 1 ? 2 : 1, `gradient, ${name}: with the forward pass`);
+    const wanted = stride === 1 ? 2 : 1;
+    check(t, 'cuDNN', `${name}: gradient, with the forward pass`, wanted, terms, () => gradient(x, dy));
   }
 
   const window = WINDOWS['3x3'] as Window;
   const [x, filter] = [tensor<tf.Tensor4D>(window.x, 6, 'bf16'), filterOf(window)];
   const bias = tensor<tf.Tensor1D>([24], 9, 'f32');
-  const able = (what: string, compute: () => tf.Tensor): number => requireSame(what, 'cuDNN', 144, compute);
-  t.equal(
-    able('quick_gelu', () => conv2d(x, filter, null, { pad: 'same', activation: 'quick_gelu' })),
-    0,
-  );
+  const more = (what: string, wanted: number, compute: () => tf.Tensor): void =>
+    check(t, 'cuDNN', what, wanted, 144, compute);
+  more('quick_gelu', 0, () => conv2d(x, filter, null, { pad: 'same', activation: 'quick_gelu' }));
+  const moving = tensor<tf.Tensor4D>([3, 3, 16, 24], 7, 'bf16');
+  more('a filter that may change', 0, () => conv2d(x, moving, null, { pad: 'same' }));
   for (const storage of ['f32', 'bf16'] as const)
     for (const wide of [false, true]) {
       const residual = tensor<tf.Tensor4D>([2, 5, 6, 24], 12, storage);
       const compute = (): tf.Tensor => conv2d(x, filter, bias, { pad: 'same', residual, wide });
-      t.equal(able(`${storage} residual`, compute), 1, `${storage} residual, wide: ${wide}`);
+      more(`${storage} residual, wide: ${wide}`, 1, compute);
     }
-  const moving = tensor<tf.Tensor4D>([3, 3, 16, 24], 7, 'bf16');
-  t.equal(
-    able('not frozen', () => conv2d(x, moving, null, { pad: 'same' })),
-    0,
-    'a filter that may change',
-  );
+  t.ok(computed.get('cuDNN'), 'the library has computed some of them');
 
   // Recorded: the call is part of the recording, and reads the inputs of each run.
   process.env.EQUIPOISE_CUDA_TUNE = 'cuDNN';
