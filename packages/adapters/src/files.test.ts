@@ -168,6 +168,23 @@ t.test(
     });
     t.equal(tf.memory().numTensors, tensors);
     t.ok([...unet.namedLinears()].every(([, layer]) => layer.adapter === null));
+    const numbers = (name: string, shape: number[], ...values: number[]) =>
+      float32Source(`${base}.${name}`, shape, Float32Array.from(values));
+    for (const bad of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+      await writeSafetensors(file, [
+        ones('attn1.to_k.lora.down.weight', [1, 4]),
+        ones('attn1.to_k.lora.up.weight', [4, 1]),
+        ones('attn1.to_q.lora.down.weight', [1, 4]),
+        numbers('attn1.to_q.lora.up.weight', [4, 1], 1, 2, bad, 3),
+      ]);
+      await t.rejects(loadAdapter(file, { unet }), {
+        code: 'corrupt',
+        message: new RegExp(
+          `foreign\\.safetensors: tensor ".*attn1\\.to_q\\.lora\\.up\\.weight"\\[2\\]: expected a finite number, got ${bad}$`,
+        ),
+      });
+      t.equal(tf.memory().numTensors, tensors);
+    }
     const controller = new AbortController();
     controller.abort();
     await t.rejects(loadAdapter(PATHS.dora, { unet }, { signal: controller.signal }), { code: 'cancelled' });

@@ -1,8 +1,14 @@
 /** Adapter files of any spelling, put on the models of a pipeline. */
 import { basename } from 'node:path';
-import { EquipoiseError, type JobContext, nearest, ProgressCounter } from '@equipoise/core';
+import { EquipoiseError, invalid, type JobContext, nearest, ProgressCounter } from '@equipoise/core';
 import { Linear, type Model } from '@equipoise/models';
-import { type AdapterModule, type AdapterSpelling, openAdapter, readFloat32 } from '@equipoise/weights';
+import {
+  type AdapterModule,
+  type AdapterSpelling,
+  openAdapter,
+  readFloat32,
+  type TensorSource,
+} from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Adapter, attach, checkFree } from './attach.js';
 import { LowRankUpdate } from './low-rank.js';
@@ -63,7 +69,7 @@ export class AdapterGroup {
  * 1 where it has neither.
  *
  * @throws EquipoiseError `conflict` for an adapter made for another architecture, listing each layer that is not
- * there (with the nearest one) or has another shape; otherwise as `openAdapter`
+ * there (with the nearest one) or has another shape; `corrupt` for NaN and infinities; otherwise as `openAdapter`
  */
 export async function loadAdapter(
   path: string,
@@ -203,9 +209,9 @@ function unknownComponent(path: string, component: string, known: readonly strin
 async function readUpdate({ layer, entry }: FittedLayer): Promise<LowRankUpdate> {
   const { inFeatures, outFeatures } = layer;
   const [down, up, magnitude] = [
-    await readFloat32(entry.down),
-    await readFloat32(entry.up),
-    entry.magnitude && (await readFloat32(entry.magnitude)),
+    await readFinite(entry.down),
+    await readFinite(entry.up),
+    entry.magnitude && (await readFinite(entry.magnitude)),
   ];
   const tensors = {
     down: tf.tensor2d(down, [entry.rank, inFeatures]),
@@ -215,4 +221,13 @@ async function readUpdate({ layer, entry }: FittedLayer): Promise<LowRankUpdate>
   const update = new LowRankUpdate(layer, tensors, entry.scaling);
   for (const tensor of Object.values(tensors)) tensor?.dispose();
   return update;
+}
+
+/** A tuning that went wrong leaves NaN, and one of them makes every picture NaN, whatever the adapter's weight. */
+async function readFinite(source: TensorSource): Promise<Float32Array> {
+  const values = await readFloat32(source);
+  const bad = values.findIndex((value) => !Number.isFinite(value));
+  if (bad < 0) return values;
+  const name = `${source.origin}: tensor ${JSON.stringify(source.name)}[${bad}]`;
+  throw invalid(name, 'a finite number', values[bad], { code: 'corrupt' });
 }

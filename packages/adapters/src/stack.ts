@@ -57,10 +57,6 @@ export class AdapterStack implements LinearAdapter {
     for (const { update } of this.#entries.values()) update.changed();
   }
 
-  isMerged(name: string): boolean {
-    return this.#entries.get(name)?.merged ?? false;
-  }
-
   /** The adapter merged last: the only one that can be unmerged. */
   get lastMerged(): string | undefined {
     return this.#saved.at(-1)?.name;
