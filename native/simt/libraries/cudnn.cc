@@ -125,8 +125,7 @@ struct Values {
     // One of one is for all.
     const std::int64_t i = (d[0] == 1 ? 0 : a * s[0]) + (d[1] == 1 ? 0 : b * s[1]) + (d[2] == 1 ? 0 : c * s[2]) +
                            (d[3] == 1 ? 0 : e * s[3]);
-    return type == kFloat ? static_cast<const float*>(data)[i]
-                          : static_cast<float>(static_cast<const bf16*>(data)[i]);
+    return type == kFloat ? static_cast<const float*>(data)[i] : static_cast<float>(static_cast<const bf16*>(data)[i]);
   }
   void put(std::int64_t a, std::int64_t b, std::int64_t c, std::int64_t e, float v) const {
     const std::int64_t i = a * s[0] + b * s[1] + c * s[2] + e * s[3];
@@ -253,16 +252,14 @@ class Program {
       const bool binary = mode == kAdd;
       if (!x || !y || binary != (o.nodes.count(kOperationB) == 1)) return false;
       if (!binary) {
-        steps_.push_back([mode, from = *x, to = *y] {
-          to.each([&](auto... at) { return activate(mode, from.at(at...)); });
-        });
+        steps_.push_back(
+            [mode, from = *x, to = *y] { to.each([&](auto... at) { return activate(mode, from.at(at...)); }); });
         return true;
       }
       const Values* b = values(o.node(kOperationB));
       if (!b) return false;
-      steps_.push_back([from = *x, other = *b, to = *y] {
-        to.each([&](auto... at) { return from.at(at...) + other.at(at...); });
-      });
+      steps_.push_back(
+          [from = *x, other = *b, to = *y] { to.each([&](auto... at) { return from.at(at...) + other.at(at...); }); });
       return true;
     }
     const bool back = o.kind == kConvolutionBackwardData;

@@ -42,7 +42,7 @@ struct SameCall<R (*)(P...), S (*)(Q...)> {
 
 }  // namespace check
 
-#define SAME_CALL(Api, member, symbol)                                            \
+#define SAME_CALL(Api, member, symbol)                                              \
   static_assert(check::SameCall<decltype(Api::member), decltype(&::symbol)>::value, \
                 #symbol " is called otherwise than it is declared");
 #define SAME_NUMBER(ours, theirs) \

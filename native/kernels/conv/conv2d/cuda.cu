@@ -64,10 +64,9 @@ void run(Device& device, const OpInfo& info, const ConvArgs& args, const char* k
   const bool wgmma = args.y_dtype == DType::BF16 && tile::wgmma_usable(device),
              dnn = library && tile::dnn_usable(device);
   if (!readable || !tile::worth_choosing(g.flops()) || !(wgmma || dnn)) return built_in();
-  const std::string shape =
-      concat("bf16 convolution", kind, " ", g.image().str(), " * ", g.filter().str(), " / ", g.stride_height, ",",
-             g.stride_width, args.epilogue.trivial() ? "" : " with epilogue",
-             args.y_dtype == DType::F32 ? " to f32" : "");
+  const std::string shape = concat(
+      "bf16 convolution", kind, " ", g.image().str(), " * ", g.filter().str(), " / ", g.stride_height, ",",
+      g.stride_width, args.epilogue.trivial() ? "" : " with epilogue", args.y_dtype == DType::F32 ? " to f32" : "");
   std::vector<tile::Way> ways{{"built-in", [&] { return built_in(), true; }}};
   if (wgmma) {
     ways.push_back({"wgmma 128", [&] { return tile::wgmma_image(device, info, product, 128); }});

@@ -78,11 +78,27 @@ Tensor reordered(Device& device, const OpInfo& info, const ConvArgs& args, const
 using PlanKey = std::array<std::int64_t, 22>;
 PlanKey plan_key(const DnnConvolution& c) {
   const ConvGeometry& g = c.geometry;
-  return {g.batch,         g.height,       g.width,           g.channels,       g.out_height,
-          g.out_width,     g.out_channels, g.filter_height,   g.filter_width,   g.stride_height,
-          g.stride_width,  g.top,          g.dilation_height, g.dilation_width, g.left,
-          c.transposed,    c.bias,         c.addend,          static_cast<std::int64_t>(c.activation),
-          static_cast<std::int64_t>(c.bias_type), static_cast<std::int64_t>(c.addend_type),
+  return {g.batch,
+          g.height,
+          g.width,
+          g.channels,
+          g.out_height,
+          g.out_width,
+          g.out_channels,
+          g.filter_height,
+          g.filter_width,
+          g.stride_height,
+          g.stride_width,
+          g.top,
+          g.dilation_height,
+          g.dilation_width,
+          g.left,
+          c.transposed,
+          c.bias,
+          c.addend,
+          static_cast<std::int64_t>(c.activation),
+          static_cast<std::int64_t>(c.bias_type),
+          static_cast<std::int64_t>(c.addend_type),
           static_cast<std::int64_t>(c.result_type)};
 }
 

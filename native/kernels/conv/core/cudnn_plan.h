@@ -214,9 +214,7 @@ class DnnPlan {
     // Each operation but the last gives a tensor that is not stored.
     int steps = c.bias + c.addend + (c.activation != FusedActivation::None);
     std::int64_t id = kFirstUnstored;
-    const auto next = [&]() -> const DnnDescriptor& {
-      return steps-- == 0 ? y : tensor(id++, DType::F32, out, false);
-    };
+    const auto next = [&]() -> const DnnDescriptor& { return steps-- == 0 ? y : tensor(id++, DType::F32, out, false); };
     std::vector<const DnnDescriptor*> operations;
     const DnnDescriptor* last = &next();
     operations.push_back(&product(c, x, w, *last));
@@ -244,8 +242,8 @@ class DnnPlan {
   bool choose(const DnnTarget& target, cudnn::HeuristicsMode mode) {
     using namespace cudnn;
     constexpr std::int64_t kMostEngines = 16;
-    DnnDescriptor& list = add(kEngineHeuristics).refer(kHeuristicsGraph, *graph_).one(
-        kHeuristicsMode, cudnn::kHeuristicMode, mode);
+    DnnDescriptor& list =
+        add(kEngineHeuristics).refer(kHeuristicsGraph, *graph_).one(kHeuristicsMode, cudnn::kHeuristicMode, mode);
     if (target.properties) list.one(kHeuristicsDevice, kDescriptor, target.properties);
     if (!list.finish().ok()) return false;
     const std::int64_t count = std::min(kMostEngines, list.get(kHeuristicsResults, kDescriptor, 0, nullptr));

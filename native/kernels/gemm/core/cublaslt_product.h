@@ -73,15 +73,15 @@ class LtProduct {
            cublaslt::Stream stream) const {
     const EpilogueArgs& e = g.out.epilogue;
     const float alpha = e.scale, beta = e.addend ? e.beta : 0.0f;
-    return api_.matmul(handle, desc_, &alpha, g.b.data, first_, g.a.data, second_, &beta,
-                       e.addend ? e.addend : g.out.c, source_, g.out.c, result_, &best.algorithm, workspace,
-                       best.workspace, stream) == cublaslt::kSuccess;
+    return api_.matmul(handle, desc_, &alpha, g.b.data, first_, g.a.data, second_, &beta, e.addend ? e.addend : g.out.c,
+                       source_, g.out.c, result_, &best.algorithm, workspace, best.workspace,
+                       stream) == cublaslt::kSuccess;
   }
 
   /// To what power of two up to 256 every matrix of an operand is aligned.
   static std::uint32_t alignment(const void* data, std::int64_t batch_offset, DType type) {
-    const std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(data) |
-                                static_cast<std::uintptr_t>(batch_offset) * dtype_size(type) | 256;
+    const std::uintptr_t bits =
+        reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(batch_offset) * dtype_size(type) | 256;
     return static_cast<std::uint32_t>(bits & (~bits + 1));
   }
 

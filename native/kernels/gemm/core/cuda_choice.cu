@@ -52,8 +52,7 @@ std::string circumstances(Device& device) {
   check_cuda(cudaGetDevice(&ordinal), "device");
   check_cuda(cudaGetDeviceProperties(&properties, ordinal), "device");
   return concat(properties.name, ", cuBLASLt ", blas_usable(device) ? blas_state() : "none", ", cuDNN ",
-                dnn_usable(device) ? dnn_state() : "none", ", wgmma ",
-                wgmma_usable(device) ? "on" : "off");
+                dnn_usable(device) ? dnn_state() : "none", ", wgmma ", wgmma_usable(device) ? "on" : "off");
 }
 
 /// The choices of one GPU: read from the file once, added to as they are made. Used by one thread at a time.
