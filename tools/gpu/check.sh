@@ -131,12 +131,18 @@ part_pipelines() {
   [ $status -eq 0 ] && node tools/gpu/compare-tables.mjs "$work/showcase-cpu.json" "$work/showcase-cuda.json"
 }
 
-# The sm_90a matrix kernel, which is off unless asked for: its own check, then large products by it where it is fastest.
-# In processes of its own, and with a cache of its own: a kernel that fails takes nothing with it.
+# The sm_90a matrix kernel, which is off unless asked for: its own check, every epilogue by each of its tiles, then large
+# products by it where it is fastest. In processes of its own, and with a cache of its own: a kernel that fails takes
+# nothing with it.
 part_wgmma() {
   export EQUIPOISE_CUDA_WGMMA=1 XDG_CACHE_HOME=$work/wgmma-cache
-  source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match real-sizes --timeout 60 --json "$work/wgmma.json" --log "$work/wgmma"
-  local status=$?
+  local status=0 columns
+  for columns in 128 160; do
+    EQUIPOISE_CUDA_TUNE="wgmma $columns" source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match half-products \
+      --timeout 30 --json "$work/wgmma-$columns.json" --log "$work/wgmma-$columns" || status=1
+  done
+  source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match real-sizes --timeout 60 --json "$work/wgmma.json" \
+    --log "$work/wgmma" || status=1
   cat "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv
   grep -q 'wgmma on' "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv && return $status
   echo "the sm_90a kernel was not used: it failed its check, or this is no sm_90 device"

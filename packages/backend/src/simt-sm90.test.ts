@@ -4,11 +4,11 @@
  */
 import { runOnDevice } from './testing/device-tests.js';
 
-const sm90 = { EQUIPOISE_SIMT_CAPABILITY: '90', EQUIPOISE_CUDA_WGMMA: '1' };
+const sm90 = { EQUIPOISE_SIMT_CAPABILITY: '90' };
 await runOnDevice('equipoise-simt', undefined, { label: 'clusters', files: /storages/, env: sm90 });
 for (const way of ['wgmma 128', 'wgmma 160'])
   await runOnDevice('equipoise-simt', undefined, {
     label: way,
     files: /half-products/,
-    env: { ...sm90, EQUIPOISE_CUDA_TUNE: way },
+    env: { ...sm90, EQUIPOISE_CUDA_WGMMA: '1', EQUIPOISE_CUDA_TUNE: way },
   });
