@@ -24,6 +24,7 @@ import {
   type SweepOptions,
   sweep,
   topCandidates,
+  truncatedPrompts,
   WEIGHTINGS,
 } from './index.js';
 import { smallParts } from './testing.js';
@@ -210,6 +211,11 @@ t.test('a pipeline with two text encoders is refused by name', async (t) => {
     code: 'unsupported',
     message: /sdxl: expected a pipeline with one text encoder, got StableDiffusionXLPipeline/,
   });
+});
+
+t.test('prompts that are longer than the model reads', async (t) => {
+  const long = 'a red car '.repeat(100);
+  t.same(truncatedPrompts(parts, ['a red car', long, '']), [long]);
 });
 
 t.test('prompt files', (t) => {

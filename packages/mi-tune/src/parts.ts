@@ -42,13 +42,28 @@ export function outputTarget(
   return clean;
 }
 
+type TextParts = Pick<DiffusionParts, 'textEncoder' | 'tokenizer'>;
+
+/** Tokens of a prompt that the model reads, start and end included. */
+function promptLength({ textEncoder, tokenizer }: TextParts): number {
+  return Math.min(tokenizer.modelMaxLength, textEncoder.config.max_position_embeddings);
+}
+
+/** Those of the prompts that are longer than the model reads: their ends change nothing. */
+export function truncatedPrompts(parts: TextParts, prompts: readonly string[]): string[] {
+  const found: string[] = [];
+  parts.tokenizer.encodeBatch(prompts, {
+    maxLength: promptLength(parts),
+    onWarning: ({ index }) => void found.push(prompts[index] as string),
+  });
+  return found;
+}
+
 /** Text states of prompts [N, L, C]. */
-export function encodePrompts(
-  { textEncoder, tokenizer }: DiffusionParts,
-  prompts: readonly string[],
-): tf.Tensor3D {
+export function encodePrompts(parts: TextParts, prompts: readonly string[]): tf.Tensor3D {
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prompts);
-  const length = Math.min(tokenizer.modelMaxLength, textEncoder.config.max_position_embeddings);
+  const { textEncoder, tokenizer } = parts;
+  const length = promptLength(parts);
   const { ids } = tokenizer.encodeBatch(prompts, { maxLength: length });
   return tf.tidy(
     () =>

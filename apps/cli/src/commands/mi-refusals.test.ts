@@ -47,6 +47,10 @@ t.test('combinations of options', async (t) => {
   }
   const sweep = await run('mi', 'sweep', ...common, ...prompts, '--scorer', 'a=x', '--scorer', 'a=y');
   t.match(sweep, { status: 2, err: /--scorer: expected each name once, got "a" twice/ });
+  for (const command of ['build', 'run', 'evaluate']) {
+    const result = await run('mi-tune', command, ...common, '--prompts', at('none.txt'));
+    t.match(result, { status: 3, err: /none\.txt: expected a readable prompt file/ }, command);
+  }
   const train = await run('mi-tune', 'train', ...common, '--set', at('set'), '--choose', 'clip');
   t.match(train, { status: 2, err: /--choose: expected nothing without --validate/ });
 });

@@ -1,6 +1,6 @@
 /** What the commands of MI-TUNE share: the model with an adapter on it, how candidates are drawn, who scores them. */
 import { type AdapterGroup, loadAdapter } from '@equipoise/adapters';
-import { invalid, type JobContext, option, z } from '@equipoise/core';
+import { describe, invalid, type JobContext, option, z } from '@equipoise/core';
 import type { TextToImagePipeline } from '@equipoise/diffusion';
 import { loadClip } from '@equipoise/iti-gen';
 import {
@@ -16,6 +16,7 @@ import {
   pictureMiScorer,
   readPrompts,
   type SamplingOptions,
+  truncatedPrompts,
   WEIGHTINGS,
   type Weighting,
 } from '@equipoise/mi-tune';
@@ -29,6 +30,9 @@ export const modelOptions = {
     group: 'Sampling',
   }),
 };
+
+export const PROMPT_FILE =
+  'Prompt file: one prompt per line. Blank lines, repetitions and what follows a tab do not count.';
 
 export const adapterOption = {
   adapter: option(z.string().optional(), 'Adapter to put on the model, for instance of the previous round.', {
@@ -165,6 +169,18 @@ export async function promptsOf(file: string, note: (line: string) => void): Pro
   if (duplicates > 0)
     note(`${file}: ${duplicates} repeated ${duplicates === 1 ? 'prompt is' : 'prompts are'} scored once`);
   return prompts;
+}
+
+/** Says which prompts the model does not read to the end. */
+export function noteTruncated(
+  prompts: readonly string[],
+  { parts }: Pick<OpenModel, 'parts'>,
+  note: (line: string) => void,
+): void {
+  const [first, ...others] = truncatedPrompts(parts, prompts);
+  if (first === undefined) return;
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  note(`longer than the model reads, so that the end changes nothing: ${describe(first)}${more}`);
 }
 
 /** `i/n` with i from 1. */

@@ -17,8 +17,10 @@ import { checkScorers, checkSelection } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
+  noteTruncated,
   openModel,
   openScorers,
+  PROMPT_FILE,
   picturesOf,
   promptsOf,
   samplingOf,
@@ -31,7 +33,7 @@ const options = defineOptions(
   'mi-tune build',
   {
     ...modelOptions,
-    prompts: option(z.string().optional(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    prompts: option(z.string().optional(), PROMPT_FILE, { placeholder: 'file' }),
     sweep: option(
       z.string().optional(),
       'A finished sweep to choose from, in place of --prompts; its candidates, sampling settings and scores then count.',
@@ -68,6 +70,7 @@ export const miTuneBuild = defineCommand({
   ) {
     const stored = folder === undefined ? undefined : await readSweep(folder);
     if (stored !== undefined) requireComplete(stored);
+    const prompts = file === undefined ? [] : await promptsOf(file, context.note);
     await openEngine({ engine, precision });
     const model = await openModel(rest, context);
     const { parts, pipeline, adapterHash } = model;
@@ -80,6 +83,7 @@ export const miTuneBuild = defineCommand({
     const sampling = stored?.sampling ?? samplingOf(rest);
     const names = stored?.plan.scorers ?? scorers.map(({ name }) => name);
     const selection = selectionOf(select, sampling.seed, names);
+    noteTruncated(prompts, model, context.note);
     const rows =
       stored !== undefined
         ? sweepRows(stored)
@@ -89,7 +93,7 @@ export const miTuneBuild = defineCommand({
               parts,
               options: {
                 ...sampling,
-                prompts: await promptsOf(file as string, context.note),
+                prompts,
                 candidates,
                 batch,
               },

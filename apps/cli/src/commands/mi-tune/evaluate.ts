@@ -17,6 +17,7 @@ import { checkScorers } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
+  noteTruncated,
   openModel,
   openScorers,
   samplingOf,
@@ -81,7 +82,7 @@ function suiteOf(categories: readonly SuiteCategory[], seed: number, count: numb
 export const miTuneEvaluate = defineCommand({
   options,
   description:
-    'Draws held-out prompts with and without an adapter and scores the pictures per category, with 95 % intervals by the bootstrap over prompts. MI is always scored; CLIPScore, judges of the embedded model and programs of your own (BLIP-VQA, HPSv2) beside it.',
+    'Draws held-out prompts, with --adapter under an adapter, and scores the pictures per category, with 95 % intervals by the bootstrap over prompts. MI is always scored; CLIPScore, judges of the embedded model and programs of your own (BLIP-VQA, HPSv2) beside it.',
   examples: [
     'equipoise mi-tune evaluate --model sd/ --prompts color=color_val.txt --clip clip-vit-large-patch14/ --out runs/base',
     'equipoise mi-tune evaluate --model sd/ --adapter runs/color/round-3/tune/adapter --prompts color=color_val.txt --scorer "vqa=python blip_vqa.py" --out runs/tuned',
@@ -91,13 +92,18 @@ export const miTuneEvaluate = defineCommand({
     { prompts: files, suite, suiteSeed, suitePrompts: count, images, batch, out, engine, precision, ...rest },
     context,
   ) {
-    await openEngine({ engine, precision });
-    const { parts, pipeline, adapterHash } = await openModel(rest, context);
     const own = suiteOf(suite, suiteSeed, count);
     const prompts =
       own.length > 0
         ? own.map(({ text, category }) => ({ prompt: text, category }))
         : await promptFiles(files);
+    await openEngine({ engine, precision });
+    const { parts, pipeline, adapterHash } = await openModel(rest, context);
+    noteTruncated(
+      prompts.map(({ prompt }) => prompt),
+      { parts },
+      context.note,
+    );
     const scorers: AlignmentScorer[] = await openScorers(rest, { parts, pipeline });
     if (own.length > 0) {
       scorers.push(await suiteScorer(own, rest.model));

@@ -7,8 +7,10 @@ import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers, checkSelection, checkValidation } from '../../mi-tune/checks.js';
 import {
   modelOptions,
+  noteTruncated,
   openModel,
   openScorers,
+  PROMPT_FILE,
   picturesOf,
   promptsOf,
   samplingOf,
@@ -22,7 +24,7 @@ const options = defineOptions(
   'mi-tune run',
   {
     ...modelOptions,
-    prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    prompts: option(z.string(), PROMPT_FILE, { placeholder: 'file' }),
     rounds: option(z.int().min(1).default(1), 'Rounds of scoring, choosing and tuning.'),
     start: option(
       z.enum(['fresh', 'previous']).default('fresh'),
@@ -59,13 +61,14 @@ export const miTuneRun = defineCommand({
     { prompts: file, rounds, start, keep, out, candidates, top, select, batch, engine, precision, ...rest },
     context,
   ) {
+    const prompts = await promptsOf(file, context.note);
+    const held = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     await openEngine({ engine, precision });
     const model = await openModel({ model: rest.model, sampler: rest.sampler }, context);
     const { parts, pipeline } = model;
-    const prompts = await promptsOf(file, context.note);
     const scorers = await openScorers({ ...rest, select }, model);
     const sampling = samplingOf(rest);
-    const held = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
+    noteTruncated([...prompts, ...(held ?? [])], model, context.note);
     const results = await runRounds(
       {
         folder: out,

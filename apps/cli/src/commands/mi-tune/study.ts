@@ -16,11 +16,9 @@ const options = defineOptions('mi-tune study', {
   out: option(z.string().default('runs/mi-study'), 'Run folder; finished cells are kept.', {
     placeholder: 'folder',
   }),
-  weights: option(
-    z.string().optional(),
-    "Weights in the layout of the embedded model's. Default: its own.",
-    { placeholder: 'folder' },
-  ),
+  weights: option(z.string().optional(), "Weights in the layout of the embedded model's. Default: its own.", {
+    placeholder: 'folder',
+  }),
   size: option(
     z.enum(['tiny', 'small', 'color', 'full']).default('small'),
     'Preset of the sizes below.',
@@ -80,7 +78,10 @@ export const miTuneStudy = defineCommand({
     'equipoise mi-tune study --size color --precision bf16',
     'equipoise mi-tune study --size full --out runs/mi-study-full',
   ],
-  async run({ out, weights = SHIPPED_WEIGHTS, size: preset, seeds, plan, engine, precision, ...changes }, context) {
+  async run(
+    { out, weights = SHIPPED_WEIGHTS, size: preset, seeds, plan, engine, precision, ...changes },
+    context,
+  ) {
     const settings = settingsOf(STUDY_SIZES[preset], changes);
     const count = seeds ?? (preset === 'tiny' ? 1 : 3);
     const cost = studyCost(settings);

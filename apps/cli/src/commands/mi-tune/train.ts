@@ -48,9 +48,9 @@ export const miTuneTrain = defineCommand({
     'equipoise mi-tune train --model sd/ --set runs/round-1/set --validate color_val.txt --out runs/round-1/tune',
   ],
   async run({ set, out, from, batch, engine, precision, ...rest }, context) {
+    const prompts = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     await openEngine({ engine, precision });
     const { parts, pipeline } = await openModel({ model: rest.model, sampler: rest.sampler }, context);
-    const prompts = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     const scorers = await openScorers(rest, { parts, pipeline });
     const { adapter, log, best } = await tuneJob(
       {

@@ -30,7 +30,13 @@ import {
 } from '@equipoise/report';
 import { defineCommand } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
-import { adapterOption, modelOptions, type OpenModel, openModel } from '../../mi-tune/model.js';
+import {
+  adapterOption,
+  modelOptions,
+  noteTruncated,
+  type OpenModel,
+  openModel,
+} from '../../mi-tune/model.js';
 
 const { model } = modelOptions;
 const options = defineOptions(
@@ -101,6 +107,7 @@ export const miEstimate = defineCommand({
   ) {
     await openEngine({ engine, precision });
     const opened = await openModel({ model: folder, adapter }, context);
+    noteTruncated(prompt, opened, context.note);
     const scored = await scoreImages(opened, images, prompt, { ...settings, maps }, context);
     const results = scored.flatMap(({ file, estimates }) =>
       estimates.map(({ curve: terms, map: _, ...numbers }, p) => ({

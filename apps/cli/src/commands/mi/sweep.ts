@@ -7,8 +7,10 @@ import { checkScorers } from '../../mi-tune/checks.js';
 import {
   adapterOption,
   modelOptions,
+  noteTruncated,
   openModel,
   openScorers,
+  PROMPT_FILE,
   picturesOf,
   promptsOf,
   samplingOf,
@@ -21,7 +23,7 @@ const options = defineOptions(
   'mi sweep',
   {
     ...modelOptions,
-    prompts: option(z.string(), 'Prompt file: one prompt per line.', { placeholder: 'file' }),
+    prompts: option(z.string(), PROMPT_FILE, { placeholder: 'file' }),
     candidates: option(z.int().min(1).default(50), 'Candidates per prompt.'),
     ...adapterOption,
     shard: option(
@@ -63,6 +65,7 @@ export const miSweep = defineCommand({
     await openEngine({ engine, precision });
     const prompts = await promptsOf(file, context.note);
     const { parts, pipeline, adapterHash } = await openModel(rest, context);
+    noteTruncated(prompts, { parts }, context.note);
     const rows = await sweep(
       {
         folder: out,
