@@ -2,14 +2,13 @@
 // memory that count the copies. From the PTX ISA's sections on mbarrier, cp.async.bulk.tensor and wgmma; hopper.h is
 // what kernels call.
 //
-//   copies     arrive, in launches that run forwards, when a thread waits for their barrier and nobody else can go on,
+//   copies     arrive, in launches that run forwards, when a thread waits for their barrier and nobody can go on,
 //              the newest first; in launches that run backwards, at once: as late and as early as the hardware may
 //   products   read their operands when they are waited for; until then their sums are NaN
 //
-// Errors, whichever of the two orders a launch has: a product of what a copy has yet to bring or of ordinary stores that
-// no fence.proxy.async has followed; a copy to, or a store into, operands of products under way; sums that are touched
-// before they are waited for; barriers that are not initialised, arrived at too often or waited for in vain; whatever is
-// still under way when the block ends.
+// Errors: a product of what a copy has yet to bring or of ordinary stores that no fence.proxy.async has followed; a copy
+// to, or a store into, operands of products under way; sums that are touched before they are waited for; barriers that
+// are not initialised, arrived at too often or waited for in vain; whatever is still under way when the block ends.
 #pragma once
 
 #include <cstddef>

@@ -9,8 +9,8 @@ namespace {
 
 Async& async() { return running().block().async; }
 
-/// An instruction that all threads of a warp issue together: `act` runs when the last of them has come, and none goes on
-/// before.
+/// An instruction that all threads of a warp issue together: `act` runs when the last of them has come, and none goes
+/// on before.
 template <class Act>
 void together(const WarpStep& step, float* sums, Act act) {
   Scheduler& s = running();
@@ -24,7 +24,9 @@ void together(const WarpStep& step, float* sums, Act act) {
     meeting.arrived = 0;
     act(s.thread() / 32, meeting);
   }
-  s.exchange(0xffffffffu, 0, -1, nullptr, nullptr);
+  unsigned present = 0;
+  s.exchange(0xffffffffu, 0, -1, &present, nullptr);
+  if (present != 0xffffffffu) s.fail("issues an instruction of whole warps in a warp whose threads have ended in part");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Hopper's instructions in the shim; what they do is told in async.h. Shared addresses are offsets in the block's window.
+// Hopper's instructions in the shim; what they do is told in async.h. Shared addresses are offsets in the block's
+// window.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // The part of CUDA C++ that kernels use, for a host compiler: threads of a block are fibers of one host thread
-// (scheduler.h). Test code: it finds wrong indices, missing barriers and uninitialised memory where there is no GPU, and
-// says nothing about speed. Tensor-core and copy instructions: warp_mma.h and hopper.h.
+// (scheduler.h). Test code: it finds wrong indices, missing barriers and uninitialised memory where there is no GPU,
+// and says nothing about speed. Tensor-core and copy instructions: warp_mma.h and hopper.h.
 //
 //   __shared__             static variables, one for all blocks; `__shared__ __align__(16) float a[8]` is fine, alignas
 //                          is not. What a block of a cluster keeps across a cluster's barrier, or shows other blocks,

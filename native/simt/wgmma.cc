@@ -37,8 +37,9 @@ struct Descriptor {
     if (bits >> 49 & 7) fail_with("uses a matrix descriptor with a base offset: not emulated");
   }
 
-  /// Address of the 16-byte chunk that holds element (line, k): of the eight elements from k where the matrix lies along
-  /// k (k-major), else from `line`. Strides as the ISA's "Strides" and CUTLASS's notes on canonical layouts give them:
+  /// Address of the 16-byte chunk that holds element (line, k): of the eight elements from k where the matrix lies
+  /// along k (k-major), else from `line`. Strides as the ISA's "Strides" and CUTLASS's notes on canonical layouts give
+  /// them:
   ///   k-major   rows of a swizzled atom lie 16 << bits bytes apart, groups of eight `stride`; the second eight of k
   ///             follow the first at once, or at `leading` without a swizzle
   ///   mn-major  an atom has 8 << bits lines in a row of chunks, and eight steps of k below one another; the next eight

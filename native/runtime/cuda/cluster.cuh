@@ -1,7 +1,7 @@
 // Thread block clusters of sm_90: neighbouring blocks that run together and read each other's shared memory. Kernels
-// for clusters are templates on the cluster's size; size 1 is an ordinary kernel on every device. In the shim the blocks
-// of a cluster run beside one another, with __shared__ variables in common: what is read by other blocks, or kept across
-// a cluster's barrier, must be dynamic shared memory.
+// for clusters are templates on the cluster's size; size 1 is an ordinary kernel on every device. In the shim the
+// blocks of a cluster run beside one another, with __shared__ variables in common: what is read by other blocks, or
+// kept across a cluster's barrier, must be dynamic shared memory.
 #pragma once
 
 #include "runtime/cuda/kernel.cuh"
