@@ -15,7 +15,7 @@ const TEMPORARY = /^\..+\.(\d+)\.[0-9a-f]{12}\.tmp$/;
 
 /**
  * Writes `path` atomically; its folder is created when missing. On any failure, a full disk included, the
- * old file stays as it was and nothing new is left behind.
+ * old file stays as it was and nothing new is left behind. Devices, pipes and folders are not replaced.
  *
  * @throws EquipoiseError `io` that names the file and the reason; what a content function throws itself
  * (other than a system error) passes through unchanged
@@ -25,6 +25,7 @@ export async function writeFileAtomic(path: string, content: AtomicContent): Pro
   const temporary = join(folder, temporaryName(basename(path)));
   try {
     await makeFolders(folder);
+    await checkReplaceable(path);
     const file = await open(temporary, 'wx');
     try {
       if (typeof content === 'function') await content(file);
@@ -41,13 +42,24 @@ export async function writeFileAtomic(path: string, content: AtomicContent): Pro
   }
 }
 
+/** Throws unless there is nothing, or a file: a rename would put a file in the place of a device such as /dev/null. */
+async function checkReplaceable(path: string): Promise<void> {
+  const info = await stat(path).catch((error: unknown) => {
+    if (systemErrorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (info === undefined || info.isFile()) return;
+  const code = info.isDirectory() ? 'EISDIR' : 'ENOTFILE';
+  throw Object.assign(new Error(`${code}: no file, ${path}`), { code });
+}
+
 const temporaryName = (name: string): string =>
   `.${name}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
 
 /**
  * Fills a folder, which is created when missing, all or nothing: `fill` writes into a temporary one, whose files are
- * moved when all of them are there, those of subfolders first. Files of the same names are replaced and others stay. On
- * any failure before that the folder is as it was.
+ * moved when all of them are there and none of their places is taken by something else, those of subfolders first. Files
+ * of the same names are replaced and others stay. On any failure before that the folder is as it was.
  *
  * @param replace called before files are moved into a folder that exists, to remove what they stand for
  * @returns what `fill` returns
@@ -66,6 +78,7 @@ export async function fillFolderAtomic<T>(
     await makeFolder(temporary);
     const filled = await fill(temporary);
     if (present) {
+      await checkMovable(temporary, whole);
       await replace(filled);
       await moveFiles(temporary, whole);
     } else {
@@ -77,6 +90,19 @@ export async function fillFolderAtomic<T>(
     throw writeError(path, error);
   } finally {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+/** Throws where {@link moveFiles} would meet a file in the place of a folder, or anything but a file in that of one. */
+async function checkMovable(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const target = join(to, entry.name);
+    try {
+      if (!entry.isDirectory()) await checkReplaceable(target);
+      else if (await isFolder(target)) await checkMovable(join(from, entry.name), target);
+    } catch (error) {
+      throw writeError(target, error);
+    }
   }
 }
 
@@ -206,6 +232,7 @@ const REASONS: Record<string, string> = {
   ENOENT: 'the folder it would be in takes no new entries, or is gone',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'a folder of that name exists',
+  ENOTFILE: 'what is there is a device or pipe, no file',
   EEXIST: 'something of that name exists',
   ELOOP: 'its links lead in a circle',
   ENAMETOOLONG: 'the name is too long',

@@ -10,6 +10,7 @@ import {
   EquipoiseError,
   editDistance,
   exists,
+  fillFolderAtomic,
   formatDuration,
   formatError,
   invalid,
@@ -240,6 +241,23 @@ t.test('atomic files: whole or absent', async (t) => {
     message: /something of that name/,
   });
   await rm(join(folder, 'dangling'));
+  if (process.platform !== 'win32') {
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    await t.rejects(writeFileAtomic(join(folder, 'pipe'), 'x'), {
+      code: 'io',
+      message: /pipe: .* is a device or pipe/,
+    });
+    const filled = fillFolderAtomic(folder, async (to) => {
+      await writeFileAtomic(join(to, 'deep/new'), 'x');
+      await writeFileAtomic(join(to, 'pipe'), 'x');
+    });
+    await t.rejects(filled, {
+      code: 'io',
+      message: `${join(folder, 'pipe')}: cannot write: what is there is a device`,
+    });
+    await rm(join(folder, 'pipe'));
+    t.strictSame((await readdir(folder)).sort(), ['new', 'old', 'taken'], 'nothing was moved');
+  }
   if (process.platform === 'linux') {
     for (const made of [makeFolder('/proc/self/a/b'), writeFileAtomic('/proc/self/a/b', 'x')])
       await t.rejects(made, {
