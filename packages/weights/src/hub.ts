@@ -56,7 +56,7 @@ export async function resolveModel(pathOrId: string, options: HubOptions = {}): 
   if (isHubId(pathOrId)) return fetchModel(pathOrId, options);
   throw new EquipoiseError(
     'missing',
-    `${pathOrId}: expected a folder, or a hub id such as owner/name, got neither`,
+    `${pathOrId === '' ? '""' : pathOrId}: expected a folder, or a hub id such as owner/name, got neither`,
   );
 }
 

@@ -12,13 +12,23 @@ export function floatType(name: DtypeName | undefined): FloatType | undefined {
 /** Bits of a high byte that are all set in NaN and infinity, and in no other number. */
 const EXPONENT: Readonly<Record<string, number>> = { F16: 0x7c, BF16: 0x7f };
 
+/** Numbers with a fraction that are not converted. */
+const OTHER_FLOATS = /^F(4|6|8|64)/;
+
 /**
  * The tensor in another type, converted while it is read.
  *
- * @throws (when read) EquipoiseError `numeric` for a number that leaves the type's range: a model must not be saved with
+ * @throws EquipoiseError `unsupported` for floating-point numbers of a type that is not converted; (when read) EquipoiseError `numeric` for a number that leaves the type's range: a model must not be saved with
  * infinities that were not there
  */
 export function converted(source: TensorSource, dtype: FloatType | undefined): TensorSource {
+  if (dtype !== undefined && OTHER_FLOATS.test(source.dtype)) {
+    const name = `${source.origin}: tensor ${JSON.stringify(source.name)}`;
+    throw invalid(name, 'F32, F16 or BF16 where --dtype is given', prose(source.dtype), {
+      code: 'unsupported',
+      hints: ['Without --dtype it is copied as it is.'],
+    });
+  }
   const cast = dtype === undefined ? source : castSource(source, dtype);
   if (cast === source || cast.dtype === 'F32') return cast;
   const check = (bytes: Uint8Array): void => {

@@ -4,6 +4,7 @@ import { loadPipeline } from '@equipoise/diffusion';
 import { fixturesOf } from '@equipoise/testing';
 import {
   float32Source,
+  memorySource,
   openAdapter,
   openFolder,
   openSafetensors,
@@ -152,6 +153,8 @@ t.test('convert: files of tensors, and refusals', async (t) => {
   const large = join(out, 'large.safetensors');
   await writeSafetensors(large, [float32Source('big', [2], Float32Array.of(1, 70000))]);
   await writeSafetensors(join(out, 'huge.safetensors'), [float32Source('big', [1], Float32Array.of(3.4e38))]);
+  const double = memorySource('a', 'F64', [1], new Uint8Array(8));
+  await writeSafetensors(join(out, 'double.safetensors'), [double]);
   const sd = diffusion.path('sd');
   const refused: [string[], number, RegExp][] = [
     [
@@ -199,6 +202,12 @@ t.test('convert: files of tensors, and refusals', async (t) => {
       2,
       /--dtype: expected one of "f32", "f16", "bf16", got "f8"/,
     ],
+    [
+      [join(out, 'double.safetensors'), join(out, 'x.safetensors'), '--dtype', 'f16'],
+      2,
+      /tensor "a": expected F32, F16 or BF16 where --dtype is given, got F64/,
+    ],
+    [['', join(out, 'new')], 3, /"": expected a folder, or a hub id/],
     [[join(out, 'none'), join(out, 'new')], 3, /none: expected a folder, or a hub id/],
   ];
   const before = (await readdir(out)).sort();

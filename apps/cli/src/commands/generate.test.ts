@@ -319,7 +319,7 @@ t.test('bad input is refused before the model is loaded, and Ctrl-C leaves whole
     [
       ['--prompts-file', join(out, 'prompts.txt'), '--model', model],
       2,
-      /expected at least one prompt, got an empty file/,
+      /expected at least one prompt, got none/,
     ],
   ];
   for (const [words, status, message] of refused) {

@@ -58,7 +58,13 @@ export function encodeSides(
     typeof negativePrompt === 'object' ? negativePrompt : Array<string>(rows).fill(negativePrompt ?? '');
   if (texts.length !== rows)
     throw invalid('negativePrompt', `${rows} texts, one for each prompt`, texts.length);
-  return { cond, uncond: encodePrompts(parts, texts, { maxLength: cond.embeds.shape[1], onWarning }) };
+  const positions = cond.embeds.shape[1];
+  const most = parts.textEncoder.config.max_position_embeddings;
+  if (positions > most) {
+    const expected = `at most ${most} positions, or embeddings of the negative prompt too`;
+    throw invalid('promptEmbeds', expected, positions);
+  }
+  return { cond, uncond: encodePrompts(parts, texts, { maxLength: positions, onWarning }) };
 }
 
 export function disposeSides({ cond, uncond }: Sides): void {

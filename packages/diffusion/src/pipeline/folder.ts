@@ -33,6 +33,7 @@ import {
   saveSchedulerConfig,
   withWeightsType,
 } from '@equipoise/weights';
+import { parseSchedulerConfig } from '../scheduler-config.js';
 import type { PipelineParts } from './inputs.js';
 import { TextToImagePipeline, unsupportedPipeline } from './pipeline.js';
 
@@ -129,7 +130,9 @@ class PartLoader {
 
 async function loadParts(loader: PartLoader): Promise<PipelineParts> {
   const xl = loader.folder.className === 'StableDiffusionXLPipeline';
-  const scheduler = (await loader.component('scheduler')).config;
+  const { config: scheduler, path } = await loader.component('scheduler');
+  // Before the weights, which take longer.
+  parseSchedulerConfig(scheduler, { source: join(path, 'scheduler_config.json') });
   const parts = {
     scheduler,
     tokenizer: await loader.tokenizer('tokenizer'),

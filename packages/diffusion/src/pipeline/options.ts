@@ -11,7 +11,9 @@ export const samplerClasses = {
 export type SamplerName = keyof typeof samplerClasses;
 
 const seed = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
-const side = z.int().min(8).max(16_384);
+/** Pixels. */
+export const LARGEST_SIDE = 16_384;
+const side = z.int().min(8).max(LARGEST_SIDE);
 
 /**
  * Defaults are those of the diffusers pipelines; sides, guidance and sampler default to the model's own.

@@ -292,15 +292,21 @@ t.test('calls that cannot be honoured are refused before any work', async (t) =>
   await refuse({ prompt: 'a' }, { unknown: 1 } as SamplingInput, /unknown/);
   const narrow = tf.zeros([1, 77, 8]) as tf.Tensor3D;
   await refuse({ promptEmbeds: narrow }, {}, /promptEmbeds: expected \[prompts, positions, 32\]/);
+  const long = tf.zeros([1, 78, 32]) as tf.Tensor3D;
+  await refuse(
+    { promptEmbeds: long },
+    {},
+    /promptEmbeds: expected at most 77 positions, or .*negative.*, got 78/,
+  );
   const latents = tf.zeros([1, 4, 4, 4]) as tf.Tensor4D;
   await refuse({ prompt: 'a', latents }, {}, /latents: expected \[1, 8, 8, 4\]/);
   const warnings: unknown[] = [];
   const options: SamplingInput = { steps: 1 };
-  const long = await pipeline.generate({ prompt: 'cat '.repeat(90) }, options, {
+  const many = await pipeline.generate({ prompt: 'cat '.repeat(90) }, options, {
     onWarning: (w) => warnings.push(w),
   });
   t.match(warnings, [{ kind: 'truncated', kept: 75 }]);
-  tf.dispose([long.latents, narrow, latents]);
+  tf.dispose([many.latents, long, narrow, latents]);
 });
 
 t.test('a saved pipeline loads and gives the same image; PNG files carry their settings', async (t) => {
@@ -369,6 +375,25 @@ t.test('folders that are no Stable Diffusion are refused', async (t) => {
     message: /copy: unet: expected UNet2DConditionModel, got UNet3DConditionModel$/,
   });
   await writeFile(path, JSON.stringify(parts));
+  const edit = async (part: string, values: object): Promise<() => Promise<void>> => {
+    const file = join(copy, part);
+    const text = await readFile(file, 'utf8');
+    await writeFile(file, JSON.stringify({ ...(JSON.parse(text) as object), ...values }));
+    return () => writeFile(file, text);
+  };
+  let undo = await edit('scheduler/scheduler_config.json', { prediction_type: 'flow' });
+  await t.rejects(loadPipeline(copy), {
+    message: /copy\/scheduler\/scheduler_config\.json: prediction_type.* expected "epsilon".*, got "flow"/,
+  });
+  await undo();
+  undo = await edit('unet/config.json', { sample_size: 10 ** 7 });
+  const huge = await loadPipeline(copy);
+  await t.rejects(
+    huge.generate({ prompt: 'a' }, { steps: 1 }),
+    /sample_size: expected at most \d+, or height/,
+  );
+  huge.dispose();
+  await undo();
   await rm(join(copy, 'unet', 'config.json'));
   await t.rejects(loadPipeline(copy), {
     code: 'missing',

@@ -15,7 +15,13 @@ import {
 import { type Conditioning, denoise } from './denoise.js';
 import type { GenerateHooks, GenerateInputs, PipelineParts } from './inputs.js';
 import { type LatentShape, latentNoise } from './noise.js';
-import { type SamplingInput, type SamplingOptions, samplerClasses, samplingOptions } from './options.js';
+import {
+  LARGEST_SIDE,
+  type SamplingInput,
+  type SamplingOptions,
+  samplerClasses,
+  samplingOptions,
+} from './options.js';
 import { type ImageSettings, imageSettings } from './settings.js';
 import type { EncodeTextOptions, TextEmbeddings } from './text.js';
 
@@ -88,7 +94,10 @@ export class TextToImagePipeline {
     const own = this.parts.unet.config.sample_size;
     const ownSide = (axis: number): number => {
       const size = typeof own === 'number' ? own : own?.[axis];
-      if (size !== undefined) return size * unit;
+      if (size !== undefined) {
+        if (size * unit <= LARGEST_SIDE) return size * unit;
+        throw invalid('unet: sample_size', `at most ${LARGEST_SIDE / unit}, or height and width given`, size);
+      }
       throw invalid(
         axis === 0 ? 'height' : 'width',
         'a value, for the model names no size of its own',
