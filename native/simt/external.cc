@@ -23,4 +23,6 @@ void* external_stream(Device& device) {
   return static_cast<simt::WorkQueue*>(&queue);
 }
 
+std::string device_model(Device&) { return "simt"; }
+
 }  // namespace eq

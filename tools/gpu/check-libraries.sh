@@ -6,7 +6,7 @@
 #   tools/gpu/check-libraries.sh FOLDER...
 #
 # FOLDERs hold headers and libraries: of a toolkit, or unpacked wheels (nvidia-cublas, nvidia-cublas-cu12,
-# nvidia-cudnn-cu13, nvidia-cuda-nvrtc: cuDNN compiles plans with NVRTC). Needs nvcc for the headers of the runtime.
+# nvidia-cudnn-cu13, nvidia-cuda-nvrtc: cuDNN needs the other two of its CUDA version). Needs nvcc for the headers of the runtime.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 [ $# -ge 1 ] || { echo "usage: $0 FOLDER..." >&2; exit 2; }

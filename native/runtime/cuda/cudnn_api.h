@@ -71,6 +71,7 @@ enum Attribute {
   kPlanHandle = 400,
   kPlanConfig = 401,
   kPlanWorkspace = 402,
+  kPlanJson = 405,
   kPlanDevice = 407,
   kForwardAlpha = 700,
   kForwardBeta = 701,

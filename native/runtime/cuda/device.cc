@@ -370,6 +370,7 @@ bool launch_external(Device& device, const OpInfo& info, const std::function<boo
 }
 cudaStream_t stream(Device& device) { return cuda(device).stream(); }
 void* external_stream(Device& device) { return cuda(device).stream(); }
+std::string device_model(Device& device) { return cuda(device).properties().name; }
 unsigned* tickets(Device& device) { return cuda(device).tickets(); }
 
 Tensor stage(Device& device, const void* table, std::size_t bytes) { return cuda(device).stage(table, bytes); }

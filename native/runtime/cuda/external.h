@@ -20,6 +20,9 @@ bool launch_external(Device& device, const OpInfo& info, const std::function<boo
 /// The device's stream as libraries take it: a cudaStream_t. In the shim a simt::WorkQueue*, for libraries made for it.
 void* external_stream(Device& device);
 
+/// What the GPU is called.
+std::string device_model(Device& device);
+
 /// A library opened with dlopen the first time it could serve, and kept. `state` says which, or why none.
 struct OpenedLibrary {
   void* file = nullptr;

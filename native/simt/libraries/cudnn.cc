@@ -1,8 +1,6 @@
 // A stand-in for cuDNN's graph interface on host memory, for tests: it takes descriptors as the documentation has them,
 // refuses attributes of another type or number, and computes what the graph says by the strides of its tensors. Its
 // first engine sums in no fixed order by its own account and leaves wrong results: it must not be taken.
-#include "runtime/cuda/cudnn_api.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "runtime/dtype.h"
+#include "simt/libraries/cudnn_nodes.h"
 #include "simt/work_queue.h"
 
 namespace eq::cudnn {
@@ -23,54 +22,6 @@ namespace {
 
 constexpr int kRefused = 2000;  // CUDNN_STATUS_BAD_PARAM
 constexpr std::int64_t kWorkspaceBytes = 512;
-
-struct Node {
-  int kind = 0;
-  bool finished = false;
-  int engine = -1;  ///< of an engine and of its configuration
-  std::map<int, std::vector<std::int64_t>> numbers;
-  std::map<int, std::vector<const Node*>> nodes;
-  std::map<int, std::vector<void*>> pointers;
-
-  std::int64_t number(int name) const { return numbers.at(name).at(0); }
-  const Node& node(int name) const { return *nodes.at(name).at(0); }
-};
-
-/// The type of an attribute's elements, or -1 where the descriptor has no such attribute.
-int type_of(int kind, int name) {
-  struct Rule {
-    int kind, first, last, type;
-  };
-  static constexpr Rule kRules[] = {
-      {kPointwise, kPointwiseModeOf, kPointwiseModeOf, kPointwiseMode},
-      {kPointwise, kPointwisePrecision, kPointwisePrecision, kDataType},
-      {kConvolution, kConvolutionCompute, kConvolutionCompute, kDataType},
-      {kConvolution, kConvolutionModeOf, kConvolutionModeOf, kConvolutionMode},
-      {kConvolution, kConvolutionDilations, kConvolutionDims, kInt64},
-      {kEngineHeuristics, kHeuristicsMode, kHeuristicsMode, kHeuristicMode},
-      {kEngineHeuristics, kHeuristicsGraph, kHeuristicsGraph, kDescriptor},
-      {kExecutionPlan, kPlanHandle, kPlanHandle, kHandle},
-      {kExecutionPlan, kPlanConfig, kPlanConfig, kDescriptor},
-      {kConvolutionForward, kForwardAlpha, kForwardBeta, kFloats},
-      {kConvolutionForward, kForwardConvolution, kForwardY, kDescriptor},
-      {kConvolutionBackwardData, kBackwardAlpha, kBackwardBeta, kFloats},
-      {kConvolutionBackwardData, kBackwardConvolution, kBackwardDy, kDescriptor},
-      {kPointwiseOperation, kOperationPointwise, kOperationY, kDescriptor},
-      {kOperationGraph, kGraphHandle, kGraphHandle, kHandle},
-      {kOperationGraph, kGraphOperations, kGraphOperations, kDescriptor},
-      {kVariantPack, kPackIds, kPackIds, kInt64},
-      {kVariantPack, kPackPointers, kPackPointers, kPointer},
-      {kVariantPack, kPackWorkspace, kPackWorkspace, kPointer},
-      {kTensor, kTensorAlignment, kTensorAlignment, kInt64},
-      {kTensor, kTensorType, kTensorType, kDataType},
-      {kTensor, kTensorDimensions, kTensorStrides, kInt64},
-      {kTensor, kTensorId, kTensorId, kInt64},
-      {kTensor, kTensorVirtual, kTensorVirtual, kBoolean},
-  };
-  for (const Rule& rule : kRules)
-    if (rule.kind == kind && rule.first <= name && name <= rule.last) return rule.type;
-  return -1;
-}
 
 /// What an operation needs before it is finished: how many values of each attribute.
 bool complete(const Node& n) {
@@ -320,6 +271,12 @@ EQ_EXPORT int cudnnBackendSetAttribute(Descriptor descriptor, int name, int type
     copy(float{}, n.numbers[name]);
   } else if (type == kBoolean) {
     copy(bool{}, n.numbers[name]);
+  } else if (type == kChar) {
+    const char* text = static_cast<const char*>(values);
+    if (text[count - 1] != '\0') return kRefused;
+    const Node* config = PlanText::read(text, n.read);
+    if (!config) return kRefused;
+    n.nodes[kPlanConfig] = {config};
   } else if (type == kHandle || type == kPointer) {
     for (std::int64_t i = 0; i < count; ++i) n.pointers[name].push_back(static_cast<void* const*>(values)[i]);
   } else if (type == kDescriptor) {
@@ -360,6 +317,10 @@ EQ_EXPORT int cudnnBackendGetAttribute(Descriptor descriptor, int name, int type
   } else if (n.kind == kExecutionPlan && name == kPlanWorkspace && type == kInt64 && n.finished) {
     *static_cast<std::int64_t*>(values) = kWorkspaceBytes;
     *count = 1;
+  } else if (n.kind == kExecutionPlan && name == kPlanJson && type == kChar && n.finished) {
+    const std::string text = PlanText::write(n);
+    *count = static_cast<std::int64_t>(text.size()) + 1;
+    if (most >= *count) std::memcpy(values, text.c_str(), text.size() + 1);
   } else {
     return kRefused;
   }

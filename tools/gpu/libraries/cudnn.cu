@@ -61,6 +61,7 @@ SAME_NUMBER(dnn::kConfigEngine, CUDNN_ATTR_ENGINECFG_ENGINE)
 SAME_NUMBER(dnn::kPlanHandle, CUDNN_ATTR_EXECUTION_PLAN_HANDLE)
 SAME_NUMBER(dnn::kPlanConfig, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)
 SAME_NUMBER(dnn::kPlanWorkspace, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)
+SAME_NUMBER(dnn::kPlanJson, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION)
 SAME_NUMBER(dnn::kPlanDevice, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP)
 SAME_NUMBER(dnn::kForwardAlpha, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA)
 SAME_NUMBER(dnn::kForwardBeta, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA)
@@ -132,6 +133,20 @@ std::string json(const Gpu& g) {
   return text;
 }
 
+class Clock {
+ public:
+  /// Milliseconds since the last lap.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double ms = std::chrono::duration<double, std::milli>(now - last_).count();
+    last_ = now;
+    return ms;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 struct Case {
   const char* name;
   DnnConvolution c;
@@ -192,16 +207,23 @@ int main(int, char** arguments) {
     if (!properties.ok()) return std::fprintf(stderr, "%s: its properties are refused\n", gpu.name), 1;
     std::printf("%s\n", gpu.name);
     for (const Case& one : cases()) {
-      const auto start = std::chrono::steady_clock::now();
-      const auto plan = DnnPlan::make(api, {nullptr, properties.raw()}, one.c);
-      const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-      if (plan)
-        std::printf("  %-40s plan, workspace %.1f MiB, made in %.0f ms\n", one.name,
-                    static_cast<double>(plan->workspace()) / 1048576, ms);
+      const DnnTarget target{nullptr, properties.raw()};
+      Clock clock;
+      const auto plan = DnnPlan::make(api, target, one.c);
+      const double made = clock.lap();
+      const std::string kept = plan ? plan->text() : "";
+      clock.lap();
+      const auto again = kept.empty() ? nullptr : DnnPlan::read(api, target, kept);
+      const double read = clock.lap();
+      // A plan that has lost its end is refused.
+      const auto half = kept.empty() ? nullptr : DnnPlan::read(api, target, kept.substr(0, kept.size() / 2));
+      if (again && again->workspace() == plan->workspace() && !half)
+        std::printf("  %-40s workspace %lld bytes, made in %.0f ms, read from %zu bytes in %.0f ms\n", one.name,
+                    static_cast<long long>(plan->workspace()), made, kept.size(), read);
       else
-        std::printf("  %-40s NO PLAN\n", one.name), ++missing;
+        std::printf("  %-40s %s\n", one.name, plan ? "NOT THE SAME WHEN READ" : "NO PLAN"), ++missing;
     }
   }
-  std::printf("%d without a plan\n", missing);
+  std::printf("%d without a plan that can be made and read\n", missing);
   return missing == 0 ? 0 : 1;
 }

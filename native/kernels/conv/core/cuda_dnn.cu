@@ -3,11 +3,19 @@
 // (native/simt/libraries/cudnn.cc).
 #include "kernels/conv/core/dnn.h"
 
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 
 #include "kernels/conv/conv2d/op.h"
 #include "kernels/conv/core/cudnn_plan.h"
+#include "kernels/gemm/core/choice.h"
 #include "kernels/gemm/core/tile_gemm.h"
 #include "runtime/cuda/external.h"
 
@@ -102,7 +110,42 @@ PlanKey plan_key(const DnnConvolution& c) {
           static_cast<std::int64_t>(c.result_type)};
 }
 
-/// The plan of a shape, made once (milliseconds); null where there is none, or none can be made now.
+std::atomic<int> made{0}, taken{0};
+
+/// Where the plan of a shape is kept; empty where nowhere.
+std::filesystem::path file_of(Device& device, const Library& l, const PlanKey& key) {
+  const std::filesystem::path cache = cache_folder();
+  if (cache.empty()) return cache;
+  std::string name;
+  for (const std::int64_t number : key) name += (name.empty() ? "" : "-") + std::to_string(number);
+  return cache / "cudnn-plans" / concat(device_model(device), ", cuDNN ", l.api.version()) / (name + ".json");
+}
+
+std::unique_ptr<DnnPlan> read_plan(const Library& l, const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return nullptr;
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  return DnnPlan::read(l.api, {l.handle, nullptr}, text);
+}
+
+/// A file that cannot be written costs the next process its own plan, no more. It is there whole or not at all.
+void keep_plan(const DnnPlan& plan, const std::filesystem::path& file) {
+  const std::string text = plan.text();
+  if (file.empty() || text.empty()) return;
+  std::error_code ignored;
+  std::filesystem::create_directories(file.parent_path(), ignored);
+  std::filesystem::path part = file;
+  part += concat(".", getpid());
+  std::ofstream out(part, std::ios::binary);
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  out.close();
+  if (out)
+    std::filesystem::rename(part, file, ignored);
+  else
+    std::filesystem::remove(part, ignored);
+}
+
+/// The plan of a shape, made or read once; null where there is none, or none can be made now.
 const DnnPlan* plan_of(Device& device, const Library& l, const DnnConvolution& c) {
   static std::mutex mutex;
   static std::map<PlanKey, std::unique_ptr<DnnPlan>> plans;
@@ -112,13 +155,22 @@ const DnnPlan* plan_of(Device& device, const Library& l, const DnnConvolution& c
   if (it != plans.end()) return it->second.get();
   // Making a plan loads code, which is no part of a graph.
   if (device.recording()) return nullptr;
-  return plans.emplace(key, DnnPlan::make(l.api, {l.handle, nullptr}, c)).first->second.get();
+  const std::filesystem::path file = file_of(device, l, key);
+  std::unique_ptr<DnnPlan> plan = read_plan(l, file);
+  if (plan) {
+    ++taken;
+  } else if ((plan = DnnPlan::make(l.api, {l.handle, nullptr}, c))) {
+    ++made;
+    keep_plan(*plan, file);
+  }
+  return plans.emplace(key, std::move(plan)).first->second.get();
 }
 
 }  // namespace
 
 bool dnn_usable(Device&) { return library().handle != nullptr; }
 std::string dnn_state() { return library().state; }
+std::string dnn_plans() { return concat(made.load(), " made, ", taken.load(), " read"); }
 
 bool dnn_convolution(Device& device, const OpInfo& info, const ConvArgs& args, const Tensor& filter, bool transposed) {
   Library& l = library();

@@ -5,7 +5,8 @@
 // The graph interface and not cudnnConvolutionForward: it takes f32 beside bf16 in one pass (bias, addend, result),
 // padding that differs from side to side, and silu or gelu, tells which engines sum in lower precision or in no fixed
 // order, and makes plans for a GPU that is not there, which tools/gpu/check-libraries.sh does with the real library. A
-// plan with more than the convolution is compiled by cuDNN when it is made: seconds.
+// plan with more than the convolution is compiled by cuDNN when it is made, which takes seconds; its text, the code
+// with it, takes milliseconds to read.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <deque>
 #include <initializer_list>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/conv/core/geometry.h"
@@ -96,6 +98,22 @@ class DnnPlan {
     for (cudnn::HeuristicsMode mode : {cudnn::kModeA, cudnn::kFallback})
       if (plan->choose(target, mode)) return plan;
     return nullptr;
+  }
+
+  /// A plan from what `text` gave, for the same library and GPU; null where the library does not take it.
+  static std::unique_ptr<DnnPlan> read(const cudnn::Api& api, const DnnTarget& target, const std::string& text) {
+    std::unique_ptr<DnnPlan> plan(new DnnPlan(api));
+    DnnDescriptor& descriptor = plan->add(cudnn::kExecutionPlan);
+    plan->aim(descriptor, target);
+    descriptor.set(cudnn::kPlanJson, cudnn::kChar, static_cast<std::int64_t>(text.size()), text.data());
+    return plan->finish(descriptor) ? std::move(plan) : nullptr;
+  }
+
+  /// The plan with its code, its last byte a zero; empty where the library does not tell.
+  std::string text() const {
+    std::string all(static_cast<std::size_t>(plan_->get(cudnn::kPlanJson, cudnn::kChar, 0, nullptr)), '\0');
+    const auto size = static_cast<std::int64_t>(all.size());
+    return size > 0 && plan_->get(cudnn::kPlanJson, cudnn::kChar, size, all.data()) == size ? all : std::string();
   }
 
   std::int64_t workspace() const { return workspace_; }
@@ -273,13 +291,20 @@ class DnnPlan {
   }
 
   bool compile(const DnnTarget& target, const DnnDescriptor& config) {
-    using namespace cudnn;
-    DnnDescriptor& plan = add(kExecutionPlan).refer(kPlanConfig, config);
-    if (target.handle) plan.one(kPlanHandle, kHandle, target.handle);
-    if (target.properties) plan.one(kPlanDevice, kDescriptor, target.properties);
+    DnnDescriptor& plan = add(cudnn::kExecutionPlan).refer(cudnn::kPlanConfig, config);
+    aim(plan, target);
+    return finish(plan);
+  }
+
+  static void aim(DnnDescriptor& plan, const DnnTarget& target) {
+    if (target.handle) plan.one(cudnn::kPlanHandle, cudnn::kHandle, target.handle);
+    if (target.properties) plan.one(cudnn::kPlanDevice, cudnn::kDescriptor, target.properties);
+  }
+
+  bool finish(DnnDescriptor& plan) {
     if (!plan.finish().ok()) return false;
     std::int64_t bytes = 0;
-    if (plan.get(kPlanWorkspace, kInt64, 1, &bytes) != 1 || bytes > kMostWorkspace) return false;
+    if (plan.get(cudnn::kPlanWorkspace, cudnn::kInt64, 1, &bytes) != 1 || bytes > kMostWorkspace) return false;
     workspace_ = bytes;
     plan_ = &plan;
     return true;

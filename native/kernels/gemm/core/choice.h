@@ -8,6 +8,7 @@
 // While launches are recorded nothing can be timed: a shape that is met there first takes the first way.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -28,6 +29,9 @@ bool worth_choosing(double flops);
 
 /// The way that EQUIPOISE_CUDA_TUNE names, empty if none.
 std::string forced_way();
+
+/// This program's folder in the user's cache; empty where there is no home for it.
+std::filesystem::path cache_folder();
 
 /// Computes a product one way of several. `shape` is what the choice depends on. The first way must be able.
 void run_fastest(Device& device, const OpInfo& info, const std::string& shape, const std::vector<Way>& ways);

@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <mutex>
@@ -38,11 +37,8 @@ bool tuning() {
 
 /// The file of choices; empty where there is no home for it.
 std::filesystem::path cache_file() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  if (cache && *cache) return std::filesystem::path(cache) / "equipoise" / "cuda-choices.tsv";
-  if (home && *home) return std::filesystem::path(home) / ".cache" / "equipoise" / "cuda-choices.tsv";
-  return {};
+  const std::filesystem::path folder = cache_folder();
+  return folder.empty() ? folder : folder / "cuda-choices.tsv";
 }
 
 /// What the choices of this process depend on besides the shape. A new way, or another GPU, measures anew.
@@ -151,6 +147,14 @@ Choice measure(Device& device, const std::vector<Way>& ways) {
 
 }  // namespace
 
+std::filesystem::path cache_folder() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  if (cache && *cache) return std::filesystem::path(cache) / "equipoise";
+  if (home && *home) return std::filesystem::path(home) / ".cache" / "equipoise";
+  return {};
+}
+
 std::string forced_way() {
   const char* wanted = std::getenv("EQUIPOISE_CUDA_TUNE");
   return wanted && std::strcmp(wanted, "0") != 0 && std::strcmp(wanted, "1") != 0 ? wanted : "";
@@ -192,6 +196,7 @@ std::vector<std::pair<std::string, std::string>> describe_choices(Device& device
   std::vector<std::pair<std::string, std::string>> all{
       {"cuBLASLt", blas_usable(device) ? blas_state() : "none: " + blas_state()}};
   all.emplace_back("cuDNN", dnn_usable(device) ? dnn_state() : "none: " + dnn_state());
+  if (dnn_usable(device)) all.emplace_back("cuDNN plans", dnn_plans());
   wgmma_usable(device);
   all.emplace_back("wgmma", wgmma_state());
   if (const std::string forced = forced_way(); !forced.empty())

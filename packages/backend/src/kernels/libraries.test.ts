@@ -5,6 +5,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { addonCandidates } from '@equipoise/native';
 import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
@@ -22,7 +23,10 @@ import {
 } from '../index.js';
 
 const engine = testEngine();
+/** In the second process of this file: the cache of the first. */
+const cache = process.env.EQUIPOISE_TEST_CACHE;
 if (engine === 'equipoise-simt') {
+  process.env.XDG_CACHE_HOME = cache ?? t.testdir();
   const folder = path.dirname(addonCandidates('simt').find((file) => fs.existsSync(file)) ?? '');
   process.env.EQUIPOISE_CUBLASLT = path.join(folder, 'simt_cublaslt.so');
   process.env.EQUIPOISE_CUDNN = path.join(folder, 'simt_cudnn.so');
@@ -217,4 +221,28 @@ t.test('cuDNN', skipDnn === undefined ? {} : { skip: skipDnn }, async (t) => {
     t.same([...run.dataSync()], [...(compute(image)[0] as tf.Tensor).dataSync()], `replay with seed ${seed}`);
   }
   recorded.dispose();
+});
+
+/** `12 made, 3 read` */
+const plans = (): number[] => String(native.describe()['cuDNN plans']).match(/\d+/g)?.map(Number) ?? [];
+t.test('plans of cuDNN', { skip: engine !== 'equipoise-simt' }, async (t) => {
+  const [made = 0, read = 0] = plans();
+  if (cache !== undefined) {
+    t.same([made, read > 20], [1, true], 'made anew is only the plan whose file is damaged');
+    return;
+  }
+  t.equal(read, 0);
+  const folder = path.join(
+    process.env.XDG_CACHE_HOME as string,
+    'equipoise',
+    'cudnn-plans',
+    'simt, cuDNN 90000',
+  );
+  const files = fs.readdirSync(folder).map((file) => path.join(folder, file));
+  t.equal(files.length, made, 'each plan is kept');
+  const [first] = files as [string];
+  fs.writeFileSync(first, fs.readFileSync(first).subarray(0, 100));
+  const env = { ...process.env, EQUIPOISE_TEST_CACHE: process.env.XDG_CACHE_HOME };
+  const args = [...process.execArgv, fileURLToPath(import.meta.url)];
+  await t.spawn(process.execPath, args, { env, stdio: 'pipe' }, 'another process reads them');
 });
