@@ -164,25 +164,26 @@ void run_product(simt::SimtDevice& device, Mistake m) {
 
 const char* const kClusterMistakes[] = {"cluster_sound", "cluster_no_barrier_before", "cluster_no_barrier_after",
                                         "cluster_wrong_size"};
+enum ClusterMistake { kSound, kNoBarrierBefore, kNoBarrierAfter, kWrongSize };
 
 /// Each block of two reads what the other one keeps in shared memory.
 EQ_CLUSTER(2)
-__global__ void swap(float* y, int mistake) {
+__global__ void swap(float* y, ClusterMistake m) {
   float* const own = dynamic_shared<float>();
   if (threadIdx.x == 0) *own = static_cast<float>(blockIdx.x + 1);
-  if (mistake == 3)
+  if (m == kWrongSize)
     cluster_barrier<4>();
-  else if (mistake != 1)
+  else if (m != kNoBarrierBefore)
     cluster_barrier<2>();
   if (threadIdx.x == 0) y[blockIdx.x] = cluster_read<2>(own, 1 - blockIdx.x % 2);
-  if (mistake != 2) cluster_barrier<2>();
+  if (m != kNoBarrierAfter) cluster_barrier<2>();
 }
 
-void run_cluster(simt::SimtDevice& device, int mistake) {
+void run_cluster(simt::SimtDevice& device, ClusterMistake m) {
   const Tensor y = device.empty(DType::F32, {4});
   for (int i = 0; i < 2; ++i) {
     launch_kernel(device, OpInfo("Swap", {}), swap, {.grid_x = 4, .block = 64, .shared = 4, .cluster = 2},
-                  y.data<float>(), mistake);
+                  y.data<float>(), m);
     float out[4];
     device.read(y, out, [](std::string) {});
     constexpr float kExpected[4] = {2, 1, 4, 3};
@@ -197,7 +198,7 @@ bool probe_hopper(simt::SimtDevice& device, const char* name) {
   for (std::size_t i = 0; i < std::size(kMistakes); ++i)
     if (std::strcmp(name, kMistakes[i]) == 0) return run_product(device, static_cast<Mistake>(i)), true;
   for (std::size_t i = 0; i < std::size(kClusterMistakes); ++i)
-    if (std::strcmp(name, kClusterMistakes[i]) == 0) return run_cluster(device, static_cast<int>(i)), true;
+    if (std::strcmp(name, kClusterMistakes[i]) == 0) return run_cluster(device, static_cast<ClusterMistake>(i)), true;
   return false;
 }
 
