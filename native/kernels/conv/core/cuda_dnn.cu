@@ -117,7 +117,7 @@ std::filesystem::path file_of(Device& device, const Library& l, const PlanKey& k
   const std::filesystem::path cache = cache_folder();
   if (cache.empty()) return cache;
   std::string name;
-  for (const std::int64_t number : key) name += (name.empty() ? "" : "-") + std::to_string(number);
+  for (const std::int64_t number : key) name += concat(name.empty() ? "" : "-", number);
   return cache / "cudnn-plans" / concat(device_model(device), ", cuDNN ", l.api.version()) / (name + ".json");
 }
 
