@@ -3,18 +3,16 @@
  * Benchmarks are never cached and never part of the tests.
  */
 import { writeFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { currentDevice } from '@equipoise/backend';
 import {
-  camelCase,
   defineOptions,
   formatError,
   gitState,
-  kebabCase,
   machineInfo,
   type OptionsOf,
   option,
   packageVersions,
+  readCommandLine,
   z,
 } from '@equipoise/core';
 import { PeerPool, peerVersions } from './measure/peer.js';
@@ -39,16 +37,6 @@ const options = defineOptions('bench', {
   ),
 });
 type BenchOptions = OptionsOf<typeof options>;
-
-function parseCommandLine(argv: readonly string[]): BenchOptions {
-  const config = Object.fromEntries(
-    options.list().map(({ key }) => [kebabCase(key), { type: 'string' as const }]),
-  );
-  const { values } = parseArgs({ args: [...argv], options: config, strict: false });
-  return options.parseText(
-    Object.fromEntries(Object.entries(values).map(([name, value]) => [camelCase(name), value])),
-  );
-}
 
 async function runSuite(
   settings: BenchOptions,
@@ -78,7 +66,8 @@ async function runSuite(
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const settings = parseCommandLine(argv);
+  const settings = readCommandLine(options, argv);
+  if (settings === undefined) return;
   const startedAt = new Date();
   const python = settings.python ?? process.env.EQUIPOISE_PYTHON;
   const { versions, problem } = peerVersions(python);

@@ -10,9 +10,8 @@
  *   steps      a training step with DoRA against LoRA (at most 1.05) and against PEFT's DoRA (at least 1.8 times faster)
  */
 import { writeFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { currentDevice, useEngine } from '@equipoise/backend';
-import { camelCase, defineOptions, formatError, kebabCase, machineInfo, option, z } from '@equipoise/core';
+import { defineOptions, formatError, machineInfo, option, readCommandLine, z } from '@equipoise/core';
 import { CeilingProbe, type Ceilings } from '../measure/ceilings.js';
 import { PeerPool, peerVersions } from '../measure/peer.js';
 import { measurePair, measurePrecision, measureSweep } from './pairs.js';
@@ -33,13 +32,8 @@ const options = defineOptions('mi-tune', {
 });
 
 async function main(argv: readonly string[]): Promise<void> {
-  const config = Object.fromEntries(
-    options.list().map(({ key }) => [kebabCase(key), { type: 'string' as const }]),
-  );
-  const { values } = parseArgs({ args: [...argv], options: config, strict: false });
-  const settings = options.parseText(
-    Object.fromEntries(Object.entries(values).map(([name, value]) => [camelCase(name), value])),
-  );
+  const settings = readCommandLine(options, argv);
+  if (settings === undefined) return;
   const { part, pairs, steps, json } = settings;
   await useEngine('equipoise-cpu');
   const native = currentDevice()?.native;

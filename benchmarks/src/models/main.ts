@@ -9,8 +9,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
-import { camelCase, defineOptions, formatError, kebabCase, machineInfo, option, z } from '@equipoise/core';
+import { defineOptions, formatError, machineInfo, option, readCommandLine, z } from '@equipoise/core';
 import { peerVersions } from '../measure/peer.js';
 import { median } from '../measure/statistics.js';
 import { type Measurement, Participant, peerScript } from './participant.js';
@@ -177,13 +176,8 @@ function render(result: Result): string[] {
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const config = Object.fromEntries(
-    options.list().map(({ key }) => [kebabCase(key), { type: 'string' as const }]),
-  );
-  const { values } = parseArgs({ args: [...argv], options: config });
-  const settings = options.parseText(
-    Object.fromEntries(Object.entries(values).map(([name, value]) => [camelCase(name), value as string])),
-  );
+  const settings = readCommandLine(options, argv);
+  if (settings === undefined) return;
   const python = settings.python ?? process.env.EQUIPOISE_PYTHON;
   const { versions, problem } = peerVersions(python);
   if (python === undefined || versions === null) throw new Error(problem ?? '--python is needed');

@@ -1,6 +1,7 @@
 // One zod for everyone: a schema made with another copy would not carry the metadata.
 export { z } from 'zod';
 export * from './atomic.js';
+export { readCommandLine } from './command-line.js';
 export * from './environment.js';
 export * from './errors.js';
 export * from './hash.js';

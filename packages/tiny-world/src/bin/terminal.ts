@@ -1,37 +1,5 @@
-/** What the command-line entries share: arguments in, progress lines and errors out. */
-import { parseArgs } from 'node:util';
-import {
-  formatError,
-  type OptionSet,
-  type ProgressEvent,
-  type ProgressListener,
-  type z,
-} from '@equipoise/core';
-
-/** Parses `--kebab-case value` arguments by a schema; prints the options and exits on `--help`. */
-export function readOptions<F extends Record<string, z.ZodType>>(
-  schema: OptionSet<F>,
-): ReturnType<OptionSet<F>['parse']> {
-  const infos = schema.list();
-  const flags = Object.fromEntries(
-    infos.map((info) => [
-      info.flag.slice(2),
-      { type: info.kind.type === 'boolean' ? 'boolean' : 'string' } as const,
-    ]),
-  );
-  const parsed = parseArgs({ options: { ...flags, help: { type: 'boolean' } }, strict: true });
-  const values = parsed.values as Record<string, string | boolean | undefined>;
-  if (values.help) {
-    const lines = infos.map(
-      (info) =>
-        `  ${info.flag.padEnd(14)} ${info.description}${info.default === undefined ? '' : ` Default: ${String(info.default)}.`}`,
-    );
-    console.log(`${schema.name}\n\n${lines.join('\n')}`);
-    process.exit(0);
-  }
-  const given = Object.fromEntries(infos.map((info) => [info.key, values[info.flag.slice(2)]]));
-  return schema.parseText(given);
-}
+/** What the command-line entries share: progress lines and errors out. */
+import { formatError, type ProgressEvent, type ProgressListener } from '@equipoise/core';
 
 const INTERVAL_MS = 5_000;
 

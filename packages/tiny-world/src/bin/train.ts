@@ -1,12 +1,12 @@
 /** `tiny-world:train`: trains the embedded model stage by stage in a run folder; see ../train/recipe.ts. */
 import { ENGINES, useEngine } from '@equipoise/backend';
-import { defineOptions, option, Run, z } from '@equipoise/core';
+import { defineOptions, option, Run, readCommandLine, z } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { exportModel } from '../train/export.js';
 import { RECIPE, type Recipe, STAGES, scaledRecipe } from '../train/recipe.js';
 import { StageContext } from '../train/stage-context.js';
 import { STAGE_RUNNERS } from '../train/stages/index.js';
-import { progressPrinter, readOptions, runMain } from './terminal.js';
+import { progressPrinter, runMain } from './terminal.js';
 
 const OPTIONS = defineOptions('tiny-world:train', {
   stage: option(
@@ -38,7 +38,8 @@ const OPTIONS = defineOptions('tiny-world:train', {
 });
 
 async function main(): Promise<void> {
-  const options = readOptions(OPTIONS);
+  const options = readCommandLine(OPTIONS, process.argv.slice(2));
+  if (options === undefined) return;
   await useEngine(options.engine);
   const recipe: Recipe = scaledRecipe(RECIPE, options.effort);
   const stop = new AbortController();

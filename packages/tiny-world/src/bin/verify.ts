@@ -9,6 +9,7 @@ import {
   type JsonValue,
   option,
   parseJson,
+  readCommandLine,
   writeFileAtomic,
   writeJsonAtomic,
   z,
@@ -21,7 +22,7 @@ import { modelCard } from '../verify/card.js';
 import { type Measurements, type MeasureOptions, measure } from '../verify/measure.js';
 import { differences, type Requirement, requirements } from '../verify/requirements.js';
 import { sampleGrids } from '../verify/samples.js';
-import { progressPrinter, readOptions, runMain } from './terminal.js';
+import { progressPrinter, runMain } from './terminal.js';
 
 const MEASURED = 'measured.json';
 const PICTURES = 'samples';
@@ -61,7 +62,9 @@ async function readMeasurements(path: string): Promise<Measurements> {
 }
 
 async function main(): Promise<void> {
-  const { engine, update, ...rest } = readOptions(OPTIONS);
+  const asked = readCommandLine(OPTIONS, process.argv.slice(2));
+  if (asked === undefined) return;
+  const { engine, update, ...rest } = asked;
   await useEngine(engine);
   const path = join(rest.weights, MEASURED);
   const card = (await exists(path)) ? await readMeasurements(path) : undefined;
