@@ -23,6 +23,9 @@ function table(): { commands: Record<string, CommandEntry>; calls: unknown[]; lo
     examples: ['equipoise draw "a cat"'],
     async run(values, { print }) {
       calls.push({ ...values });
+      if (values.steps === 12)
+        throw new RangeError('conv2d: allocation of 9 bytes exceeds the memory limit of 8 bytes');
+      if (values.steps === 11) throw new RangeError('Invalid array length');
       if (values.steps === 13) throw new EquipoiseError('missing', 'model: expected a folder, got nothing');
       print('done');
       return values.steps === 14 ? 9 : 0;
@@ -108,6 +111,10 @@ t.test('exit statuses come from the command or the kind of error', async (t) => 
     status: 3,
     err: /model: expected a folder/,
   });
+  const full = await run(['draw', 'x', '--steps', '12'], commands);
+  t.match(full, { status: 1, err: /^equipoise: conv2d: allocation of 9 bytes.*\n {2}hint: Smaller batches/ });
+  t.notMatch(full.err, /\n {4}at /, 'no stack');
+  t.match(await run(['draw', 'x', '--steps', '11'], commands), { status: 1, err: /Invalid.*\n {4}at / });
 });
 
 t.test('help comes from the schema, and loads only the command asked about', async (t) => {

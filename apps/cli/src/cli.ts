@@ -29,10 +29,22 @@ export async function runCli(argv: readonly string[], environment: CliEnvironmen
   try {
     return await dispatch(argv, environment);
   } catch (error) {
-    environment.note(`equipoise: ${formatError(error)}`);
+    environment.note(`equipoise: ${formatError(withMemoryHint(error))}`);
     if (isCancelled(error)) return 130;
     return (error instanceof EquipoiseError && EXIT[error.code]) || 1;
   }
+}
+
+/** An allocation that the engine refuses is no mistake of this program: what to do about it in place of a stack. */
+function withMemoryHint(error: unknown): unknown {
+  if (!(error instanceof RangeError && / exceeds the memory limit of /.test(error.message))) return error;
+  return new EquipoiseError('io', error.message, {
+    cause: error,
+    hints: [
+      'Smaller batches or pictures and --precision bf16 take less, tuning also with --gradient-checkpointing.',
+      'equipoise doctor shows the limit.',
+    ],
+  });
 }
 
 async function dispatch(argv: readonly string[], environment: CliEnvironment): Promise<number> {
