@@ -126,11 +126,7 @@ class RecordedOnRepeat implements Recorded {
   run(...inputs: tf.Tensor[]): tf.Tensor[] {
     const { device, compute } = this;
     if (device === undefined || this.#calls++ === 0) return tf.tidy(() => compute(...inputs));
-    if (this.#replay === undefined) {
-      // The recording allocates anew: what the first call has left behind goes back before.
-      device.native.trim(0);
-      this.#replay = capture(device, ownInputs(device, inputs), compute);
-    }
+    this.#replay ??= capture(device, ownInputs(device, inputs), compute);
     return this.#replay.run(...inputs);
   }
 
