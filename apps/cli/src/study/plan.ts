@@ -1,7 +1,7 @@
 /** The miniature of the paper's tables: its cells, its sizes and what they cost. */
 import { type AdapterConfig, ATTENTION_TARGETS } from '@equipoise/adapters';
 import { PICTURE_MI, type Selection } from '@equipoise/mi-tune';
-import type { SuiteCategory } from '@equipoise/tiny-world';
+import { SUITE_CATEGORIES, type SuiteCategory } from '@equipoise/tiny-world';
 
 export interface StudySettings {
   /** Categories that are tested. */
@@ -177,16 +177,6 @@ export function studyCost(settings: StudySettings): StudyCost {
   };
 }
 
-const ALL: StudySettings['categories'] = [
-  'single',
-  'color',
-  'shape',
-  'texture',
-  'spatial',
-  'non-spatial',
-  'complex',
-];
-
 /** Presets by the time they are meant to take. */
 export const STUDY_SIZES = {
   /** Shows that everything runs; its numbers mean nothing. */
@@ -215,7 +205,7 @@ export const STUDY_SIZES = {
     batch: 8,
   },
   small: {
-    categories: ALL,
+    categories: SUITE_CATEGORIES,
     trainPrompts: 8,
     testPrompts: 12,
     images: 4,
@@ -243,7 +233,7 @@ export const STUDY_SIZES = {
    * right pictures teach the embedded model to bind others; tested on all categories.
    */
   color: {
-    categories: ALL,
+    categories: SUITE_CATEGORIES,
     trainCategories: ['color'],
     trainPrompts: 300,
     testPrompts: 18,
@@ -268,7 +258,7 @@ export const STUDY_SIZES = {
     batch: 16,
   },
   full: {
-    categories: ALL,
+    categories: SUITE_CATEGORIES,
     trainPrompts: 24,
     testPrompts: 20,
     images: 8,
