@@ -76,7 +76,8 @@ export function lineChart(
       x: { label: labels.x },
       y: { label: labels.y, grid: true, ...(labels.logY === true && { type: 'log' as const }) },
       color: seriesColors(points),
-      marks: [Plot.line(data, { x: 'x', y: 'y', stroke: 'series' })],
+      // Said although it is the stroke: Plot warns on the console of a series with hardly more than one point.
+      marks: [Plot.line(data, { x: 'x', y: 'y', z: 'series', stroke: 'series' })],
     },
     size,
   );

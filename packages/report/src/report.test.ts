@@ -77,6 +77,12 @@ t.test('plots of nothing, of one point and of numbers that are not finite', (t) 
     t.notMatch(svg, /NaN|Infinity|undefined/);
   }
   t.match(lineChart([{ x: 1, y: 1, series: 'one' }], labels), /<path[^>]+d="M/);
+  const warned = t.capture(console, 'warn');
+  lineChart(
+    ['a', 'b', 'c', 'd'].map((series, x) => ({ x, y: x, series })),
+    labels,
+  );
+  t.same(warned(), [], 'many series of one point');
   t.match(
     lineChart([lost, { x: 0, y: 1, series: 'kept' }], labels),
     /lost[\s\S]*kept/,
