@@ -5,8 +5,8 @@ import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
 import { defineCommand } from '../command.js';
 import { engineOptions, openEngine } from '../engine-options.js';
 import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
-import { runItiGen } from '../showcase/iti-gen.js';
-import { runMiTune } from '../showcase/mi-tune.js';
+import { type ItiGenResult, runItiGen } from '../showcase/iti-gen.js';
+import { type MiTuneResult, runMiTune } from '../showcase/mi-tune.js';
 import { loadEmbedded } from '../showcase/model.js';
 import { showcaseReport } from '../showcase/report.js';
 
@@ -83,31 +83,22 @@ export const showcase = defineCommand({
       out,
       await showcaseReport({ result: first, settings: itiGen }, { result: second, settings: miTune }),
     );
-    const kl = Object.fromEntries(
-      first.before.balance.map(({ attribute, kl: { value } }, i) => [
-        attribute,
-        { before: value, after: first.after.balance[i]?.kl.value ?? null },
-      ]),
-    );
-    const right = Object.fromEntries(
-      second.results.map(({ name, right: { value, low, high } }) => [name, { value, low, high }]),
-    );
-    context.print(
-      JSON.stringify(
-        {
-          report,
-          kl,
-          right,
-          rightAmongAll: second.rightAmongAll,
-          rightAmongChosen: second.rightAmongChosen,
-          rightAmongLoop: second.rightAmongLoop,
-          agreement: second.agreement,
-          loopAgreement: second.loopAgreement,
-        },
-        null,
-        2,
-      ),
-    );
+    context.print(JSON.stringify({ report, ...figures(first, second) }, null, 2));
     return 0;
   },
 });
+
+/** What came out, for programs. */
+function figures(first: ItiGenResult, second: MiTuneResult): object {
+  const { results, rightAmongAll, rightAmongChosen, rightAmongLoop, agreement, loopAgreement } = second;
+  const kl = Object.fromEntries(
+    first.before.balance.map(({ attribute, kl: { value } }, i) => [
+      attribute,
+      { before: value, after: first.after.balance[i]?.kl.value ?? null },
+    ]),
+  );
+  const right = Object.fromEntries(
+    results.map(({ name, right: { value, low, high } }) => [name, { value, low, high }]),
+  );
+  return { kl, right, rightAmongAll, rightAmongChosen, rightAmongLoop, agreement, loopAgreement };
+}

@@ -160,6 +160,27 @@ function agreementTable(seeds: readonly StudySeed[], settings: StudySettings): T
   );
 }
 
+/** Models beside the base model. */
+function comparison(
+  title: string,
+  models: readonly Pooled[],
+  base: Pooled,
+  prompts: readonly EvaluationPrompt[],
+  note: string,
+): Section {
+  const others = models.filter(({ key }) => key !== 'base');
+  return {
+    title,
+    blocks: [
+      { kind: 'table', table: categoryTable(`${title}: aligned pictures, %`, models, prompts, note) },
+      {
+        kind: 'table',
+        table: differenceTable(`${title}: against the base model`, others, base, prompts),
+      },
+    ],
+  };
+}
+
 /** The paper's tables on the embedded model. */
 export async function studyReport(
   seeds: readonly StudySeed[],
@@ -186,21 +207,8 @@ export async function studyReport(
   ];
   const real = settings.realFractions.map((fraction) => get(`real-${fraction}`));
   const note = `${seeds.length} seeds, ${prompts.length} held-out prompts, ${settings.images} pictures each and seed; 95 % intervals by the bootstrap over prompts. "mean" weighs categories alike.`;
-  const section = (title: string, list: readonly Pooled[]): Section => ({
-    title,
-    blocks: [
-      { kind: 'table', table: categoryTable(`${title}: aligned pictures, %`, list, prompts, note) },
-      {
-        kind: 'table',
-        table: differenceTable(
-          `${title}: against the base model`,
-          list.filter(({ key }) => key !== 'base'),
-          base,
-          prompts,
-        ),
-      },
-    ],
-  });
+  const section = (title: string, list: readonly Pooled[]): Section =>
+    comparison(title, list, base, prompts, note);
   return {
     title: 'MI-TUNE on the embedded model',
     summary: summaryOf(main, prompts),
