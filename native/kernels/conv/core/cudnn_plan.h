@@ -256,7 +256,7 @@ class DnnPlan {
     return graph_->finish().ok();
   }
 
-  /// The best engine of a list that keeps its sums in f32 and in order, and needs little memory.
+  /// The best engine of a list that keeps its sums in f32 and in order, on tensor cores, and needs little memory.
   bool choose(const DnnTarget& target, cudnn::HeuristicsMode mode) {
     using namespace cudnn;
     constexpr std::int64_t kMostEngines = 16;
@@ -278,16 +278,17 @@ class DnnPlan {
     return false;
   }
 
+  /// What an engine says of its sums. One that says nothing is not taken.
   bool exact(const DnnDescriptor& config) {
     using namespace cudnn;
     const DnnDescriptor& engine = add(kEngine);
     Descriptor raw = engine.raw();
     if (config.get(kConfigEngine, kDescriptor, 1, &raw) != 1) return false;
-    int notes[kMostNotes] = {};
-    const std::int64_t count = engine.get(kEngineNotes, kNumericalNote, kMostNotes, notes);
-    return std::none_of(notes, notes + std::min<std::int64_t>(count, kMostNotes), [](int note) {
-      return note == kReducedReduction || note == kNondeterministic || note == kFft || note == kWinograd;
-    });
+    std::array<int, kMostNotes> notes{};
+    const std::int64_t count = engine.get(kEngineNotes, kNumericalNote, kMostNotes, notes.data());
+    const auto end = notes.begin() + std::min<std::int64_t>(count, kMostNotes);
+    const auto has = [&](int note) { return std::find(notes.begin(), end, note) != end; };
+    return has(kTensorCore) && !has(kReducedReduction) && !has(kNondeterministic) && !has(kFft) && !has(kWinograd);
   }
 
   bool compile(const DnnTarget& target, const DnnDescriptor& config) {
