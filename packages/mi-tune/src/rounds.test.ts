@@ -122,6 +122,13 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
   t.same(resumed.log, whole.log);
   t.same(resumed.validations, whole.validations);
   t.same(adapterBytes('halves'), adapterBytes('whole'), 'bit for bit');
+  fs.truncateSync(at('halves', 'checkpoint.safetensors'), 100);
+  await t.rejects(tuneJob(job('halves', { validation })), { code: 'corrupt', hints: [/^Delete the file/] });
+  fs.rmSync(at('halves', 'checkpoint.safetensors'));
+  const again = await tuneJob(job('halves', { validation }));
+  again.adapter.remove();
+  t.same(again.log, whole.log);
+  t.same(adapterBytes('halves'), adapterBytes('whole'), 'after a damaged checkpoint, too');
   await t.rejects(tuneJob(job('whole', { validation, options: { ...tune, steps: 3 } })), {
     code: 'conflict',
     message: /updates: expected at least the 4 that the run has done, got 3/,

@@ -118,9 +118,9 @@ export function rowsOf(
   );
 }
 
+/** Also over a file that is there: it may be damaged, and the run that is open has been found to have these prompts. */
 export async function writePrompts(folder: string, prompts: readonly string[]): Promise<void> {
-  const file = join(folder, PROMPTS);
-  if (!(await exists(file))) await writeJsonAtomic(file, { prompts: [...prompts] });
+  await writeJsonAtomic(join(folder, PROMPTS), { prompts: [...prompts] });
 }
 
 /** A sweep folder as it stands, complete or not. */

@@ -101,6 +101,11 @@ t.test('damaged batches are found and made again', async (t) => {
     [...lines].sort(),
     'the journal holds the same lines again',
   );
+  for (const damage of ['{}', '{"prompts":["a']) {
+    fs.writeFileSync(path.join(at('whole'), 'prompts.json'), damage);
+    await t.rejects(readSweep(at('whole')), { code: 'corrupt', message: /prompts\.json: expected/ });
+    t.same(await sweep({ folder: at('whole'), parts, options }), whole, 'prompts are written again');
+  }
 });
 
 const noLimits = spawnSync('prlimit', ['--version']).status === 0 ? false : 'needs prlimit (util-linux)';

@@ -20,6 +20,7 @@ import {
   Run,
   type RunSpec,
   sha256Json,
+  withHints,
   writeJsonAtomic,
 } from '@equipoise/core';
 import { TensorBoardWriter } from '@equipoise/report';
@@ -204,7 +205,12 @@ async function train(
 ): Promise<void> {
   const { steps } = job.options;
   const file = run.path(CHECKPOINT);
-  const state = await readTrainingState(file);
+  const state = await readTrainingState(file).catch((error: unknown) => {
+    const damaged = error instanceof EquipoiseError && error.code === 'corrupt';
+    throw damaged
+      ? withHints(error, 'Delete the file to tune again from the start, to the same numbers.')
+      : error;
+  });
   if (state !== undefined) tuner.restore(state);
   if (tuner.step > steps)
     throw invalid('updates', `at least the ${tuner.step} that the run has done`, steps, {
