@@ -14,12 +14,21 @@ import type { Combination, InclusivePrompts } from './embeddings.js';
 
 export type Sampling = Omit<SamplingInput, 'seed' | 'seeds' | 'imagesPerPrompt'>;
 
+/**
+ * `shared`: image i of every prompt starts from the same noise, as published, so that prompts can be compared picture by
+ * picture. `own`: every image starts from noise of its own, so that as many different pictures come out as are asked for.
+ */
+export const NOISES = ['shared', 'own'] as const;
+export type Noise = (typeof NOISES)[number];
+
 interface ImageJob {
   readonly folder: string;
   readonly pipeline: TextToImagePipeline;
   /** Images in all. */
   readonly count: number;
   readonly seed: number;
+  /** Default `shared`. */
+  readonly noise?: Noise;
   readonly sampling: Sampling;
   /** Images sampled together. Default 16. */
   readonly batch?: number;
@@ -61,8 +70,18 @@ function folderOf({ labels }: Combination): string {
   return fileName(Object.entries(labels).flat());
 }
 
-/** The images of a job, as names and seeds: image i of a combination has seed + i, whatever the batch. */
-export function planImages({ folder, prompts, count, shares, seed }: GenerateJob): GeneratedImage[] {
+/** Seeds of the images of each prompt, whatever the batch. */
+function noiseSeeds(counts: readonly number[], seed: number, noise: Noise = 'shared'): number[][] {
+  let first = seed;
+  return counts.map((count) => {
+    const seeds = Array.from({ length: count }, (_, i) => first + i);
+    if (noise === 'own') first += count;
+    return seeds;
+  });
+}
+
+/** The images of a job, as names and seeds. */
+export function planImages({ folder, prompts, count, shares, seed, noise }: GenerateJob): GeneratedImage[] {
   const { combinations } = prompts;
   if (shares !== undefined && shares.length !== combinations.length)
     throw invalid('shares', `${combinations.length} numbers, one per combination`, shares.length);
@@ -71,11 +90,12 @@ export function planImages({ folder, prompts, count, shares, seed }: GenerateJob
   const twice = folders.find((name, i) => folders.indexOf(name) !== i);
   if (twice !== undefined)
     throw invalid('combinations', 'names that differ as folders', prose(`"${twice}" twice`));
+  const seeds = noiseSeeds(counts, seed, noise);
   return combinations.flatMap((combination, c) =>
-    Array.from({ length: counts[c] as number }, (_, i) => ({
+    (seeds[c] as number[]).map((own, i) => ({
       file: path.join(folder, folders[c] as string, `${String(i).padStart(5, '0')}.png`),
       combination,
-      seed: seed + i,
+      seed: own,
     })),
   );
 }
@@ -149,16 +169,17 @@ export async function generateFromPrompts(
   job: PromptJob,
   context: JobContext = {},
 ): Promise<{ file: string; prompt: number }[]> {
-  const { prompts, folder, count, seed } = job;
+  const { prompts, folder, count } = job;
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prose('none'));
   const counts = apportion(
     count,
     prompts.map(() => 1),
   );
+  const seeds = noiseSeeds(counts, job.seed, job.noise);
   const planned = prompts.flatMap((prompt, p) =>
-    Array.from({ length: counts[p] as number }, (_, i) => ({
+    (seeds[p] as number[]).map((seed, i) => ({
       file: path.join(folder, `${p}-${String(i).padStart(5, '0')}.png`),
-      seed: seed + i,
+      seed,
       index: p,
       settings: { prompt },
     })),

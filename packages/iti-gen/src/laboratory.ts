@@ -17,7 +17,7 @@ import { fileName } from './attributes.js';
 import type { Bench } from './bench.js';
 import { inclusivePrompts, listCombinations } from './embeddings.js';
 import { type Evaluation, evaluateImages } from './evaluate.js';
-import { generateFromPrompts, generateImages, readImages, type Sampling } from './generate.js';
+import { generateFromPrompts, generateImages, type Noise, readImages, type Sampling } from './generate.js';
 import { type TrainJobOptions, type TrainResult, trainJob } from './train-job.js';
 import { wordedPrompts } from './wording.js';
 
@@ -58,6 +58,8 @@ export interface LaboratorySettings {
 
 /** Image i of seed s starts from noise s * 2^20 + i: no two seeds share an image. */
 const IMAGES_PER_SEED = 2 ** 20;
+/** A share counted on pictures of few noises says little about all. */
+const NOISE: Noise = 'own';
 
 type DrawnImages = { file: string; labels: Readonly<Record<string, string>> }[];
 
@@ -92,7 +94,11 @@ export class Laboratory {
   /** Runs a cell, or reads the result of one that is done. */
   async cell(spec: CellSpec, context: JobContext = {}): Promise<CellResult> {
     const { folder, sampling } = this.settings;
-    const name = this.#name([spec.method, ...spec.attributes, `seed${spec.seed}`], { spec, sampling });
+    const name = this.#name([spec.method, ...spec.attributes, `seed${spec.seed}`], {
+      spec,
+      sampling,
+      noise: NOISE,
+    });
     const file = path.join(folder, 'cells', name, 'cell.json');
     if (await exists(file)) return parseJson(await fs.readFile(file, 'utf8'), file) as CellResult;
     const run = await Run.open(path.dirname(file), {
@@ -133,6 +139,7 @@ export class Laboratory {
       pipeline: bench.pipeline,
       count,
       seed: spec.seed * IMAGES_PER_SEED,
+      noise: NOISE,
       sampling: settings.sampling,
       batch: settings.batch,
     };
@@ -145,6 +152,7 @@ export class Laboratory {
           count,
           settings: job.sampling,
           seed: spec.seed,
+          noise: job.noise,
         }),
       );
     if (spec.method === 'iti-gen') {

@@ -97,6 +97,10 @@ t.test('images are shared out exactly, and named by what they show', (t) => {
       [join('out', 'Age_young', '00000.png'), 40],
     ],
   );
+  t.same(
+    planImages({ ...(job as object), noise: 'own' } as never).map(({ seed }) => seed),
+    [40, 41, 42],
+  );
   const clash = [{ Age: 'a b' }, { Age: 'a/b' }].map((labels, i) => ({ indices: [i], labels }));
   t.throws(
     () => planImages({ ...(job as object), prompts: { combinations: clash } } as never),

@@ -151,6 +151,7 @@ function scalarsOf(logs: readonly StepLog[]): Record<string, number> {
     scalars[`${name}/loss`] = mean((log) => log.loss);
     scalars[`${name}/direction`] = mean((log) => log.direction);
     scalars[`${name}/consistency`] = mean((log) => log.consistency);
+    scalars[`${name}/shortfall`] = mean((log) => log.shortfall);
     own[0]?.pairCosine.forEach((_, pair) => {
       scalars[`${name}/cosine/${pair}`] = mean((log) => log.pairCosine[pair] as number);
     });

@@ -63,6 +63,7 @@ function trainer(
     tokenLength: settings.tokens as number,
     join: 'sum',
     consistency: settings.consistency as number,
+    strength: 0,
     learningRate: settings.rate as number,
     decayAfter: settings.decay_after as number,
     decay: settings.decay as number,
@@ -142,6 +143,29 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
         t.ok((losses.at(-1) as number) < 0.8 * (losses[0] as number), `${name}: ${losses}`);
       }
       learner.dispose();
+    });
+
+    t.test('texts shift as far as is asked for', async (t) => {
+      const run = async (strength: number): Promise<StepLog[]> => {
+        const learner = trainer(clip, features, 'paper', { strength, decay: 1 });
+        const logs: StepLog[] = [];
+        while (learner.epoch < 20) logs.push(...(await learner.epochStep()));
+        learner.dispose();
+        return logs;
+      };
+      t.ok(
+        (await run(0)).every(({ shortfall }) => shortfall === 0),
+        'nothing is asked for',
+      );
+      const logs = await run(0.8);
+      for (const [a, { name }] of attributes.entries()) {
+        const own = logs.filter(({ attribute }) => attribute === name).map(({ shortfall }) => shortfall);
+        // All texts are equal at first: every pair lacks all of it.
+        requireClose(name, [own[0] as number], [(0.8 * (settings.categories[a] as number)) / 2], {
+          absolute: 1e-5,
+        });
+        t.ok((own.at(-1) as number) < 0.1 * (own[0] as number), `${name}: ${own}`);
+      }
     });
 
     t.test('a restored state goes on to the same bits, and nothing leaks', async (t) => {

@@ -21,6 +21,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Attribute } from './attributes.js';
 import { type AttributeFeatures, categoryMeans } from './features.js';
 import { type Compat, PromptTemplate, type PromptTokenizer } from './prompt.js';
+import { imageShifts, shiftShortfall } from './strength.js';
 import { type AttributeTokens, type InclusiveTokens, type Join, joinTokens, slotCount } from './tokens.js';
 
 export interface TrainOptions {
@@ -30,6 +31,8 @@ export interface TrainOptions {
   readonly join: Join;
   /** lambda: similarity to the plain prompt below which the consistency loss pulls. */
   readonly consistency: number;
+  /** Shift of the texts, in shifts of the images, below which a loss of its own pulls; 0, as published: no such loss. */
+  readonly strength: number;
   readonly learningRate: number;
   /** After this many epochs the learning rate is multiplied by `decay`. */
   readonly decayAfter: number;
@@ -46,6 +49,7 @@ export const TRAIN_DEFAULTS = {
   tokenLength: 3,
   join: 'sum',
   consistency: 0.8,
+  strength: 0,
   learningRate: 0.01,
   decayAfter: 10,
   decay: 0.5,
@@ -63,6 +67,8 @@ export interface StepLog {
   readonly loss: number;
   readonly direction: number;
   readonly consistency: number;
+  /** What the texts' shifts lack; 0 where no strength is asked for. */
+  readonly shortfall: number;
   /** True where the directions did not exist yet and the cosine loss stood in. */
   readonly fallback: boolean;
   /** Mean cosine between text and image direction of each pair (0,1), (0,2), ... */
@@ -78,6 +84,8 @@ interface Learned extends AdamWParameter {
 /** Learns the tokens of one prompt for a set of attributes. Call {@link dispose} when done. */
 export class InclusiveTrainer {
   readonly #learned: Learned[];
+  /** Per attribute. */
+  readonly #imageShifts: Float32Array[];
   readonly #template: PromptTemplate;
   readonly #prefix: TextPrefix;
   readonly #original: tf.Tensor1D;
@@ -102,6 +110,9 @@ export class InclusiveTrainer {
       ]);
       return tf.squeeze<tf.Tensor1D>(clip.textProjection.forward(pooled), [0]);
     });
+    this.#imageShifts = attributes.map(({ categories }, a) =>
+      imageShifts(features[a] as AttributeFeatures, categories.length),
+    );
     const width = clip.config.text.hidden_size;
     this.#learned = attributes.map(({ categories }) => {
       const shape: [number, number, number] = [categories.length, tokenLength, width];
@@ -165,35 +176,33 @@ export class InclusiveTrainer {
     const learned = this.#learned[a] as Learned;
     const { means, counts } = categoryMeans(features, rows, categories.length);
     const imageMeans = tf.tensor2d(means, [categories.length, features.depth]);
-    const results: { parts?: tf.Tensor; pairCosine?: tf.Tensor } = {};
+    const results: { parts?: tf.Tensor; pairCosine?: tf.Tensor; shortfall?: tf.Tensor } = {};
+    const sizes = this.attributes.map((attribute) => attribute.categories.length);
+    const { consistency, strength } = this.options;
     const { value, grads } = tf.variableGrads(() => {
+      const text = this.textFeatures();
       const { loss, parts, pairCosine } = directionAlignmentLoss({
-        text: this.textFeatures(),
+        text,
         original: this.#original,
         imageMeans,
         imageCounts: counts,
-        categories: this.attributes.map((attribute) => attribute.categories.length),
+        categories: sizes,
         attribute: a,
-        consistency: this.options.consistency,
+        consistency,
       });
       results.parts = tf.keep(parts);
       results.pairCosine = tf.keep(pairCosine);
-      return loss;
+      if (strength === 0) return loss;
+      const shortfall = shiftShortfall(text, this.#imageShifts[a] as Float32Array, sizes, a, strength);
+      results.shortfall = tf.keep(shortfall);
+      return tf.add(loss, shortfall) as tf.Scalar;
     }, [learned.parameter]);
     const gradient = grads[learned.parameter.name] as tf.Tensor;
     const update = this.#epoch * this.options.stepsPerEpoch + step + 1;
     const norm = adamW([{ ...learned, gradient }], { step: update, learningRate, weightDecay: 0 });
-    const [loss, parts, pairCosine] = await Promise.all(
-      [value, results.parts as tf.Tensor, results.pairCosine as tf.Tensor].map((t) => t.data()),
-    );
-    tf.dispose([
-      value,
-      gradient,
-      norm,
-      imageMeans,
-      results.parts as tf.Tensor,
-      results.pairCosine as tf.Tensor,
-    ]);
+    const measured = [value, results.parts, results.pairCosine, results.shortfall];
+    const [loss, parts, pairCosine, shortfall] = await Promise.all(measured.map((t) => t?.data()));
+    tf.dispose([...measured, gradient, norm, imageMeans] as tf.Tensor[]);
     if (!Number.isFinite(loss?.[0])) {
       throw new EquipoiseError(
         'numeric',
@@ -213,6 +222,7 @@ export class InclusiveTrainer {
       loss: loss?.[0] as number,
       direction: parts?.[0] as number,
       consistency: parts?.[1] as number,
+      shortfall: shortfall?.[0] ?? 0,
       fallback: parts?.[2] === 1,
       pairCosine: [...(pairCosine ?? [])],
     };

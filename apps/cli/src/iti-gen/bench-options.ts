@@ -24,7 +24,7 @@ export const benchOptions = defineOptions(
     batch: option(whole.default(32), 'Images sampled together.', { group: 'Size' }),
     guidance: option(
       z.number().min(0).max(100).optional(),
-      'Guidance scale. Default 6; 4 on the embedded model.',
+      'Guidance scale. Default 6; 3.5 on the embedded model.',
       { group: 'Size' },
     ),
     references: option(
@@ -51,6 +51,11 @@ export const benchOptions = defineOptions(
     consistency: option(
       z.number().min(-1).max(1).optional(),
       'Similarity to the plain prompt (lambda). Default 0.8; 0.6 on the embedded model.',
+      learning,
+    ),
+    strength: option(
+      z.number().min(0).max(100).optional(),
+      'Least shift of texts in shifts of the images. Default 0; 1.5 on the embedded model.',
       learning,
     ),
     learningRate: option(z.number().gt(0).default(TRAIN_DEFAULTS.learningRate), 'Learning rate.', learning),

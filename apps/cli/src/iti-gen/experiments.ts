@@ -26,6 +26,7 @@ export function studyOptions(options: BenchOptions, sets: readonly (readonly str
       decay: defaults.decay,
       compat: defaults.compat,
       consistency: options.consistency ?? defaults.consistency,
+      strength: options.strength ?? defaults.strength,
       learningRate: options.learningRate,
     },
   };

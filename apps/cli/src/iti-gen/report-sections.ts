@@ -124,6 +124,7 @@ export function trainingSection(name: string, log: readonly StepLog[]): Section 
       updates: own.length,
       'direction loss': final.direction,
       'consistency loss': final.consistency,
+      'shift shortfall': final.shortfall,
       'least cosine': Math.min(...final.pairCosine),
       'mean cosine': final.pairCosine.reduce((a, b) => a + b, 0) / final.pairCosine.length,
     };

@@ -34,8 +34,9 @@ const REFERENCE_POOL = 200;
 
 /**
  * Learning that suits the embedded CLIP, whose captions say each trait with one word: a token per category, side by side
- * where attributes meet, enough references for the mean of its features to be about the trait, and room for prompts as
- * far from the plain one as "dark skin" is (cosine 0.46). As many images per update as published, and about as many
+ * where attributes meet, enough references for the mean of its features to be about the trait, room for prompts as far
+ * from the plain one as "dark skin" is (cosine 0.46), and shifts nearer to those that words make, which are 1.5 to 2.5
+ * times those of images. As many images per update as published, and about as many
  * updates.
  */
 export const TINY_WORLD_LEARNING = {
@@ -43,13 +44,14 @@ export const TINY_WORLD_LEARNING = {
   tokenLength: 1,
   join: 'concat',
   consistency: 0.6,
+  strength: 1.5,
   references: 100,
   stepsPerEpoch: 20,
   epochs: 8,
 } as const;
 
 /** With more every skin comes out a tone darker than asked for, with less rare traits are left out. */
-export const TINY_WORLD_GUIDANCE = 4;
+export const TINY_WORLD_GUIDANCE = 3.5;
 /** Real pictures that generated ones are compared with. */
 const REAL_PICTURES = 600;
 const REFERENCE_SEED = 11;

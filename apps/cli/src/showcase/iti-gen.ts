@@ -80,7 +80,7 @@ export async function runItiGen(
     context,
   );
   const inclusive = await generateImages(
-    { folder: join(folder, 'after'), pipeline, prompts, count, seed, sampling, batch: 32 },
+    { folder: join(folder, 'after'), pipeline, prompts, count, seed, noise: 'own', sampling, batch: 32 },
     context,
   );
   const beforeImages = await readImages(plain.map(({ file }) => file));

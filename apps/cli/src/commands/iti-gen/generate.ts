@@ -5,6 +5,7 @@ import {
   inclusivePrompts,
   loadClip,
   loadTokens,
+  NOISES,
   requireSameTextTower,
 } from '@equipoise/iti-gen';
 import { defineCommand } from '../../command.js';
@@ -26,7 +27,11 @@ const options = defineOptions('iti-gen generate', {
   count: option(z.int().min(1).default(100), 'Images in all.'),
   steps: option(z.int().min(1).max(1000).default(50), 'Denoising steps.'),
   guidance: option(z.number().min(0).max(100).default(6), 'Guidance scale.'),
-  seed: option(z.int().min(0).default(42), 'Seed; image i of every combination uses seed + i.'),
+  seed: option(z.int().min(0).default(42), 'Seed of the first image; the next has seed + 1.'),
+  noise: option(
+    z.enum(NOISES).default('shared'),
+    'Image i of every combination has seed + i, as published, or every image has a seed of its own.',
+  ),
   batch: option(z.int().min(1).default(16), 'Images sampled together.'),
   out: option(z.string(), 'Folder; one folder per combination is made in it.', { placeholder: 'folder' }),
   ...engineOptions,
@@ -51,6 +56,7 @@ export const itiGenGenerate = defineCommand({
       steps,
       guidance,
       seed,
+      noise,
       batch,
       out,
       engine,
@@ -74,6 +80,7 @@ export const itiGenGenerate = defineCommand({
         count,
         shares: combinationShares(labels, learned.attributes, parts),
         seed,
+        noise,
         sampling: { steps, guidance },
         batch,
       },

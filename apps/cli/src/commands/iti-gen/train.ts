@@ -48,6 +48,11 @@ const options = defineOptions('iti-gen train', {
     'Similarity to the plain prompt (lambda) that is to be kept.',
     { group: 'Learning' },
   ),
+  strength: option(
+    z.number().min(0).max(100).default(TRAIN_DEFAULTS.strength),
+    'How far texts shift between categories at least, in shifts of the images; 0, as published: left to chance.',
+    { group: 'Learning' },
+  ),
   learningRate: option(z.number().gt(0).default(TRAIN_DEFAULTS.learningRate), 'Learning rate of Adam.', {
     group: 'Learning',
   }),
