@@ -63,12 +63,12 @@ static void prepare(const AttentionGradArgs& a, std::int64_t b, std::int64_t hea
     widen_row(a.q, a.q_type, q0 + i * c, h.q + i * d.depth, d.depth);
     widen_row(a.dy, a.dy_type, q0 + i * c, h.dy + i * d.depth, d.depth);
     widen_row(a.out, a.out_type, q0 + i * c, row.data(), d.depth);
+    // A sum and a store in one loop would be compiled twice, for memory that may overlap and for memory that does not,
+    // and the two round differently: the result would depend on where `row` lies.
     float delta = 0.0f;
-    for (std::int64_t j = 0; j < d.depth; ++j) {
-      delta += row[static_cast<std::size_t>(j)] * h.dy[i * d.depth + j];
-      h.q[i * d.depth + j] *= d.scale;
-    }
+    for (std::int64_t j = 0; j < d.depth; ++j) delta += row[static_cast<std::size_t>(j)] * h.dy[i * d.depth + j];
     h.delta[i] = delta;
+    for (std::int64_t j = 0; j < d.depth; ++j) h.q[i * d.depth + j] *= d.scale;
   }
   pack_rows(a.q, a.q_type, q0, c, d.lq, d.depth, h.q_panels);
   pack_rows(a.dy, a.dy_type, q0, c, d.lq, d.depth, h.dy_panels);
