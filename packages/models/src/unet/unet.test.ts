@@ -231,6 +231,9 @@ t.test('bad input is refused by name', async (t) => {
   );
   t.throws(() => model.forward(sample, Number.NaN, context), /timestep: expected finite numbers/);
   t.throws(() => model.forward(sample, [1, 2, 3], context), /timestep: expected 1 or 2 or 2 numbers, got 3/);
+  const narrow = tf.zeros([1, 3]) as tf.Tensor2D;
+  t.throws(() => model.forward(sample, narrow, context), /timestep: expected features \[timesteps, \d+\]/);
+  narrow.dispose();
   t.throws(
     () => model.forward(sample, 1, tf.zeros([3, 7, 40])),
     /context: expected a multiple of 2 texts, got 3/,
@@ -240,6 +243,11 @@ t.test('bad input is refused by name', async (t) => {
   const other = await load('unet-sd2');
   const cache = other.model.crossAttentionCache(other.context);
   const { sample: x } = await load('unet-sd1');
-  const { model: stranger } = await load('unet-sd1');
+  const { model: stranger, context: text } = await load('unet-sd1');
   t.throws(() => stranger.forward(x, 1, cache), /expected a cache made by this model/);
+  tf.tidy(() => {
+    const features = stranger.timestepFeatures([400]);
+    const outputs = [features, 400].map((time) => stranger.forward(x, time, text).dataSync());
+    t.same(outputs[0], outputs[1], 'features stand for their timestep');
+  });
 });
