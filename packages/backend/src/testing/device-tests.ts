@@ -11,6 +11,9 @@ export interface Variant {
   env: Record<string, string>;
 }
 
+/** Seconds after which a file hangs, and is not merely on a slow machine: one takes a minute at most on two cores. */
+const LIMIT = 1200;
+
 /** Each file as a test of its own, named `<engine>: <file>`; all of them skipped where `skip` says why. */
 export async function runOnDevice(engine: TestEngine, skip?: string, variant?: Variant): Promise<void> {
   const files = deviceTestFiles().filter((file) => !variant || variant.files.test(shortName(file)));
@@ -22,7 +25,7 @@ export async function runOnDevice(engine: TestEngine, skip?: string, variant?: V
       continue;
     }
     const args = ['--import=tsx', '--conditions=equipoise-source', file];
-    const env = { ...process.env, ...variant?.env, EQUIPOISE_TEST_ENGINE: engine, TAP_TIMEOUT: '280' };
-    await t.spawn(process.execPath, args, { env, stdio: 'pipe', timeout: 280_000 }, name);
+    const env = { ...process.env, ...variant?.env, EQUIPOISE_TEST_ENGINE: engine, TAP_TIMEOUT: String(LIMIT) };
+    await t.spawn(process.execPath, args, { env, stdio: 'pipe', timeout: LIMIT * 1000 }, name);
   }
 }
