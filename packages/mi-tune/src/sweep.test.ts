@@ -320,6 +320,8 @@ t.test('bad input is refused by name', async (t) => {
   await refused({ prompts: ['a', 'b', 'a'] }, /prompts: expected each prompt once, got "a" twice/);
   await refused({ steps: 1 }, /steps: expected steps of which one lies above timestep 50, got 1/);
   fs.rmSync(at('refused'), { recursive: true });
+  const seed = Number.MAX_SAFE_INTEGER;
+  await refused({ seed }, /seed: expected a whole number from 0 to \d+, so that .*, got 9007199254740991/);
   await refused({ candidates: 0 }, /candidates: expected a positive whole number, got 0/);
   await t.rejects(sweep({ folder: at('refused'), parts, options, shard: { index: 4, count: 4 } }), {
     code: 'invalid',

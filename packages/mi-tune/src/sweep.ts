@@ -82,10 +82,13 @@ const WHOLE: Shard = { index: 0, count: 1 };
 const RESERVED = ['prompt', 'prompt_index', 'candidate', 'seed', 'mi', 'model', 'adapter', 'options'];
 
 function checkJob({ options, pictures }: SweepJob, shard: Shard): void {
-  const { prompts, candidates, batch, steps } = options;
+  const { prompts, candidates, batch, steps, seed } = options;
   for (const [name, value] of Object.entries({ candidates, batch, steps })) {
     if (!Number.isInteger(value) || value < 1) throw invalid(name, 'a positive whole number', value);
   }
+  const last = Number.MAX_SAFE_INTEGER - candidates;
+  if (!(Number.isInteger(seed) && seed >= 0 && seed <= last))
+    throw invalid('seed', `a whole number from 0 to ${last}, so that each candidate has one`, seed);
   if (prompts.length === 0) throw invalid('prompts', 'at least one prompt', prompts);
   const empty = prompts.findIndex((prompt) => prompt.trim() === '');
   if (empty >= 0) throw invalid(`prompts[${empty}]`, 'a text', prompts[empty]);

@@ -231,6 +231,24 @@ t.test('rounds, tuning further, baselines, evaluation and report', async (t) => 
     '--out',
     at('x'),
   );
+  const [picture = ''] = await readdir(at('base/pictures'));
+  await writeFile(at('base/pictures/metadata.jsonl'), JSON.stringify({ file_name: picture, text: 'a cat' }));
+  await refused(
+    t,
+    2,
+    /--real: expected at least 2 pictures for the share 1, got 1/,
+    'mi-tune',
+    'build',
+    ...small,
+    ...prompts,
+    '--real',
+    at('base/pictures'),
+    '--real-fraction',
+    '1',
+    '--out',
+    at('few'),
+  );
+  t.notOk((await readdir(folder)).includes('few'), 'before anything is scored');
   await refused(
     t,
     2,

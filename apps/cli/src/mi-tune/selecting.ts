@@ -1,6 +1,6 @@
 /** Options of choosing examples: by what, how many, and real pictures beside them. */
 import { join } from 'node:path';
-import { invalid, type JobContext, option, z } from '@equipoise/core';
+import { invalid, type JobContext, option, prose, z } from '@equipoise/core';
 import {
   encoderOf,
   PICTURE_MI,
@@ -41,10 +41,15 @@ export function selectionOf(select: string, seed: number, names: readonly string
   return { by: 'score', name };
 }
 
-/** Real pictures, scored under the model as it is; undefined when none are wanted. */
+/**
+ * Real pictures, scored under the model as it is; undefined when none are wanted.
+ *
+ * @param examples size of the set they take a share of
+ */
 export async function realImagesOf(
   { real, realFraction, seed }: { real?: string | undefined; realFraction: number; seed: number },
   { parts, pipeline }: OpenModel,
+  examples: number,
   out: string,
   context: JobContext,
 ): Promise<{ images: readonly RealImage[]; fraction: number } | undefined> {
@@ -54,6 +59,13 @@ export async function realImagesOf(
   }
   if (realFraction === 0) throw invalid('--real-fraction', 'a share above 0 with --real', realFraction);
   const images = await readImageFolder(real);
+  const needed = Math.round(realFraction * examples);
+  if (images.length < needed)
+    throw invalid(
+      '--real',
+      `at least ${needed} pictures for the share ${realFraction}`,
+      prose(`${images.length}`),
+    );
   const encode = encoderOf(pipeline, parts);
   const scored = await scoreRealImages(join(out, 'real'), parts, encode, images, { seed }, context);
   return { images: scored, fraction: realFraction };

@@ -84,6 +84,8 @@ export const miTuneBuild = defineCommand({
     const names = stored?.plan.scorers ?? scorers.map(({ name }) => name);
     const selection = selectionOf(select, sampling.seed, names);
     noteTruncated(prompts, model, context.note);
+    const examples = top * (stored?.prompts ?? prompts).length;
+    const real = await realImagesOf({ ...rest, seed: sampling.seed }, model, examples, out, context);
     const rows =
       stored !== undefined
         ? sweepRows(stored)
@@ -104,7 +106,6 @@ export const miTuneBuild = defineCommand({
             context,
           );
     const chosen = selectCandidates(rows, top, selection);
-    const real = await realImagesOf({ ...rest, seed: sampling.seed }, model, out, context);
     const contents =
       real === undefined ? { chosen } : mixRealImages(chosen, real.images, real.fraction, sampling.seed);
     const set = await buildSet(

@@ -91,7 +91,7 @@ export const miTuneRun = defineCommand({
         checkpointEvery: rest.checkpointEvery,
         validation: validationOf(rest, held, sampling, batch, pipeline, scorers),
         pictures: picturesOf(pipeline, scorers),
-        real: await realImagesOf({ ...rest, seed: sampling.seed }, model, out, context),
+        real: await realImagesOf({ ...rest, seed: sampling.seed }, model, top * prompts.length, out, context),
         decode: decoderOf(pipeline),
         encode: encoderOf(pipeline, parts),
       },
