@@ -14,8 +14,9 @@ export interface FeatureStatistics {
 
 /** At least two rows. */
 export function featureStatistics(rows: Rows): FeatureStatistics {
-  checkRows('features', rows, 2);
+  checkRows('features', rows);
   const { data, count, width } = rows;
+  if (count < 2) throw invalid('features: number of rows', 'at least 2, to have a covariance', count);
   const mean = new Float64Array(width);
   for (let i = 0; i < count * width; i++) mean[i % width] = (mean[i % width] as number) + (data[i] as number);
   for (let j = 0; j < width; j++) mean[j] = (mean[j] as number) / count;

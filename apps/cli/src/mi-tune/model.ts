@@ -1,7 +1,7 @@
 /** What the commands of MI-TUNE share: the model with an adapter on it, how candidates are drawn, who scores them. */
 import { type AdapterGroup, loadAdapter } from '@equipoise/adapters';
 import { describe, invalid, type JobContext, option, z } from '@equipoise/core';
-import type { TextToImagePipeline } from '@equipoise/diffusion';
+import { type SamplerName, samplerClasses, type TextToImagePipeline } from '@equipoise/diffusion';
 import { loadClip } from '@equipoise/iti-gen';
 import {
   type AlignmentScorer,
@@ -24,9 +24,11 @@ import { hashWeights } from '@equipoise/weights';
 import { parseScorer, wantsPictureMi } from './checks.js';
 import { clipScorer } from './scorers.js';
 
+const SAMPLERS = Object.keys(samplerClasses) as [SamplerName, ...SamplerName[]];
+
 export const modelOptions = {
   model: option(z.string(), 'Pipeline folder (diffusers).', { placeholder: 'folder' }),
-  sampler: option(z.enum(['ddpm', 'ddim', 'euler', 'pndm']).default('ddpm'), 'Sampler of the pictures.', {
+  sampler: option(z.enum(SAMPLERS).default('ddpm'), 'Sampler of the pictures.', {
     group: 'Sampling',
   }),
 };
@@ -110,11 +112,7 @@ export interface OpenModel {
 
 /** Opens a pipeline folder and puts an adapter on it. */
 export async function openModel(
-  {
-    model,
-    sampler,
-    adapter,
-  }: { model: string; sampler?: 'ddpm' | 'ddim' | 'euler' | 'pndm'; adapter?: string | undefined },
+  { model, sampler, adapter }: { model: string; sampler?: SamplerName; adapter?: string | undefined },
   context: JobContext,
 ): Promise<OpenModel> {
   const { parts, pipeline } = await openParts(model, { sampler, ...context });
