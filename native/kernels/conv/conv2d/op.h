@@ -1,4 +1,5 @@
-// Conv2D:  y = act(x * f + bias + addend)  and its transpose, the gradient of the image:  dx = dy *^T f  (core/geometry.h).
+// Conv2D:  y = act(x * f + bias + addend)  and its transpose, the gradient of the image:  dx = dy *^T f
+// (core/geometry.h).
 //
 // x [B, H, W, I], f [R, S, I, O], bias [O] -> y [B, P, Q, O]; dy [B, P, Q, O], f -> dx [B, H, W, I].
 // Implicit products: patches go from the image into packed panels, never through memory. f32 sums; where an input is

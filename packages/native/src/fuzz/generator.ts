@@ -49,8 +49,12 @@ export class Generator extends FuzzRandom {
     return rank > 3 ? Array.from({ length: rank }, () => this.int(0, 4)) : this.shape(rank);
   }
 
-  /** Standard-normal-like values; one tensor in eight holds a NaN, an infinity or the like. */
-  tensor(shape: readonly number[], storage: Storage = this.pick(['f32', 'bf16'])): Handle {
+  /**
+   * Standard-normal-like values; one tensor in eight holds a NaN, an infinity or the like.
+   *
+   * @param frozen for floats alone; one in five by default
+   */
+  tensor(shape: readonly number[], storage: Storage = this.pick(['f32', 'bf16']), frozen?: boolean): Handle {
     const size = shape.reduce((a, b) => a * b, 1);
     if (storage === 'i32') return this.integers(shape, -5, 5);
     if (storage === 'bool')
@@ -67,7 +71,8 @@ export class Generator extends FuzzRandom {
       );
     const values = Float32Array.from({ length: size }, () => this.unit() * 4 - 2);
     if (size > 0 && this.chance(0.125)) values[this.int(0, size - 1)] = this.pick(SPECIALS);
-    return this.keep(this.native.upload(values, 'f32', shape, storage, this.chance(0.2)), shape, storage);
+    const fixed = frozen ?? this.chance(0.2);
+    return this.keep(this.native.upload(values, 'f32', shape, storage, fixed), shape, storage);
   }
 
   /** A trainable parameter, or its gradient or moments: stored as f32 and never frozen. */

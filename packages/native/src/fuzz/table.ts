@@ -59,7 +59,7 @@ export const coreTable: FuzzTable = {
   copy: (g) => [g.any(g.anyShape())],
   copyInto: (g) => {
     const [shape, storage] = [g.anyShape(), g.pick(STORAGES)];
-    return [g.tensor(shape, storage), g.tensor(shape, storage)];
+    return [g.tensor(shape, storage, false), g.tensor(shape, storage)];
   },
   beginRecording: () => [],
   endRecording: () => [],
