@@ -125,8 +125,8 @@ void Async::copy(unsigned to, const TensorMap& map, unsigned barrier, const int*
 }
 
 bool Async::deliver() {
-  const auto newest = std::find_if(copies_.rbegin(), copies_.rend(),
-                                   [this](const Copy& c) { return waiting_[c.barrier] > 0; });
+  const auto newest =
+      std::find_if(copies_.rbegin(), copies_.rend(), [this](const Copy& c) { return waiting_[c.barrier] > 0; });
   if (newest == copies_.rend()) return false;
   const Copy copy = *newest;
   copies_.erase(std::next(newest).base());

@@ -6,9 +6,10 @@
 //              the newest first; in launches that run backwards, at once: as late and as early as the hardware may
 //   products   read their operands when they are waited for; until then their sums are NaN
 //
-// Errors: a product of what a copy has yet to bring or of ordinary stores that no fence.proxy.async has followed; a copy
-// to, or a store into, operands of products under way; sums that are touched before they are waited for; barriers that
-// are not initialised, arrived at too often or waited for in vain; whatever is still under way when the block ends.
+// Errors: a product of what a copy has yet to bring or of ordinary stores that no fence.proxy.async has followed; a
+// copy to, or a store into, operands of products under way; sums that are touched before they are waited for; barriers
+// that are not initialised, arrived at too often or waited for in vain; whatever is still under way when the block
+// ends.
 #pragma once
 
 #include <cstddef>
@@ -123,7 +124,7 @@ class Async {
 
   std::byte* window_ = nullptr;
   unsigned first_ = 0;
-  std::vector<std::byte> async_view_;            ///< shared memory as copies and products see it
+  std::vector<std::byte> async_view_;             ///< shared memory as copies and products see it
   std::vector<std::uint16_t> readers_, writers_;  ///< by chunk of 16 bytes: products and copies under way
   std::vector<unsigned> unfenced_;                ///< barriers initialised, and not yet made known to copies
   std::vector<Copy> copies_;

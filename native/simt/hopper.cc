@@ -71,8 +71,7 @@ void products_commit() {
   together({WarpStep::Commit}, nullptr, [](unsigned warp, WarpMeeting&) { async().commit(warp); });
 }
 void products_wait(int pending) {
-  together({WarpStep::Wait, 0, 0, pending}, nullptr,
-           [=](unsigned warp, WarpMeeting&) { async().wait(warp, pending); });
+  together({WarpStep::Wait, 0, 0, pending}, nullptr, [=](unsigned warp, WarpMeeting&) { async().wait(warp, pending); });
 }
 void product(float* sums, int n, std::uint64_t a, std::uint64_t b, bool transposed_b) {
   together({transposed_b ? WarpStep::TransposedProduct : WarpStep::Product, a, b, n}, sums,

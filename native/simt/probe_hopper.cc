@@ -117,8 +117,7 @@ __global__ void product(const CUtensorMap a, const CUtensorMap b, float* c, Mist
   }
   if (m != kNoWaitForProducts) hopper::products_wait<0>(sums);
   const unsigned lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
-  for (unsigned i = 0; i < kN / 2; ++i)
-    c[(row + i / 2 % 2 * 8) * kN + i / 4 * 8 + lane % 4 * 2 + i % 2] = sums[i];
+  for (unsigned i = 0; i < kN / 2; ++i) c[(row + i / 2 % 2 * 8) * kN + i / 4 * 8 + lane % 4 * 2 + i % 2] = sums[i];
   if (m == kNoWaitForProducts) hopper::products_wait<0>(sums);
 }
 

@@ -81,8 +81,7 @@ std::vector<Async::Chunk> Async::operand(std::uint64_t descriptor, int first, in
   const auto add = [&](unsigned line, unsigned k) {
     Chunk c{d.chunk(line, k, along_k), {}};
     check_range(c.address, 16, "multiplies what lies at");
-    if (writers_[c.address / 16] != 0)
-      fail_with(concat("multiplies what a copy has yet to bring to ", c.address));
+    if (writers_[c.address / 16] != 0) fail_with(concat("multiplies what a copy has yet to bring to ", c.address));
     std::memcpy(c.values, window_ + c.address, 16);
     if (std::memcmp(c.values, async_view_.data() + c.address, 16) != 0)
       fail_with(concat("multiplies what was stored at ", c.address, " without a fence.proxy.async"));
@@ -140,8 +139,8 @@ void Async::product(unsigned warp, float* const (&sums)[32], int n, std::uint64_
   ++w.issued;
   Sums& s = sums_of(w, sums, n);
   ++s.products;
-  w.products.push_back({&s, w.committed, transposed_b,
-                        operand(a, static_cast<int>(warp % 4 * kRows), kRows, true), operand(b, 0, n, !transposed_b)});
+  w.products.push_back({&s, w.committed, transposed_b, operand(a, static_cast<int>(warp % 4 * kRows), kRows, true),
+                        operand(b, 0, n, !transposed_b)});
 }
 
 /// Carries out the oldest product: sums of 16 exact products, added at once and cut.

@@ -164,8 +164,8 @@ __global__ void __launch_bounds__(Ffma::kThreads, 2) ffma_kernel(const Problem<L
       shared[share<kAlongA, kRowLanes>(row, i) * Ffma::kPitch + share<kAlongB, kColumnLanes>(column, j)] = sums[i][j];
   __syncthreads();
   const ColumnValues columns = column_values(p.out, own.column + thread % (Ffma::kN / 8) * 8);
-  finish_rows<Ffma::kM, Ffma::kN, Ffma::kThreads>(p.out, columns, shared, Ffma::kPitch, own.row, own.column,
-                                                  output, thread);
+  finish_rows<Ffma::kM, Ffma::kN, Ffma::kThreads>(p.out, columns, shared, Ffma::kPitch, own.row, own.column, output,
+                                                  thread);
 }
 
 }  // namespace eq::tile

@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
   __shared__ double sums[32];
   auto* const statistics = dynamic_shared<Statistics>();
   float *const mean = statistics->mean, *const squares = statistics->squares, *const all_mean = statistics->all_mean,
-        *const all_rstd = statistics->all_rstd;
+               *const all_rstd = statistics->all_rstd;
   T* tile = reinterpret_cast<T*>(statistics + 1);
   const std::int64_t channels = a.dims.channels;
   const Work work = find_work<kCluster>(s, channels);
@@ -280,8 +280,8 @@ __global__ void __launch_bounds__(kThreads, 2) differentiate_slabs(GroupNormGrad
   const Work work = find_work<kCluster>(s, channels);
   auto* const statistics = dynamic_shared<GradStatistics>();
   float *const mean = statistics->mean, *const rstd = statistics->rstd, *const along = statistics->along,
-        *const plain = statistics->plain, *const all_along = statistics->all_along,
-        *const all_plain = statistics->all_plain;
+               *const plain = statistics->plain, *const all_along = statistics->all_along,
+               *const all_plain = statistics->all_plain;
   T* x = reinterpret_cast<T*>(statistics + 1);
   T* dy = x + s.rows * s.width;
   // r gamma and beta of the slab's channels.

@@ -25,7 +25,12 @@ export async function runOnDevice(engine: TestEngine, skip?: string, variant?: V
       continue;
     }
     const args = ['--import=tsx', '--conditions=equipoise-source', file];
-    const env = { ...process.env, ...variant?.env, EQUIPOISE_TEST_ENGINE: engine, TAP_TIMEOUT: String(LIMIT) };
+    const env = {
+      ...process.env,
+      ...variant?.env,
+      EQUIPOISE_TEST_ENGINE: engine,
+      TAP_TIMEOUT: String(LIMIT),
+    };
     await t.spawn(process.execPath, args, { env, stdio: 'pipe', timeout: LIMIT * 1000 }, name);
   }
 }
