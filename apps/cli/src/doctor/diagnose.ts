@@ -93,7 +93,10 @@ function addonStatus(device: DeviceKind, build: Record<string, unknown> | null):
   const built = build?.[device] as { built?: boolean; reason?: string } | undefined;
   const absent = { device, path: null, description: null, memoryLimitBytes: null };
   if (built?.built === false)
-    return { ...absent, problem: `not compiled when the addons were built: ${built.reason ?? 'no reason recorded'}` };
+    return {
+      ...absent,
+      problem: `not compiled when the addons were built: ${built.reason ?? 'no reason recorded'}`,
+    };
   try {
     const addon = loadAddon(device);
     return {
