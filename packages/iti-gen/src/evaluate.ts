@@ -151,6 +151,8 @@ export interface Evaluation {
 export async function evaluateImages(input: EvaluationInput, context: JobContext = {}): Promise<Evaluation> {
   const { images, files, classifiers, seed, targets, quality, similarity, intended } = input;
   if (images.length === 0) throw invalid('images', 'at least one', prose('none'), { code: 'missing' });
+  if (quality && images.length < 2)
+    throw invalid('images', 'at least 2, to measure their distance to others', images.length);
   const labels = await classifyAll(images, files, classifiers);
   return {
     images: images.length,

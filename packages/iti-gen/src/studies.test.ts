@@ -236,6 +236,9 @@ t.test('judges: zero-shot CLIP, and verdicts from a file', async (t) => {
     code: 'missing',
     message: /a verdict for elsewhere\.png/,
   });
+  const one = { images: images.slice(0, 1), files: files.slice(0, 1), classifiers: [given!], seed: 0 };
+  const quality = { name: 'judge', features: () => t.fail('nothing is measured') as never, references: {} };
+  await t.rejects(evaluateImages({ ...one, quality }), { message: /images: expected at least 2, .*, got 1/ });
   await t.rejects(evaluateImages({ images: [], files: [], classifiers: [given!], seed: 0 }), {
     message: /images: expected at least one/,
   });
