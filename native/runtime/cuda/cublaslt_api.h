@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/cuda/library_table.h"
+
 namespace eq::cublaslt {
 
 using Handle = struct Context*;
@@ -62,20 +64,6 @@ enum Reduction { kInComputeType = 2 };
      Layout, const Algorithm*, void*, std::size_t, Stream))
 // clang-format on
 
-struct Api {
-#define EQ_MEMBER(member, symbol, result, parameters) result(*member) parameters = nullptr;
-  EQ_CUBLASLT_FUNCTIONS(EQ_MEMBER)
-#undef EQ_MEMBER
-
-  /// Fills the table by `find(function, name)`; false where one is missing.
-  template <class Find>
-  bool load(Find find) {
-    bool complete = true;
-#define EQ_MEMBER(member, symbol, result, parameters) complete = find(member, #symbol) && complete;
-    EQ_CUBLASLT_FUNCTIONS(EQ_MEMBER)
-#undef EQ_MEMBER
-    return complete;
-  }
-};
+EQ_LIBRARY_TABLE(EQ_CUBLASLT_FUNCTIONS);
 
 }  // namespace eq::cublaslt

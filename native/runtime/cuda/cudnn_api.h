@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/cuda/library_table.h"
+
 namespace eq::cudnn {
 
 using Handle = struct Context*;
@@ -125,20 +127,6 @@ enum Note { kTensorCore = 0, kReducedReduction = 2, kFft = 3, kNondeterministic 
   F(execute, cudnnBackendExecute, int, (Handle, Descriptor, Descriptor))
 // clang-format on
 
-struct Api {
-#define EQ_MEMBER(member, symbol, result, parameters) result(*member) parameters = nullptr;
-  EQ_CUDNN_FUNCTIONS(EQ_MEMBER)
-#undef EQ_MEMBER
-
-  /// Fills the table by `find(function, name)`; false where one is missing.
-  template <class Find>
-  bool load(Find find) {
-    bool complete = true;
-#define EQ_MEMBER(member, symbol, result, parameters) complete = find(member, #symbol) && complete;
-    EQ_CUDNN_FUNCTIONS(EQ_MEMBER)
-#undef EQ_MEMBER
-    return complete;
-  }
-};
+EQ_LIBRARY_TABLE(EQ_CUDNN_FUNCTIONS);
 
 }  // namespace eq::cudnn
