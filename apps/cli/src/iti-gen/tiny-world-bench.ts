@@ -35,9 +35,8 @@ const REFERENCE_POOL = 200;
 /**
  * Learning that suits the embedded CLIP, whose captions say each trait with one word: a token per category, side by side
  * where attributes meet, enough references for the mean of its features to be about the trait, room for prompts as far
- * from the plain one as "dark skin" is (cosine 0.46), and shifts nearer to those that words make, which are 1.5 to 2.5
- * times those of images. As many images per update as published, and about as many
- * updates.
+ * from the plain one as "dark skin" is (cosine 0.46), and shifts about as large as those that words make. As many images
+ * per update as published, and about as many updates.
  */
 export const TINY_WORLD_LEARNING = {
   ...TRAIN_DEFAULTS,
