@@ -1,5 +1,5 @@
 import type { Handle } from '@equipoise/native';
-import { testEngine } from '@equipoise/testing';
+import { bf16Values, sizeOf, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { conv2d, currentDevice, type EquipoiseBackend, linear, uploadWeight, useEngine } from './index.js';
@@ -10,13 +10,7 @@ const device = currentDevice() as EquipoiseBackend;
 const { native } = device;
 
 /** Values that bf16 holds exactly. */
-function numbers(shape: readonly number[], seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  return Float32Array.from({ length: tf.util.sizeFromShape([...shape]) }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
-}
+const numbers = (shape: readonly number[], seed: number): Float32Array => bf16Values(sizeOf(shape), seed);
 
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer);
 

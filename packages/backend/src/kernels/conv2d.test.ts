@@ -1,5 +1,5 @@
 import { type ConvWindow, FusedActivation, type Handle, type Storage } from '@equipoise/native';
-import { testEngine } from '@equipoise/testing';
+import { difference, sizeOf as size, testEngine, bf16Values as values } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { conv2d, currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
@@ -7,16 +7,6 @@ import { conv2d, currentDevice, type EquipoiseBackend, useEngine } from '../inde
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
-/** Values in (-1, 1) that bf16 holds exactly. */
-function values(n: number, seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  return Float32Array.from({ length: n }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
-}
-
-const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const upload = (v: Float32Array, shape: number[], storage: Storage, frozen = false): Handle =>
   native.upload(v, 'f32', shape, storage, frozen);
 
@@ -47,17 +37,6 @@ function products({ x, filter, window }: Case, visit: (xi: number, fi: number, y
             for (let i = 0; i < channels; i++)
               for (let o = 0; o < outputs; o++) visit(xAt + i, (fAt + i) * outputs + o, yAt * outputs + o);
           }
-}
-
-/** |actual - expected| / |expected| in the 2-norm. */
-function normError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  let [error, total] = [0, 0];
-  for (let i = 0; i < expected.length; i++) {
-    error += ((actual[i] as number) - (expected[i] as number)) ** 2;
-    total += (expected[i] as number) ** 2;
-  }
-  return total === 0 ? Math.sqrt(error) : Math.sqrt(error / total);
 }
 
 const CASES: Array<[string, Case]> = [
@@ -128,10 +107,10 @@ for (const [name, testCase] of CASES) {
             bytes: size(yShape) * (stored === 'f32' ? 4 : 2),
             frozen: false,
           });
-          const error = normError(native.readSync(out), y);
+          const error = difference(native.readSync(out), y).relativeNorm;
           t.ok(error <= limit, `y, ${a} x ${b}, frozen ${frozen}: error ${error}`);
           const gradient = native.ops.conv2dGradInput(hdy, filter, xShape, window);
-          const dxError = normError(native.readSync(gradient), dx);
+          const dxError = difference(native.readSync(gradient), dx).relativeNorm;
           t.ok(dxError <= limit, `dx, ${a} x ${b}, frozen ${frozen}: error ${dxError}`);
         }
       }
@@ -142,7 +121,7 @@ for (const [name, testCase] of CASES) {
         window,
       );
       t.equal(native.info(gradient).storage, 'f32');
-      const error = normError(native.readSync(gradient), df);
+      const error = difference(native.readSync(gradient), df).relativeNorm;
       t.ok(error <= 1e-6, `df, ${a} x ${b}: error ${error}`);
     }
     t.end();
@@ -165,16 +144,16 @@ t.test('bias and activation', (t) => {
   const run = (activation: FusedActivation): Float32Array =>
     native.readSync(native.ops.conv2d(...args, activation, 0.1, null, false, null)) as Float32Array;
   t.ok(
-    normError(
+    difference(
       run(FusedActivation.Silu),
       y.map((v) => v / (1 + Math.exp(-v))),
-    ) <= 1e-6,
+    ).relativeNorm <= 1e-6,
   );
   t.ok(
-    normError(
+    difference(
       run(FusedActivation.LeakyRelu),
       y.map((v) => (v < 0 ? 0.1 * v : v)),
-    ) <= 1e-6,
+    ).relativeNorm <= 1e-6,
   );
   t.end();
 });
@@ -208,7 +187,7 @@ t.test('the fused convolution and its gradients agree with the cpu backend', asy
   const theirs = compute();
   await useEngine(testEngine());
   for (const [i, name] of ['y', 'dx', 'dfilter', 'dbias'].entries()) {
-    const error = normError(ours[i] as Float32Array, theirs[i] as Float32Array);
+    const error = difference(ours[i] as Float32Array, theirs[i] as Float32Array).relativeNorm;
     t.ok(error <= 1e-5, `${name}: error ${error}`);
   }
 });

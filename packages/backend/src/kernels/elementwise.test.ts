@@ -1,34 +1,18 @@
-import {
-  BINARY_OPS,
-  type BinaryOp,
-  type Handle,
-  type Storage,
-  UNARY_OPS,
-  type UnaryOp,
-} from '@equipoise/native';
-import { erf64, LENGTHS, testEngine, ulpDistance } from '@equipoise/testing';
+import { BINARY_OPS, type BinaryOp, UNARY_OPS, type UnaryOp } from '@equipoise/native';
+import { erf64, LENGTHS, randomWords, testEngine, ulpDistance } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
-import { currentDevice, type EquipoiseBackend, toStorage, useEngine } from '../index.js';
+import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
+import { bf16, upload } from './testing/inputs.js';
 
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
 /** Reproducible numbers in [0, 1). */
 function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
+  const next = randomWords(seed);
+  return () => next() / 2 ** 32;
 }
-
-const upload = (values: ArrayLike<number>, shape: number[], storage: Storage): Handle => {
-  if (storage === 'i32') return native.upload(Int32Array.from(values), 'i32', shape, 'i32', false);
-  if (storage === 'bool') return native.upload(Uint8Array.from(values), 'bool', shape, 'bool', false);
-  return native.upload(Float32Array.from(values), 'f32', shape, storage, false);
-};
-const bf16 = (x: number): number => native.readSync(upload([x], [1], 'bf16'))[0] as number;
 
 /** All signs and magnitudes: a few thousand numbers from subnormal to almost infinite, and the ordinary range densely. */
 const MAGNITUDES = (() => {
@@ -112,7 +96,7 @@ function firstOff(
 
 t.test('functions of one tensor against float64', (t) => {
   const x = Float32Array.of(...MAGNITUDES, ...SPECIALS);
-  for (const op of UNARY_OPS) {
+  for (const op of Object.keys(UNARY_OPS) as UnaryOp[]) {
     const [f, ulps] = UNARY[op];
     const actual = native.readSync(native.ops[op](upload(x, [x.length], 'f32'), 0.25));
     t.equal(
@@ -126,7 +110,7 @@ t.test('functions of one tensor against float64', (t) => {
 
 t.test('bf16 storage rounds the float32 result once, and stays bf16', (t) => {
   const x = Float32Array.from(MAGNITUDES, bf16);
-  for (const op of UNARY_OPS) {
+  for (const op of Object.keys(UNARY_OPS) as UnaryOp[]) {
     const wide = native.readSync(native.ops[op](upload(x, [x.length], 'f32'), 0.25));
     const y = native.ops[op](upload(x, [x.length], 'bf16'), 0.25);
     const { storage } = native.info(y);
@@ -136,7 +120,7 @@ t.test('bf16 storage rounds the float32 result once, and stays bf16', (t) => {
       undefined,
       op,
     );
-    t.equal(storage, ['isNan', 'isInf', 'isFinite', 'logicalNot'].includes(op) ? 'bool' : 'bf16', op);
+    t.equal(storage, UNARY_OPS[op] === 'test' ? 'bool' : 'bf16', op);
   }
   t.end();
 });
@@ -253,7 +237,7 @@ function source(index: number, out: readonly number[], shape: readonly number[])
 
 t.test('functions of two tensors, broadcast, against float64', (t) => {
   const next = random(3);
-  for (const op of BINARY_OPS) {
+  for (const op of Object.keys(BINARY_OPS) as BinaryOp[]) {
     const [f, ulps] = BINARY[op];
     for (const [sa, sb] of PAIRS) {
       const shape = tf.broadcast_util.assertAndGetBroadcastShape(sa, sb);
@@ -281,7 +265,7 @@ t.test('NaN and infinities in functions of two tensors', (t) => {
   const values = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0, 1, -2.5];
   const a = values.flatMap((value) => values.map(() => value));
   const b = values.flatMap(() => values);
-  for (const op of BINARY_OPS) {
+  for (const op of Object.keys(BINARY_OPS) as BinaryOp[]) {
     if (op === 'floorDiv') continue; // defined by the quotient's floor, which `functions of two tensors` covers
     const actual = native.readSync(native.ops[op](upload(a, [36], 'f32'), upload(b, [36], 'f32')));
     const off = firstOff(actual, (i) => BINARY[op][0](a[i] as number, b[i] as number), 36, BINARY[op][1]);
@@ -320,38 +304,6 @@ t.test('int32 arithmetic is that of an Int32Array', (t) => {
   t.end();
 });
 
-t.test('casts', (t) => {
-  const floats = [
-    1.9,
-    -1.9,
-    0,
-    -0,
-    3e9,
-    -3e9,
-    1e20,
-    Number.NaN,
-    Number.POSITIVE_INFINITY,
-    2147483648,
-    -2147483648,
-  ];
-  const x = upload(floats, [11], 'f32');
-  t.same([...native.readSync(native.ops.cast(x, 'i32'))], [...Int32Array.from(Float32Array.from(floats))]);
-  t.same(
-    [...native.readSync(native.ops.cast(x, 'bool'))],
-    floats.map((value) => Number(value !== 0)),
-  );
-  t.same([...native.readSync(native.ops.cast(native.ops.cast(x, 'bf16'), 'f32'))].slice(0, 2), [
-    bf16(1.9),
-    bf16(-1.9),
-  ]);
-  t.same(
-    [...native.readSync(native.ops.cast(upload([0, 5, -7, 2 ** 24 + 1], [4], 'i32'), 'f32'))],
-    [0, 5, -7, 2 ** 24],
-  );
-  t.same([...native.readSync(native.ops.cast(upload([1, 0], [2], 'bool'), 'f32'))], [1, 0]);
-  t.end();
-});
-
 t.test('select and clip', (t) => {
   const condition = upload([1, 0, 1], [3, 1], 'bool');
   const y = native.ops.select(
@@ -375,44 +327,6 @@ t.test('select and clip', (t) => {
   t.throws(() => native.ops.add(upload([1, 2], [2], 'f32'), upload([1, 2, 3], [3], 'f32')), {
     name: 'RangeError',
     message: /Add: shapes \[2\] and \[3\] do not broadcast/,
-  });
-  t.end();
-});
-
-t.test('the storage of a result: bf16 when every float is, where single elements adapt', (t) => {
-  const of = (storage: Storage, n: number) => upload(new Array(n).fill(1), [n], storage);
-  const storage = (a: Handle, b: Handle) => native.info(native.ops.add(a, b)).storage;
-  t.equal(storage(of('bf16', 4), of('bf16', 4)), 'bf16');
-  t.equal(storage(of('bf16', 4), of('f32', 1)), 'bf16');
-  t.equal(storage(of('f32', 4), of('bf16', 1)), 'f32');
-  t.equal(storage(of('bf16', 4), of('f32', 4)), 'f32');
-  t.equal(storage(of('bf16', 1), of('f32', 1)), 'f32');
-  t.equal(storage(of('i32', 4), of('bool', 4)), 'i32');
-  t.end();
-});
-
-t.test('toStorage rounds, keeps the gradient, and does nothing where it is so already', (t) => {
-  const device = currentDevice() as EquipoiseBackend;
-  const x = tf.tensor1d([1 + 2 ** -9, -3]);
-  const y = toStorage(x, 'bf16');
-  t.equal(native.info(device.handle(y, 'test')).storage, 'bf16');
-  t.same([...y.dataSync()], [1, -3]);
-  t.equal(toStorage(y, 'bf16').dataId, y.dataId);
-  t.same(
-    [
-      ...tf
-        .grad((v) => tf.sum(tf.mul(toStorage(v, 'bf16'), [2, 5])))(x)
-        .dataSync(),
-    ],
-    [2, 5],
-  );
-  t.throws(() => toStorage(x, 'f16' as never), {
-    name: 'RangeError',
-    message: /toStorage: storage: expected f32 or bf16/,
-  });
-  t.throws(() => toStorage(tf.tensor1d([1], 'int32'), 'f32'), {
-    name: 'TypeError',
-    message: /float32 tensor/,
   });
   t.end();
 });

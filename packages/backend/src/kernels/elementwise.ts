@@ -1,5 +1,5 @@
 /** Functions of single elements: one native op each, looked up by name. */
-import type { BinaryOp, Handle, UnaryOp } from '@equipoise/native';
+import { BINARY_OPS, type BinaryOp, type Handle, UNARY_OPS, type UnaryOp } from '@equipoise/native';
 import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import * as tf from '@tensorflow/tfjs-core';
 import { storageOf } from '../backend.js';
@@ -8,48 +8,15 @@ import { defineNative, type KernelCall } from './define.js';
 import { sameShape } from './geometry.js';
 import { compareStrings, fillStrings } from './strings.js';
 
-type ResultType = 'keep' | 'float32' | 'bool';
-
-const UNARY: Array<[kernel: string, op: UnaryOp, result: ResultType]> = [
-  ...(['abs', 'neg', 'square', 'sign', 'floor', 'ceil', 'round', 'relu', 'relu6', 'step'] as const).map(
-    (op) => [kernelNameOf(op), op, 'keep'] as [string, UnaryOp, ResultType],
-  ),
-  ...(
-    [
-      'exp',
-      'expm1',
-      'log',
-      'log1p',
-      'sqrt',
-      'rsqrt',
-      'reciprocal',
-      'sin',
-      'cos',
-      'tan',
-      'asin',
-      'acos',
-      'atan',
-      'sinh',
-      'cosh',
-    ] as const
-  ).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
-  ...(
-    ['asinh', 'acosh', 'atanh', 'tanh', 'erf', 'sigmoid', 'elu', 'selu', 'softplus', 'leakyRelu'] as const
-  ).map((op) => [kernelNameOf(op), op, 'float32'] as [string, UnaryOp, ResultType]),
-  ...(['isNan', 'isInf', 'isFinite', 'logicalNot'] as const).map(
-    (op) => [kernelNameOf(op), op, 'bool'] as [string, UnaryOp, ResultType],
-  ),
-];
-
 function kernelNameOf(op: string): string {
   return op.charAt(0).toUpperCase() + op.slice(1);
 }
 
-for (const [kernel, op, result] of UNARY) {
-  defineNative(kernel, (call) => {
+for (const [op, gives] of Object.entries(UNARY_OPS) as Array<[UnaryOp, 'keep' | 'real' | 'test']>) {
+  defineNative(kernelNameOf(op), (call) => {
     const x = call.input('x');
     const y = call.ops[op](call.handle(x), call.attr<number | undefined>('alpha'));
-    return call.output(y, x.shape, result === 'keep' ? x.dtype : result);
+    return call.output(y, x.shape, gives === 'keep' ? x.dtype : gives === 'real' ? 'float32' : 'bool');
   });
 }
 
@@ -66,37 +33,16 @@ function binary(call: KernelCall, op: BinaryOp, a: TensorInfo, b: TensorInfo, dt
   return call.output(call.ops[op](call.handle(a), call.handle(b)), shape, dtype);
 }
 
-for (const op of [
-  'add',
-  'sub',
-  'multiply',
-  'realDiv',
-  'mod',
-  'pow',
-  'maximum',
-  'minimum',
-  'squaredDifference',
-  'atan2',
-] as const) {
+/** Their inputs have other names, or their results another type: below. */
+const APART: readonly string[] = ['floorDiv', 'prelu', 'eluGrad'] satisfies BinaryOp[];
+for (const [op, kind] of Object.entries(BINARY_OPS) as Array<[BinaryOp, 'numeric' | 'real' | 'test']>) {
+  if (APART.includes(op)) continue;
   defineNative(kernelNameOf(op), (call) => {
     const [a, b] = [call.input('a'), call.input('b')];
+    if (kind === 'test')
+      return a.dtype === 'string' ? compareStrings(call, a, b) : binary(call, op, a, b, 'bool');
     if (a.dtype === 'complex64' || b.dtype === 'complex64') return complexBinary(call, a, b);
     return binary(call, op, a, b, promote(a.dtype, b.dtype));
-  });
-}
-for (const op of [
-  'equal',
-  'notEqual',
-  'less',
-  'lessEqual',
-  'greater',
-  'greaterEqual',
-  'logicalAnd',
-  'logicalOr',
-] as const) {
-  defineNative(kernelNameOf(op), (call) => {
-    const [a, b] = [call.input('a'), call.input('b')];
-    return a.dtype === 'string' ? compareStrings(call, a, b) : binary(call, op, a, b, 'bool');
   });
 }
 defineNative('Prelu', (call) => binary(call, 'prelu', call.input('x'), call.input('alpha'), 'float32'));

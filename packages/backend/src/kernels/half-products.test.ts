@@ -3,9 +3,10 @@
  * ragged sizes; all outputs against sums in float64. Where EQUIPOISE_CUDA_TUNE names a way, every product must take it.
  */
 import { type ConvWindow, FusedActivation, type Handle } from '@equipoise/native';
-import { testEngine } from '@equipoise/testing';
+import { ACTIVATIONS64, bf16Values, difference, sizeOf, testEngine } from '@equipoise/testing';
 import t, { type Test } from 'tap';
 import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
+import { EPILOGUES64, product64 } from './testing/products.js';
 
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
@@ -16,15 +17,10 @@ interface Matrix {
   values: Float32Array;
   handle: Handle;
 }
-const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Values in (-1, 1) that bf16 holds exactly. */
 function matrix(shape: number[], seed: number): Matrix {
-  let state = seed * 2654435761 + 1;
-  const values = Float32Array.from({ length: size(shape) }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
+  const values = bf16Values(sizeOf(shape), seed);
   return { shape, values, handle: native.upload(values, 'f32', shape, 'bf16', false) };
 }
 
@@ -34,54 +30,18 @@ const at = (v: ArrayLike<number>, i: number): number => v[i] as number;
 function requireValues(t: Test, name: string, result: Handle, expected: Float64Array): void {
   const actual = native.readSync(result) as Float32Array;
   native.release(result);
-  let [error, total] = [0, 0];
-  expected.forEach((value, i) => {
-    error += (at(actual, i) - value) ** 2;
-    total += value ** 2;
-  });
-  t.ok(
-    actual.length === expected.length && total > 0 && error <= 2e-3 ** 2 * total,
-    `${name}: ${Math.sqrt(error / total)}`,
-  );
+  const { relativeNorm } = difference(actual, expected);
+  t.ok(relativeNorm <= 2e-3, `${name}: error ${relativeNorm}`);
 }
 
 /** [m, k] times [k, n], or [n, k] if it is transposed. */
-function product(a: Matrix, b: Matrix, transposed: boolean): Float64Array {
+function product(a: Matrix, b: Matrix, transposeB: boolean): Float64Array {
   const [m, k] = a.shape as [number, number];
-  const n = b.shape[transposed ? 0 : 1] as number;
-  const sums = new Float64Array(m * n);
-  for (let i = 0; i < m; i++)
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let d = 0; d < k; d++)
-        sum += at(a.values, i * k + d) * at(b.values, transposed ? j * k + d : d * n + j);
-      sums[i * n + j] = sum;
-    }
-  return sums;
+  const n = b.shape[transposeB ? 0 : 1] as number;
+  return product64(a.values, b.values, { m, n, k, transposeB });
 }
 
-const erf = (x: number): number => {
-  let [sum, term] = [x, x];
-  for (let i = 1; Math.abs(term) > 1e-17 * Math.abs(sum) && i < 400; i++) {
-    term *= (-x * x) / i;
-    sum += term / (2 * i + 1);
-  }
-  return Math.abs(x) > 5 ? Math.sign(x) : (2 / Math.sqrt(Math.PI)) * sum;
-};
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 const [LEAK, SLOPE] = [0.25, -0.5];
-const ACTIVATIONS: Record<FusedActivation, (x: number) => number> = {
-  [FusedActivation.None]: (x) => x,
-  [FusedActivation.Relu]: (x) => Math.max(x, 0),
-  [FusedActivation.Relu6]: (x) => Math.min(Math.max(x, 0), 6),
-  [FusedActivation.Elu]: (x) => (x < 0 ? Math.expm1(x) : x),
-  [FusedActivation.LeakyRelu]: (x) => (x < 0 ? LEAK * x : x),
-  [FusedActivation.Prelu]: (x) => (x < 0 ? SLOPE * x : x),
-  [FusedActivation.Sigmoid]: sigmoid,
-  [FusedActivation.Silu]: (x) => x * sigmoid(x),
-  [FusedActivation.Gelu]: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
-  [FusedActivation.QuickGelu]: (x) => x * sigmoid(1.702 * x),
-};
 
 /** Products so far that the way which was asked for could compute, and those that it could not. */
 const forced = (): number[] =>
@@ -126,7 +86,7 @@ t.test('every activation, with a scale, a bias, an addend and slopes', (t) => {
   const [a, b, bias, addend] = [matrix([m, k], 3), matrix([k, n], 4), matrix([n], 5), matrix([m, n], 6)];
   const slope = native.upload(new Float32Array([SLOPE]), 'f32', [1], 'bf16', false);
   const sums = product(a, b, false);
-  const kinds = Object.entries(ACTIVATIONS);
+  const kinds = Object.entries(EPILOGUES64);
   takingTheWay(t, kinds.length, 0, () => {
     for (const [kind, activation] of kinds) {
       const prelu = Number(kind) === FusedActivation.Prelu ? slope : null;
@@ -145,7 +105,7 @@ t.test('every activation, with a scale, a bias, an addend and slopes', (t) => {
         false,
       );
       const expected = sums.map((sum, i) =>
-        activation(0.5 * sum + at(bias.values, i % n) - 2 * at(addend.values, i)),
+        activation(0.5 * sum + at(bias.values, i % n) - 2 * at(addend.values, i), LEAK, SLOPE),
       );
       requireValues(t, FusedActivation[Number(kind)] as string, y, expected);
     }
@@ -262,10 +222,10 @@ t.test('convolutions and their gradients of the image', (t) => {
       const x = matrix(c.image, 14);
       const filter = matrix([c.filter[0], c.filter[1], channels, outputs], 15);
       const [bias, dy] = [matrix([outputs], 16), matrix([c.image[0], ...c.out, outputs], 17)];
-      const y = new Float64Array(size(dy.shape)).map(
+      const y = new Float64Array(sizeOf(dy.shape)).map(
         (_, i) => at(bias.values, i % outputs) + at(dy.values, i),
       );
-      const dx = new Float64Array(size(c.image));
+      const dx = new Float64Array(sizeOf(c.image));
       eachTap(c, (to, from, tap) => {
         for (let i = 0; i < channels; i++)
           for (let o = 0; o < outputs; o++) {
@@ -288,7 +248,7 @@ t.test('convolutions and their gradients of the image', (t) => {
           false,
           dy.handle,
         ),
-        y.map((value) => value * sigmoid(value)),
+        y.map(ACTIVATIONS64.silu),
       );
       requireValues(
         t,

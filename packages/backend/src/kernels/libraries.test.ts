@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addonCandidates } from '@equipoise/native';
-import { requireClose, testEngine } from '@equipoise/testing';
+import { bf16Values, requireClose, sizeOf, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t, { type Test } from 'tap';
 import {
@@ -41,13 +41,7 @@ const missing = (library: string): string | undefined => {
 };
 
 /** Values that bf16 holds exactly. */
-function numbers(shape: readonly number[], seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  return Float32Array.from({ length: tf.util.sizeFromShape([...shape]) }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
-}
+const numbers = (shape: readonly number[], seed: number): Float32Array => bf16Values(sizeOf(shape), seed);
 const tensor = <T extends tf.Tensor>(shape: number[], seed: number, storage: 'f32' | 'bf16'): T =>
   toStorage(tf.tensor(numbers(shape, seed), shape), storage) as T;
 const frozen = <T extends tf.Tensor>(shape: number[], seed: number): T =>

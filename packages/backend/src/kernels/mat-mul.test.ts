@@ -1,59 +1,15 @@
 import { FusedActivation, type Handle, type Storage } from '@equipoise/native';
-import { onlySmall, testEngine } from '@equipoise/testing';
+import { difference, onlySmall, testEngine, bf16Values as values } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
+import { EPILOGUES64, product64 } from './testing/products.js';
 
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
-/** Values in (-1, 1) that bf16 holds exactly. */
-function values(n: number, seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  return Float32Array.from({ length: n }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
-}
-
 const upload = (v: Float32Array, shape: number[], storage: Storage, frozen = false): Handle =>
   native.upload(v, 'f32', shape, storage, frozen);
-
-interface Case {
-  m: number;
-  n: number;
-  k: number;
-  transposeA?: boolean;
-  transposeB?: boolean;
-}
-
-/** The product in float64. */
-function reference(
-  a: Float32Array,
-  b: Float32Array,
-  { m, n, k, transposeA, transposeB }: Case,
-): Float64Array {
-  const c = new Float64Array(m * n);
-  for (let i = 0; i < m; i++) {
-    for (let d = 0; d < k; d++) {
-      const x = a[transposeA ? d * m + i : i * k + d] as number;
-      for (let j = 0; j < n; j++) c[i * n + j]! += x * (b[transposeB ? j * k + d : d * n + j] as number);
-    }
-  }
-  return c;
-}
-
-/** |actual - expected| / |expected| in the 2-norm. */
-function normError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let error = 0;
-  let size = 0;
-  for (let i = 0; i < expected.length; i++) {
-    error += ((actual[i] as number) - (expected[i] as number)) ** 2;
-    size += (expected[i] as number) ** 2;
-  }
-  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  return size === 0 ? Math.sqrt(error) : Math.sqrt(error / size);
-}
 
 const ALL_SIZES: Array<[number, number, number]> = [
   [1, 1, 1],
@@ -87,19 +43,19 @@ for (const [aStorage, bStorage] of [
       const b = values(k * n, n + k);
       for (const transposeA of [false, true]) {
         for (const transposeB of [false, true]) {
-          const expected = reference(a, b, { m, n, k, transposeA, transposeB });
+          const expected = product64(a, b, { m, n, k, transposeA, transposeB });
           for (const frozen of onlySmall() ? [false] : [false, true]) {
             const x = upload(a, transposeA ? [k, m] : [m, k], aStorage);
             const y = upload(b, transposeB ? [n, k] : [k, n], bStorage, frozen);
             const c = native.ops.matMul(x, y, transposeA, transposeB, true);
-            const error = normError(native.readSync(c), expected);
+            const error = difference(native.readSync(c), expected).relativeNorm;
             if (!(error <= 1e-6))
               t.fail(`${m}x${n}x${k} ${transposeA} ${transposeB} frozen ${frozen}: error ${error}`);
             const narrow = native.ops.matMul(x, y, transposeA, transposeB, false);
             const bf16 = aStorage === 'bf16' || bStorage === 'bf16';
             if (native.info(narrow).storage !== (bf16 ? 'bf16' : 'f32'))
               t.fail(`stored as ${native.info(narrow).storage}`);
-            const narrowError = normError(native.readSync(narrow), expected);
+            const narrowError = difference(native.readSync(narrow), expected).relativeNorm;
             if (!(narrowError <= (bf16 ? 4e-3 : 1e-6)))
               t.fail(`stored ${m}x${n}x${k} ${transposeA} ${transposeB}: error ${narrowError}`);
             for (const h of [x, y, c, narrow]) native.release(h);
@@ -175,8 +131,8 @@ t.test('batch axes broadcast, and empty axes give empty or zero results', (t) =>
     };
     for (let i = 0; i < tf.util.sizeFromShape(batch); i++) {
       const [ia, ib] = [matrix(i, sa) * m * k, matrix(i, sb) * k * n];
-      const expected = reference(av.subarray(ia, ia + m * k), bv.subarray(ib, ib + k * n), { m, n, k });
-      const error = normError(cv.subarray(i * m * n, (i + 1) * m * n), expected);
+      const expected = product64(av.subarray(ia, ia + m * k), bv.subarray(ib, ib + k * n), { m, n, k });
+      const error = difference(cv.subarray(i * m * n, (i + 1) * m * n), expected).relativeNorm;
       t.ok(error <= 1e-6, `[${sa}] x [${sb}] product ${i}: error ${error}`);
     }
   }
@@ -192,29 +148,6 @@ t.test('int32 products wrap around', (t) => {
   t.end();
 });
 
-const sigmoid = (v: number): number => 1 / (1 + Math.exp(-v));
-/** Abramowitz and Stegun 7.1.5: the Maclaurin series, enough for |x| < 4. */
-const erf = (x: number): number => {
-  let [term, sum] = [x, x];
-  for (let i = 1; i < 120; i++) {
-    term *= (-x * x) / i;
-    sum += term / (2 * i + 1);
-  }
-  return (sum * 2) / Math.sqrt(Math.PI);
-};
-const ACTIVATIONS: Array<[FusedActivation, (v: number, slope: number) => number]> = [
-  [FusedActivation.None, (v) => v],
-  [FusedActivation.Relu, (v) => Math.max(v, 0)],
-  [FusedActivation.Relu6, (v) => Math.min(Math.max(v, 0), 6)],
-  [FusedActivation.Elu, (v) => (v < 0 ? Math.expm1(v) : v)],
-  [FusedActivation.LeakyRelu, (v) => (v < 0 ? v * 0.3 : v)],
-  [FusedActivation.Prelu, (v, slope) => (v < 0 ? v * slope : v)],
-  [FusedActivation.Sigmoid, sigmoid],
-  [FusedActivation.Silu, (v) => v * sigmoid(v)],
-  [FusedActivation.Gelu, (v) => 0.5 * v * (1 + erf(v / Math.SQRT2))],
-  [FusedActivation.QuickGelu, (v) => v * sigmoid(1.702 * v)],
-];
-
 t.test('epilogue: scale, bias, addend, every activation', (t) => {
   for (const [m, n, k] of [
     [19, 37, 12],
@@ -224,11 +157,16 @@ t.test('epilogue: scale, bias, addend, every activation', (t) => {
     const [a, b, bias, slope, addend] = [m * k, k * n, n, n, m * n].map((size, i) =>
       values(size, i + 5),
     ) as Float32Array[];
-    const product = reference(a as Float32Array, b as Float32Array, { m, n, k });
+    const sums = product64(a as Float32Array, b as Float32Array, { m, n, k });
     const scale = 1 / Math.sqrt(k);
-    for (const [activation, f] of ACTIVATIONS) {
-      const expected = product.map((v, i) =>
-        f(scale * v + (bias?.[i % n] as number) + 0.5 * (addend?.[i] as number), slope?.[i % n] as number),
+    for (const [kind, f] of Object.entries(EPILOGUES64)) {
+      const activation: FusedActivation = Number(kind);
+      const expected = sums.map((v, i) =>
+        f(
+          scale * v + (bias?.[i % n] as number) + 0.5 * (addend?.[i] as number),
+          0.3,
+          slope?.[i % n] as number,
+        ),
       );
       const [ha, hb, hbias, hslope, hadd] = [
         upload(a as Float32Array, [m, k], 'f32'),
@@ -251,7 +189,7 @@ t.test('epilogue: scale, bias, addend, every activation', (t) => {
         scale,
         false,
       );
-      const error = normError(native.readSync(c), expected);
+      const error = difference(native.readSync(c), expected).relativeNorm;
       t.ok(error <= 2e-6, `${m}x${n}x${k} ${FusedActivation[activation]}: error ${error}`);
     }
   }
@@ -263,8 +201,8 @@ t.test('linear with a low-rank term and a scale per column', (t) => {
   const [x, w, x2, w2, scale, bias] = [m * k, n * k, m * r, n * r, n, n].map((size, i) =>
     values(size, i + 50),
   ) as [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
-  const base = reference(x, w, { m, n, k, transposeB: true });
-  const low = reference(x2, w2, { m, n, k: r, transposeB: true });
+  const base = product64(x, w, { m, n, k, transposeB: true });
+  const low = product64(x2, w2, { m, n, k: r, transposeB: true });
   const expected = base.map(
     (v, i) => (scale[i % n] as number) * (v + 2.5 * (low[i] as number)) + (bias[i % n] as number),
   );
@@ -285,7 +223,7 @@ t.test('linear with a low-rank term and a scale per column', (t) => {
       null,
     );
     t.same(native.info(y).shape, [5, 10, n]);
-    const error = normError(native.readSync(y), expected);
+    const error = difference(native.readSync(y), expected).relativeNorm;
     t.ok(error <= (storage === 'bf16' ? 6e-3 : 1e-6), `${storage}: error ${error}`);
   }
   t.end();

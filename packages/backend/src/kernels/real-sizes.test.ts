@@ -3,7 +3,7 @@
  * computed again in float64.
  */
 import { type ConvWindow, FusedActivation, type Handle } from '@equipoise/native';
-import { onlySmall, testEngine } from '@equipoise/testing';
+import { bf16Values, onlySmall, sizeOf, testEngine } from '@equipoise/testing';
 import t from 'tap';
 import { currentDevice, type EquipoiseBackend, useEngine } from '../index.js';
 
@@ -11,17 +11,8 @@ const skip = onlySmall() && 'only small sizes are asked for';
 await useEngine(testEngine());
 const { native } = currentDevice() as EquipoiseBackend;
 
-/** Values in (-1, 1) that bf16 holds exactly. */
-function values(n: number, seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  return Float32Array.from({ length: n }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) % 255) / 128 - 0.99609375;
-  });
-}
-const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const tensor = (shape: number[], seed: number): [Float32Array, Handle] => {
-  const v = values(size(shape), seed);
+  const v = bf16Values(sizeOf(shape), seed);
   return [v, native.upload(v, 'f32', shape, 'bf16', false)];
 };
 

@@ -5,7 +5,7 @@ import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { toStorage, useEngine } from '../index.js';
-import { numbers, storageOf } from './test-inputs.js';
+import { numbers, storageOf } from './testing/inputs.js';
 
 /** Float64 reduction over the axes of a dense array. */
 function reduce64(

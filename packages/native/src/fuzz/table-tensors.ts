@@ -1,64 +1,21 @@
 /** Valid arguments of the elementwise, movement, index and reduction ops. */
 import type { Storage } from '../binding.js';
+import { BINARY_OPS, UNARY_OPS } from '../ops/elementwise.js';
 import type { Generator } from './generator.js';
 import type { FuzzTable } from './table.js';
 
-const UNARY = [
-  ...[
-    'abs',
-    'neg',
-    'square',
-    'sign',
-    'floor',
-    'ceil',
-    'round',
-    'relu',
-    'relu6',
-    'step',
-    'exp',
-    'expm1',
-    'log',
-    'log1p',
-    'sqrt',
-  ],
-  ...[
-    'rsqrt',
-    'reciprocal',
-    'sin',
-    'cos',
-    'tan',
-    'asin',
-    'acos',
-    'atan',
-    'sinh',
-    'cosh',
-    'asinh',
-    'acosh',
-    'atanh',
-    'tanh',
-    'erf',
-  ],
-  ...['sigmoid', 'elu', 'selu', 'softplus', 'leakyRelu', 'isNan', 'isInf', 'isFinite', 'logicalNot'],
-];
-const BINARY_ANY = [
-  ...[
-    'add',
-    'sub',
-    'multiply',
-    'realDiv',
-    'floorDiv',
-    'mod',
-    'pow',
-    'maximum',
-    'minimum',
-    'squaredDifference',
-  ],
-  ...['equal', 'notEqual', 'less', 'lessEqual', 'greater', 'greaterEqual', 'logicalAnd', 'logicalOr'],
-];
-const BINARY_REAL = ['atan2', 'prelu', 'eluGrad'];
 const VIEWS = [
-  ...['transpose', 'slice', 'stridedSlice', 'split', 'unpack', 'reverse', 'tile', 'broadcast'],
-  ...['depthToSpace', 'spaceToBatch', 'batchToSpace'],
+  'transpose',
+  'slice',
+  'stridedSlice',
+  'split',
+  'unpack',
+  'reverse',
+  'tile',
+  'broadcast',
+  'depthToSpace',
+  'spaceToBatch',
+  'batchToSpace',
 ];
 const FLOATS: readonly Storage[] = ['f32', 'bf16'];
 const NUMERIC: readonly Storage[] = ['f32', 'bf16', 'i32'];
@@ -101,7 +58,7 @@ function rows(g: Generator, storages: readonly Storage[], smallest = 0): [unknow
 }
 
 const unaryEntries = Object.fromEntries(
-  UNARY.map((name) => [
+  Object.keys(UNARY_OPS).map((name) => [
     name,
     (g: Generator): unknown[] => [
       g.tensor(g.anyShape(), g.pick(name === 'logicalNot' ? ['bool'] : NUMERIC)),
@@ -112,8 +69,9 @@ const unaryEntries = Object.fromEntries(
 
 export const tensorTable: FuzzTable = {
   ...unaryEntries,
-  ...Object.fromEntries(BINARY_ANY.map((name) => [name, binary(NUMERIC)])),
-  ...Object.fromEntries(BINARY_REAL.map((name) => [name, binary(FLOATS)])),
+  ...Object.fromEntries(
+    Object.entries(BINARY_OPS).map(([name, kind]) => [name, binary(kind === 'real' ? FLOATS : NUMERIC)]),
+  ),
   ...Object.fromEntries(VIEWS.map((name) => [name, view])),
   clip: (g) => [g.tensor(g.anyShape(), g.pick(NUMERIC)), -1, 1],
   select: (g) => {

@@ -1,6 +1,6 @@
 /** Runs a call on the CPU's addon and on another device's, with equal inputs, and compares what comes out. */
 import { type Handle, loadAddon, type NativeAddon, type Storage } from '@equipoise/native';
-import { testEngine } from '@equipoise/testing';
+import { randomWords, sizeOf, testEngine } from '@equipoise/testing';
 import type tap from 'tap';
 
 const kind = testEngine().replace('equipoise-', '') as 'cpu' | 'cuda' | 'simt';
@@ -12,12 +12,12 @@ export const otherDevice = {
   skip: kind === 'cpu' && 'the CPU agrees with itself: set EQUIPOISE_TEST_ENGINE',
 };
 
-/** Reproducible whole numbers in [0, 2^32). */
+/** Reproducible whole numbers in [0, 2^32) whose low bits are good too. */
 function integers(seed: number): () => number {
-  let state = seed >>> 0;
+  const next = randomWords(seed);
   return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state ^ (state >>> 15)) >>> 0;
+    const word = next();
+    return (word ^ (word >>> 15)) >>> 0;
   };
 }
 
@@ -26,7 +26,7 @@ export class Maker {
   readonly #next = integers(11);
   constructor(readonly native: NativeAddon) {}
   #upload(storage: Storage, shape: number[], value: () => number): Handle {
-    const n = shape.reduce((a, b) => a * b, 1);
+    const n = sizeOf(shape);
     const source = storage === 'bf16' ? 'f32' : storage;
     const values =
       source === 'f32' ? new Float32Array(n) : source === 'i32' ? new Int32Array(n) : new Uint8Array(n);

@@ -3,7 +3,7 @@ import { requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import type tap from 'tap';
 import { toStorage, useEngine } from '../../index.js';
-import { numbers, storageOf } from '../test-inputs.js';
+import { numbers, storageOf } from './inputs.js';
 
 type Test = Pick<typeof tap, 'fail' | 'pass'>;
 
