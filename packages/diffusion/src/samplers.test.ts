@@ -166,6 +166,31 @@ t.test('published Euler noise levels', async (t) => {
   t.ok(Math.abs(sampler.coefficients(49).ce + 0.041314479) < 1e-7, 'the last step ends at sigma 0');
 });
 
+t.test('how the predicted noise grows with the output of the model', async (t) => {
+  for (const name of ['DDIMScheduler', 'DDPMScheduler', 'PNDMScheduler', 'EulerDiscreteScheduler']) {
+    for (const type of ['epsilon', 'v_prediction', 'sample']) {
+      if (name === 'PNDMScheduler' && type === 'sample') continue;
+      const { config } = parseSchedulerConfig({
+        ...stableDiffusion,
+        _class_name: name,
+        prediction_type: type,
+        timestep_spacing: 'leading',
+      });
+      const sampler = createSampler(config, { steps: 5 });
+      for (const [i, timestep] of sampler.timesteps.entries()) {
+        const alpha = scheduleOf(config).alphasCumprod[timestep] as number;
+        const expected =
+          type === 'epsilon' ? 1 : type === 'sample' ? -Math.sqrt(alpha / (1 - alpha)) : Math.sqrt(alpha);
+        const found = sampler.coefficients(i).epsilonScale;
+        t.ok(
+          Math.abs(found / expected - 1) < 1e-6,
+          `${name} ${type} at ${timestep}: ${found} is ${expected}`,
+        );
+      }
+    }
+  }
+});
+
 t.test('misuse is refused', async (t) => {
   const config = (name: string) => parseSchedulerConfig({ ...stableDiffusion, _class_name: name }).config;
   t.throws(() => createSampler(config('DDPMScheduler'), { steps: 5, eta: 1 }), /eta \(DDPMScheduler\)/);

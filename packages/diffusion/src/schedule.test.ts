@@ -115,6 +115,13 @@ t.test('published timestep lists', async (t) => {
   t.ok(Math.abs((fractionalTimesteps('linspace', 50, 1000, 1)[1] as number) - 978.6122) < 1e-4);
 });
 
+t.test('explicit betas take the place of a formula', async (t) => {
+  const trainedBetas = [0.125, 0.25, 0.5];
+  const { betas, alphasCumprod } = makeSchedule({ ...stableDiffusion, numTrainTimesteps: 3, trainedBetas });
+  t.strictSame([...betas], trainedBetas);
+  t.strictSame([...alphasCumprod], [0.875, 0.65625, 0.328125]);
+});
+
 t.test('bad schedules and counts are refused', async (t) => {
   t.throws(() => makeSchedule({ ...stableDiffusion, betaSchedule: 'cosine' as never }), /beta_schedule/);
   t.throws(() => makeSchedule({ ...stableDiffusion, numTrainTimesteps: 0 }), /num_train_timesteps/);

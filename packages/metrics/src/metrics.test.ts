@@ -65,6 +65,8 @@ t.test('Frechet distance equals scipy, also with singular covariances', async (t
   t.throws(() => featureStatistics(features(1, 4, 0)), /at least 2/);
   t.throws(() => featureStatistics({ data: [1, 2, Number.NaN, 4], count: 2, width: 2 }), { code: 'numeric' });
   t.throws(() => featureStatistics({ data: [1, 2, 3], count: 2, width: 2 }), /2 x 2 = 4 numbers/);
+  for (const width of [0, 1.5])
+    t.throws(() => featureStatistics({ data: [], count: 2, width }), /width: expected a positive integer/);
 });
 
 t.test('kernel distance equals the formula on whole sets, and is seeded on subsets', async (t) => {
@@ -78,7 +80,14 @@ t.test('kernel distance equals the formula on whole sets, and is seeded on subse
   t.strictSame(kernelDistance(x, y, options), kernelDistance(x, y, options));
   t.ok(kernelDistance(x, y, options).std > 0);
   t.not(kernelDistance(x, y, { ...options, seed: 2 }).value, kernelDistance(x, y, options).value);
+  const pair = [1, 2].map((subsets) => kernelDistance(x, y, { ...options, subsets }));
+  t.equal(pair[0]?.std, 0, 'one subset has no spread');
+  // The first subset is common to both: two values a and b lie |a - b| / sqrt(2) from their mean.
+  const [first, mean] = pair.map(({ value }) => value) as [number, number];
+  t.ok(close(pair[1]?.std as number, Math.SQRT2 * Math.abs(first - mean), 1e-12), 'their standard deviation');
   t.throws(() => kernelDistance(x, features(5, 3, 0)), /width/);
+  t.throws(() => kernelDistance(x, y, { subsets: 0 }), /subsets: expected a positive integer/);
+  t.throws(() => kernelDistance(x, y, { subsetSize: 1 }), /subsetSize: expected an integer >= 2/);
 });
 
 t.test('Vendi score equals numpy on either side of n = d', async (t) => {
@@ -129,6 +138,8 @@ t.test('divergence from uniform', async (t) => {
   t.throws(() => klToUniform([1, -1]), />= 0/);
   t.strictSame([...countLabels([0, 2, 2], 3)], [1, 0, 2]);
   t.throws(() => countLabels([3], 3), /labels\[0\]/);
+  for (const categories of [0, 1.5])
+    t.throws(() => countLabels([], categories), /categories: expected a positive/);
 
   const labels = Array.from({ length: 400 }, (_, i) => (i % 4 === 0 ? 1 : 0));
   const estimate = klToUniformWithInterval(labels, 2, { seed: 4 });
@@ -152,10 +163,23 @@ t.test('bootstrap intervals cover the truth about as often as they say', async (
   t.equal(value, 2.5);
   t.equal(count, 4);
   t.ok(Math.abs(standardError - Math.sqrt(1.25 / 4)) < 0.02, `standard error ${standardError}`);
-  t.equal(quantile([1, 2, 3, 4], 0.5), 2.5);
   t.throws(() => bootstrap(0, () => 0), /sample size/);
-  t.throws(() => meanWithInterval([1], { level: 1 }), /level/);
+  t.throws(() => bootstrap(1, () => 0, { resamples: 1 }), /resamples/);
+  for (const level of [0, 1]) t.throws(() => meanWithInterval([1], { level }), /level/);
   t.throws(() => meanWithInterval([1, Number.POSITIVE_INFINITY]), { code: 'numeric' });
+});
+
+t.test('an interval from two resamples, and quantiles between values', async (t) => {
+  let calls = 0;
+  const { value, low, high, standardError } = bootstrap(3, () => calls++, { resamples: 2, level: 0.5 });
+  t.strictSame([value, low, high], [0, 1.25, 1.75], 'the estimate first, then resamples 1 and 2');
+  t.ok(close(standardError, Math.SQRT1_2, 1e-15));
+  t.strictSame(
+    [0, 0.5, 0.75, 1].map((q) => quantile([10, 20, 40], q)),
+    [10, 20, 30, 40],
+  );
+  t.equal(quantile([7], 0.3), 7);
+  t.throws(() => quantile([], 0.5), /at least one number/);
 });
 
 t.test('CLIP scores', async (t) => {

@@ -9,6 +9,7 @@ import { alphaCumprodAt, type Schedule } from '../schedule.js';
 import type { SchedulerConfig } from '../scheduler-config.js';
 import { spacedTimesteps } from '../timesteps.js';
 import { finalAlpha } from './ddim.js';
+import { makePrediction } from './prediction.js';
 import type { Sampler, SamplerStep } from './types.js';
 
 const f32 = Math.fround;
@@ -58,21 +59,19 @@ export function makePndm(config: SchedulerConfig, schedule: Schedule, steps: num
     const alpha = alphaCumprodAt(schedule, from);
     const alphaPrevious = to >= 0 ? alphaCumprodAt(schedule, to) : finalAlpha(config, schedule);
     const factors = transfer(alpha, alphaPrevious);
-    const isV = config.predictionType === 'v_prediction';
-    const signal = isV ? f32(Math.sqrt(alpha)) : 1;
-    const noise = isV ? f32(Math.sqrt(f32(1 - alpha))) : 0;
+    const { eps } = makePrediction(config.predictionType, alpha);
     return {
       timestep,
       inputScale: 1,
-      cx: factors.x + factors.eps * noise,
-      ce: factors.eps * signal,
+      cx: factors.x + factors.eps * eps.x,
+      ce: factors.eps * eps.m,
       cn: 0,
       drawsNoise: false,
       weights: weightsAt(index),
       source: repeated ? 'held' : 'current',
       hold: index === 0,
       remember: !repeated,
-      epsilonScale: isV ? f32(Math.sqrt(alphaCumprodAt(schedule, timestep))) : 1,
+      epsilonScale: makePrediction(config.predictionType, alphaCumprodAt(schedule, timestep)).eps.m,
     };
   };
   return { name: 'pndm', timesteps, initNoiseSigma: 1, historyLength: 3, coefficients };

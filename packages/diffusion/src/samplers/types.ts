@@ -28,7 +28,7 @@ export interface SamplerStep {
   readonly hold: boolean;
   /** Keep this step's model output for later steps. */
   readonly remember: boolean;
-  /** d(eps)/d(m): 1 for epsilon prediction, sqrt(alpha_cumprod) for v prediction. */
+  /** d(eps)/d(m), by what is predicted: 1 for eps, sqrt(alpha) for v, -sqrt(alpha / (1 - alpha)) for x0. */
   readonly epsilonScale: number;
   /** Adds weight * clamp(x * cx + m * ce, -range, range): the predicted image, clipped. */
   readonly clip?: {
