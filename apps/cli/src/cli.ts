@@ -1,7 +1,15 @@
 /** The program: finds the command, validates its options, runs it, and turns errors into exit statuses. */
-import { EquipoiseError, type ErrorCode, formatError, invalid, isCancelled, nearest } from '@equipoise/core';
+import {
+  EquipoiseError,
+  type ErrorCode,
+  formatError,
+  invalid,
+  isCancelled,
+  nearest,
+  type ProgressListener,
+} from '@equipoise/core';
 import { parseWords } from './arguments.js';
-import type { CommandEntry, CommandIo } from './command.js';
+import type { CommandContext, CommandEntry, CommandIo } from './command.js';
 import { commands as allCommands } from './commands/index.js';
 import { commandHelp, programHelp } from './help.js';
 import { createProgress } from './progress.js';
@@ -22,6 +30,8 @@ const EXIT: Partial<Record<ErrorCode, number>> = {
 export interface CliEnvironment extends CommandIo {
   readonly signal: AbortSignal;
   readonly commands?: Readonly<Record<string, CommandEntry>>;
+  /** Hears of progress beside the terminal. */
+  readonly onProgress?: ProgressListener;
 }
 
 /** Runs one command line (the words after `equipoise`) and gives the exit status. Never throws. */
@@ -78,8 +88,9 @@ async function runCommand(
   entry: CommandEntry,
   words: readonly string[],
   argv: readonly string[],
-  { signal, print, note }: CliEnvironment,
+  environment: CliEnvironment,
 ): Promise<number> {
+  const { signal, print, note } = environment;
   const command = await entry.load();
   const end = words.indexOf('--');
   const flags = end < 0 ? words : words.slice(0, end);
@@ -95,7 +106,13 @@ async function runCommand(
     given.device === undefined ? given : (await import('./engine-options.js')).withDevice(given);
   const progress = createProgress(note);
   try {
-    return await command.run(options, { print, note, signal, argv, onProgress: progress.onProgress });
+    const onProgress: ProgressListener = (event) => {
+      environment.onProgress?.(event);
+      progress.onProgress(event);
+    };
+    const runWords: CommandContext['runWords'] = (others, listener) =>
+      dispatch(others, { ...environment, onProgress: listener });
+    return await command.run(options, { print, note, signal, argv, onProgress, runWords });
   } finally {
     progress.end();
   }

@@ -19,6 +19,8 @@ export interface CommandContext extends CommandIo {
   readonly onProgress: ProgressListener;
   /** The words after `equipoise`, for run records. */
   readonly argv: readonly string[];
+  /** Runs another command line as if it stood alone, and gives its exit status; its errors are thrown. */
+  runWords(words: readonly string[], onProgress: ProgressListener): Promise<number>;
 }
 
 /** A command whose options are declared once, as a schema: parsing, refusals and help come from it. */

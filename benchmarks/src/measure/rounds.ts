@@ -1,5 +1,5 @@
 /** Interleaved rounds: everybody takes a short turn in each, so that other load and clock changes meet all alike. */
-import type { Ceilings } from './ceilings.js';
+import type { Ceilings } from '@equipoise/backend';
 import { median } from './statistics.js';
 
 /** Gives the fastest call, in seconds, among those made in about `budget` seconds. */

@@ -10,9 +10,8 @@
  *   steps      a training step with DoRA against LoRA (at most 1.05) and against PEFT's DoRA (at least 1.8 times faster)
  */
 import { writeFile } from 'node:fs/promises';
-import { currentDevice, useEngine } from '@equipoise/backend';
+import { CeilingProbe, type Ceilings, currentDevice, useEngine } from '@equipoise/backend';
 import { defineOptions, formatError, machineInfo, option, readCommandLine, z } from '@equipoise/core';
-import { CeilingProbe, type Ceilings } from '../measure/ceilings.js';
 import { PeerPool, peerVersions } from '../measure/peer.js';
 import { measurePair, measurePrecision, measureSweep } from './pairs.js';
 import { measureSteps } from './steps.js';

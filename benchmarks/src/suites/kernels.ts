@@ -1,12 +1,11 @@
 /** The kernel suite: every family at every size and precision, beside peers and ceilings. */
-import { currentDevice, type Precision, useEngine } from '@equipoise/backend';
+import { CeilingProbe, type Ceilings, currentDevice, type Precision, useEngine } from '@equipoise/backend';
 import type { JobContext } from '@equipoise/core';
 import { throwIfCancelled } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { KernelFamily, Sizes } from '../kernels/case.js';
 import { kernelFamilies } from '../kernels/families.js';
 import { makeInputs } from '../kernels/inputs.js';
-import { CeilingProbe, type Ceilings } from '../measure/ceilings.js';
 import type { PeerPool } from '../measure/peer.js';
 import { type Contestant, medianSeconds, playRounds, type Round, timed } from '../measure/rounds.js';
 import { geometricMean, median } from '../measure/statistics.js';

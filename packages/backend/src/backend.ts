@@ -204,14 +204,15 @@ export class EquipoiseBackend extends tf.KernelBackend {
     return true;
   }
 
-  /** Wall time of the kernels that `f` queues, in milliseconds: from the end of what was queued before. */
+  /**
+   * Wall time of the kernels that `f` queues, in milliseconds. Waits for the device, without yielding: tf.profile times
+   * many kernels in turn, and each has to begin when the one before it is over.
+   */
   override async time(f: () => void): Promise<tf.BackendTimingInfo> {
-    const before = this.flush();
-    f();
-    const after = this.flush();
-    await before;
+    this.native.synchronize();
     const start = performance.now();
-    await after;
+    f();
+    this.native.synchronize();
     return { kernelMs: performance.now() - start };
   }
 

@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module';
 import { AddonLoadError, loadAddon } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
+import { followEngine } from './profile/session.js';
 
 export const ENGINES = ['equipoise-cpu', 'equipoise-cuda', 'tensorflow', 'cpu'] as const;
 export type Engine = (typeof ENGINES)[number];
@@ -61,6 +62,7 @@ export async function useEngine(engine: Engine | typeof SIMT_ENGINE): Promise<vo
   }
   if (!(await tf.setBackend(engine))) throw new Error(`engine ${engine} could not be initialised`);
   await tf.ready();
+  followEngine();
 }
 
 function loadTensorflow(): void {

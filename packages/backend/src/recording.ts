@@ -5,6 +5,7 @@
 import type { Handle, RecordingHandle } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { currentDevice, type EquipoiseBackend } from './backend.js';
+import { profiling } from './profile/session.js';
 
 type TensorFunction = (...inputs: tf.Tensor[]) => tf.Tensor[];
 
@@ -125,7 +126,9 @@ class RecordedOnRepeat implements Recorded {
 
   run(...inputs: tf.Tensor[]): tf.Tensor[] {
     const { device, compute } = this;
-    if (device === undefined || this.#calls++ === 0) return tf.tidy(() => compute(...inputs));
+    // A profile would not see what a recording replays.
+    if (device === undefined || this.#calls++ === 0 || (profiling() && !this.replays))
+      return tf.tidy(() => compute(...inputs));
     this.#replay ??= capture(device, ownInputs(device, inputs), compute);
     return this.#replay.run(...inputs);
   }
@@ -140,7 +143,7 @@ class RecordedOnRepeat implements Recorded {
  * `compute` for a loop: the first call runs as ever, the second is recorded (see {@link record}), and it and all further
  * ones are replays. Nothing is computed that is not asked for; inputs of all calls have the same shapes and storages.
  *
- * On devices that cannot record, and with EQUIPOISE_CUDA_GRAPHS=0, every call calls `compute`.
+ * On devices that cannot record, with EQUIPOISE_CUDA_GRAPHS=0, and while a profile is taken, every call calls `compute`.
  *
  * @throws on running, what `compute` throws; Error when it reads values while it is recorded
  */

@@ -10,6 +10,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'A short self-demonstration of the engine: right results, and how fast',
     load: async () => (await import('./demo.js')).demo,
   },
+  profile: {
+    summary: 'Runs another command and tells where its time went: tasks, kernels, ceilings, memory',
+    load: async () => (await import('./profile.js')).profile,
+  },
   generate: {
     summary: 'Draws images from prompts with a Stable Diffusion pipeline and adapters',
     load: async () => (await import('./generate.js')).generate,

@@ -92,6 +92,8 @@ class PartLoader {
     modelClass: ModelClass<M> & Pick<typeof ConfiguredModel, 'load'>,
     ...aliases: string[]
   ): Promise<M> {
+    const { storage, onProgress, onNotice, signal } = this.options;
+    onProgress?.({ task: `load ${name}`, done: 0, unit: 'tensor' });
     const component = await this.component(name);
     const { config, where } = component.modelConfig();
     const known = [modelClass.name, ...aliases];
@@ -100,7 +102,6 @@ class PartLoader {
       throw invalid(`${this.folder.path}: ${name}`, known.join(' or '), prose(className), {
         code: 'unsupported',
       });
-    const { storage, onProgress, onNotice, signal } = this.options;
     const state = await component.openWeights();
     try {
       const model = await modelClass.load(config, state, {
