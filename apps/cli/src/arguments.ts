@@ -38,11 +38,20 @@ export function parseWords(
   });
   const values: RawOptions = {};
   const places: string[] = [];
+  let unknown = false;
   for (const token of tokens) {
     if (token.kind === 'positional') places.push(token.value);
-    if (token.kind === 'option') setOption(values, flags.get(token.name), token);
+    if (token.kind === 'option') {
+      unknown ||= !flags.has(token.name);
+      setOption(values, flags.get(token.name), token);
+    }
   }
-  fillPositionals(values, places, options, positionals);
+  const extra = fillPositionals(values, places, options, positionals);
+  // A word too many may be the value of an unknown flag, which is what the reader has to know of.
+  if (extra !== undefined && !unknown) {
+    const names = positionals.map((key) => `<${kebabCase(key)}>`).join(' ');
+    throw invalid('arguments', names === '' ? 'options only' : names, extra);
+  }
   return values;
 }
 
@@ -91,12 +100,13 @@ function splitList(value: string): string[] {
   return value === '' ? [] : value.split(',').map((part) => part.trim());
 }
 
+/** Gives the first word that has no place. */
 function fillPositionals(
   values: RawOptions,
   places: string[],
   options: readonly OptionInfo[],
   positionals: readonly string[],
-): void {
+): string | undefined {
   const words = [...places];
   for (const key of positionals) {
     const [word] = words;
@@ -106,9 +116,5 @@ function fillPositionals(
     const isList = options.find((info) => info.key === key)?.kind.type === 'array';
     values[key] = isList ? words.splice(0) : (words.shift() as string);
   }
-  const [extra] = words;
-  if (extra !== undefined) {
-    const names = positionals.map((key) => `<${kebabCase(key)}>`).join(' ');
-    throw invalid('arguments', names === '' ? 'options only' : names, extra);
-  }
+  return words[0];
 }

@@ -87,6 +87,10 @@ t.test('an unknown key names the nearest one, or all', async (t) => {
     refusal(() => generate.parse({ prompt: 'x', zzzzzzzz: 3 })).hints[0],
     /^Known: prompt, steps, guidance-scale/,
   );
+  const renamed = defineOptions('learn', { updates: option(z.int(), 'Updates.', { formerly: 'steps' }) });
+  const { message, hints } = refusal(() => renamed.parse({ updates: 1, steps: 3 }, 'flags'));
+  t.equal(message, '--steps: expected a known option, got an unknown one');
+  t.strictSame(hints, ['Did you mean --updates?'], 'the name it has now, however different');
   const both = refusal(() => generate.parse({ prompt: 1, steps: 'a' }));
   t.equal(
     both.message,

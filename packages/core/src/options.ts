@@ -28,6 +28,8 @@ export interface OptionMeta {
   readonly placeholder?: string;
   /** One-letter flag. */
   readonly short?: string;
+  /** Key it had before: whoever gives that one is told of this one. */
+  readonly formerly?: string;
   /** Kept out of help. */
   readonly hidden?: boolean;
   /** For lists of free text: a command line takes each value as it is, commas included; more come from repeated flags. */
@@ -141,13 +143,20 @@ export class OptionSet<F extends Fields> {
     return new OptionSet<F & G>(name, { ...this.fields, ...fields }, [...inherited, ...checks]);
   }
 
+  /** The option that once had this key. */
+  #renamed(former: string): string | undefined {
+    return Object.keys(this.fields).find(
+      (key) => metadata.get(this.fields[key] as z.ZodType)?.formerly === former,
+    );
+  }
+
   #refusal(error: z.ZodError, input: unknown, source: OptionSource): EquipoiseError {
     const hints: string[] = [];
     const lines = error.issues.flatMap((issue) => {
       const [key, ...rest] = issue.path;
       if (issue.code === 'unrecognized_keys' && issue.path.length === 0) {
         return issue.keys.map((unknown) => {
-          const closest = nearest(unknown, Object.keys(this.fields));
+          const closest = this.#renamed(unknown) ?? nearest(unknown, Object.keys(this.fields));
           if (closest === undefined)
             hints.push(`Known: ${Object.keys(this.fields).map(kebabCase).join(', ')}.`);
           else hints.push(`Did you mean ${this.nameOf(closest, source)}?`);

@@ -120,6 +120,22 @@ t.test('a folder of a different run is refused, with every difference named', as
   await t.rejects(Run.open(folder, spec), { code: 'corrupt', message: /run\.json: expected valid JSON/ });
 });
 
+t.test('what an earlier version recorded is brought up to date', async (t) => {
+  const folder = t.testdir();
+  await (await Run.open(folder, spec)).finish();
+  const { steps, ...others } = spec.options;
+  const renamed = { ...spec, options: { ...others, updates: steps } };
+  await t.rejects(Run.open(folder, renamed), { code: 'conflict' });
+  const upgrade: RunSpec['upgrade'] = ({ options: { steps: updates, ...rest }, ...earlier }) => ({
+    ...earlier,
+    options: { updates, ...rest },
+  });
+  const run = await Run.open(folder, { ...renamed, upgrade });
+  t.ok(run.resumed);
+  await run.finish();
+  t.same((await readRunRecord(folder))?.options, renamed.options, 'and recorded as it is called now');
+});
+
 t.test('names that leave the folder are refused', async (t) => {
   const run = await Run.open(t.testdir(), spec);
   t.equal(run.path('a', 'b.json'), join(run.folder, 'a/b.json'));

@@ -27,6 +27,8 @@ export interface RunSpec {
   readonly seeds?: Readonly<Record<string, number | bigint>>;
   /** Content hashes of what the job reads (model, data): a change makes it another run. */
   readonly inputs?: Readonly<Record<string, string>>;
+  /** Brings what an earlier version of the program recorded up to date before it is compared; may refuse it. */
+  readonly upgrade?: (earlier: RunRecord) => RunRecord;
   /** What computes: engine, device, driver. */
   readonly device?: JsonObject;
   readonly packages?: Readonly<Record<string, string>>;
@@ -93,7 +95,8 @@ export class Run {
       await removeStaleTemporaries(path);
       const fresh = newRecord(spec);
       const earlier = await readRunRecord(path);
-      if (earlier !== undefined) refuseDifferentRun(path, earlier, fresh, spec.free ?? []);
+      if (earlier !== undefined)
+        refuseDifferentRun(path, spec.upgrade?.(earlier) ?? earlier, fresh, spec.free ?? []);
       const session = await newSession(spec);
       const sessions = [...(earlier?.sessions ?? []).map(closeKilled), session];
       const run = new Run(path, { ...fresh, sessions }, lock);
