@@ -19,11 +19,18 @@ export interface LoadedClip {
   readonly hash: string;
 }
 
-/**
- * Loads a `CLIPModel` folder: `config.json`, `model.safetensors`, tokenizer files, `preprocessor_config.json`. The
- * tokenizer may lie in `tokenizerFolder` instead, as in pipeline folders.
- */
-export async function loadClip(folder: string, tokenizerFolder?: string): Promise<LoadedClip> {
+export interface ClipFolders {
+  /** Folder of the tokenizer to use, whatever lies in the CLIP folder. */
+  readonly tokenizer?: string | undefined;
+  /** Folder of the tokenizer where the CLIP folder has none, as in pipelines. */
+  readonly otherwise?: string;
+}
+
+/** Loads a `CLIPModel` folder: `config.json`, `model.safetensors`, tokenizer files, `preprocessor_config.json`. */
+export async function loadClip(
+  folder: string,
+  { tokenizer: given, otherwise }: ClipFolders = {},
+): Promise<LoadedClip> {
   const component = await (await openFolder(folder)).component('clip');
   const { config, where } = component.modelConfig();
   const state = await component.openWeights();
@@ -34,15 +41,16 @@ export async function loadClip(folder: string, tokenizerFolder?: string): Promis
     await state.close();
   }
   const own = await exists(path.join(folder, 'vocab.json'), path.join(folder, 'tokenizer.json'));
-  if (!own && tokenizerFolder === undefined)
+  const source = given ?? (own ? folder : otherwise);
+  if (source === undefined)
     throw new EquipoiseError(
       'missing',
       `${folder}: expected tokenizer files (vocab.json and merges.txt, or tokenizer.json), got none`,
     );
-  const tokenizer = await ClipTokenizer.fromFolder(own ? folder : (tokenizerFolder as string));
+  const tokenizer = await ClipTokenizer.fromFolder(source);
   if (tokenizer.vocabularySize > clip.config.text.vocab_size) {
     throw invalid(
-      `${folder}: tokenizer`,
+      `${source}: tokenizer`,
       `at most ${clip.config.text.vocab_size} tokens, as the text tower has`,
       tokenizer.vocabularySize,
       { code: 'conflict' },

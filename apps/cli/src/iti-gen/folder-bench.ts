@@ -34,7 +34,7 @@ export async function openFolderBench(
   context: JobContext,
 ): Promise<Bench> {
   const pipeline = await loadPipeline(options.model, context);
-  const clip = await loadClip(options.clip, `${options.model}/tokenizer`);
+  const clip = await loadClip(options.clip, { otherwise: `${options.model}/tokenizer` });
   await requireSameTextTower(clip.clip, pipeline.parts.textEncoder);
   const judge: LoadedClip = options.judgeClip === undefined ? clip : await loadClip(options.judgeClip);
   const classes = await readClassTexts(options.classes);

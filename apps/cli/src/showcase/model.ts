@@ -19,7 +19,7 @@ export interface Embedded {
 /** Loads the weights that come with the repository, or others in the same layout. */
 export async function loadEmbedded(weights = SHIPPED_WEIGHTS, context: JobContext = {}): Promise<Embedded> {
   const { parts, pipeline } = await openParts(weights, { sampler: 'ddim', ...context });
-  const clip = await loadClip(join(weights, 'clip'), join(weights, 'tokenizer'));
+  const clip = await loadClip(join(weights, 'clip'), { otherwise: join(weights, 'tokenizer') });
   return { weights, parts, pipeline, clip, judges: await loadJudges(weights) };
 }
 

@@ -73,11 +73,7 @@ const options = defineOptions(
       'CLIP for zero-shot classes and similarity (published: ViT-B/32).',
       folder,
     ),
-    tokenizer: option(
-      z.string().optional(),
-      'Folder of its tokenizer, if it is not in the CLIP folder.',
-      folder,
-    ),
+    tokenizer: option(z.string().optional(), 'Folder of its tokenizer. Default: the CLIP folder.', folder),
     prompt: option(z.string().optional(), 'Prompt whose similarity to the images is measured.', {
       group: 'What is measured',
     }),
@@ -141,7 +137,8 @@ export const itiGenEvaluate = defineCommand({
     const files = await imagesUnder(given.images);
     if (files.length === 0)
       throw invalid(given.images, 'at least one image', prose('none'), { code: 'missing' });
-    const clip = given.clip === undefined ? undefined : await loadClip(given.clip, given.tokenizer);
+    const clip =
+      given.clip === undefined ? undefined : await loadClip(given.clip, { tokenizer: given.tokenizer });
     const classifiers = await openClassifiers(given, clip, context);
     const spec = {
       command: 'iti-gen evaluate',

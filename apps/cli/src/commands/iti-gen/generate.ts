@@ -17,6 +17,11 @@ const options = defineOptions('iti-gen generate', {
   clip: option(z.string(), 'Folder of the CLIP model the tokens were learned with.', {
     placeholder: 'folder',
   }),
+  tokenizer: option(
+    z.string().optional(),
+    "Folder of its tokenizer. Default: the CLIP folder if it holds one, else the pipeline's.",
+    { placeholder: 'folder' },
+  ),
   tokens: option(z.string(), 'File of inclusive tokens.', { placeholder: 'file' }),
   prompt: option(z.string().optional(), 'Another prompt. Default: the one the tokens were learned with.'),
   only: option(z.array(z.string()).default([]), 'Restrict an attribute to one category: Attribute=Category.'),
@@ -48,6 +53,7 @@ export const itiGenGenerate = defineCommand({
     {
       model,
       clip: folder,
+      tokenizer,
       tokens: file,
       prompt,
       only,
@@ -66,7 +72,7 @@ export const itiGenGenerate = defineCommand({
   ) {
     await openEngine({ engine, precision });
     const pipeline = await loadPipeline(model, { ...context, onNotice: context.note });
-    const clip = await loadClip(folder, `${model}/tokenizer`);
+    const clip = await loadClip(folder, { tokenizer, otherwise: `${model}/tokenizer` });
     await requireSameTextTower(clip.clip, pipeline.parts.textEncoder);
     const learned = await loadTokens(file);
     const parts = categoryShares(learned.attributes, shares, only);

@@ -17,7 +17,7 @@ const options = defineOptions('iti-gen prepend', {
     { placeholder: 'file' },
   ),
   clip: option(z.string(), 'Folder of the CLIP model they were learned with.', { placeholder: 'folder' }),
-  tokenizer: option(z.string().optional(), 'Folder of the tokenizer, if it is not in the CLIP folder.', {
+  tokenizer: option(z.string().optional(), 'Folder of the tokenizer. Default: the CLIP folder.', {
     placeholder: 'folder',
   }),
   prompt: option(
@@ -44,7 +44,7 @@ export const itiGenPrepend = defineCommand({
     context,
   ) {
     await openEngine({ engine, precision });
-    const clip = await loadClip(folder, tokenizer);
+    const clip = await loadClip(folder, { tokenizer });
     const tokens = composeTokens(await Promise.all(files.map((file) => loadTokens(file))));
     const prompts = await inclusivePrompts(tokens, clip.clip, clip.hash, clip.tokenizer, prompt);
     await savePromptEmbeddings(out, prompts);

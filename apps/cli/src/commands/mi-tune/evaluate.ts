@@ -109,7 +109,7 @@ export const miTuneEvaluate = defineCommand({
       scorers.push(await suiteScorer(own, rest.model));
       const clip = join(rest.model, 'clip');
       if (rest.clip === undefined && (await exists(clip)))
-        scorers.push(clipScorer(await loadClip(clip, join(rest.model, 'tokenizer'))));
+        scorers.push(clipScorer(await loadClip(clip, { otherwise: join(rest.model, 'tokenizer') })));
     }
     const rows = await evaluate(
       {
