@@ -23,7 +23,7 @@ const COUNT = 8;
 const SETTINGS = { seed: 11, steps: 15, guidance: 4 };
 const SAMPLING = { seed: 5, steps: 6, guidance: 4 };
 /** A high rate: the adapter must change the pictures, or agreement says nothing. */
-const TUNE = { ...FINE_TUNE_DEFAULTS, batch: 4, accumulation: 1, steps: 12, learningRate: 5e-3 };
+const TUNE = { ...FINE_TUNE_DEFAULTS, batch: 4, accumulation: 1, updates: 12, learningRate: 5e-3 };
 const TEXT_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'out_proj'];
 
 const [out] = process.argv.slice(2);

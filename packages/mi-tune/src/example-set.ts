@@ -143,6 +143,8 @@ function setHash(
     sampling,
     chosen: chosen.map(({ prompt, candidate, mi }) => [prompt, candidate, mi]),
     real: real.map(({ prompt, hash, mi }) => [prompt, hash, mi]),
+    // Candidates stay latents: only real pictures are encoded.
+    ...(real.length > 0 && { vae: parts.vaeHash }),
   });
 }
 

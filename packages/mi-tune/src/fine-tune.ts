@@ -28,8 +28,7 @@ export interface FineTuneOptions {
   readonly batch: number;
   /** Forwards per update. */
   readonly accumulation: number;
-  /** Updates. */
-  readonly steps: number;
+  readonly updates: number;
   /** Updates over which the learning rate rises from 0; 0 for a constant one. */
   readonly warmup: number;
   /** What it does then: stays, as published, or falls evenly to 0 after the last update. */
@@ -48,7 +47,7 @@ export const FINE_TUNE_DEFAULTS: FineTuneOptions = {
   maxGradientNorm: 1,
   batch: 8,
   accumulation: 50,
-  steps: 300,
+  updates: 300,
   warmup: 0,
   decay: 'none',
   lowestTimestep: 0,
@@ -256,9 +255,9 @@ export class FineTuner {
 }
 
 /** Rate of the update after `step` updates. */
-function learningRateOf({ learningRate, warmup, decay, steps }: FineTuneOptions, step: number): number {
+function learningRateOf({ learningRate, warmup, decay, updates }: FineTuneOptions, step: number): number {
   const rise = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1;
-  return learningRate * (decay === 'linear' ? Math.min(rise, 1 - step / steps) : rise);
+  return learningRate * (decay === 'linear' ? Math.min(rise, 1 - step / updates) : rise);
 }
 
 function zeros(shape: number[]): tf.Variable {

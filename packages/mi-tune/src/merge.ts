@@ -21,6 +21,9 @@ import {
   type StoredSweep,
   SWEEP_COMMAND,
   type SweepRow,
+  shardText,
+  upgradeSweep,
+  WHOLE,
   writePrompts,
 } from './sweep-folder.js';
 
@@ -43,10 +46,11 @@ export async function mergeSweeps(
   requireAllShards(sweeps);
   for (const one of sweeps) requireComplete(one);
   const { record, prompts } = first;
-  const plan = { ...first.plan, shard: { index: 0, count: 1 } };
+  const plan = { ...first.plan, shard: WHOLE };
   const run = await Run.open(folder, {
     command: SWEEP_COMMAND,
-    options: { ...record.options, shard: '0/1' },
+    options: { ...record.options, shard: shardText(WHOLE) },
+    upgrade: upgradeSweep,
     seeds: Object.fromEntries(Object.entries(record.seeds).map(([name, seed]) => [name, BigInt(seed)])),
     inputs: record.inputs,
   });

@@ -137,7 +137,7 @@ t.test('set, tuning and resuming', async (t) => {
     ...FINE_TUNE_DEFAULTS,
     batch: 2,
     accumulation: 2,
-    steps: 4,
+    updates: 4,
     learningRate: 1e-3,
     seed: 7,
   };

@@ -46,6 +46,7 @@ export async function openParts(
     text: await hashFolder(join(folder, 'text_encoder')),
     scheduler,
   });
+  const vaeHash = await hashFolder(join(folder, 'vae'));
   const latentShape: DiffusionParts['latentShape'] = [sides[0] as number, sides[1] as number, channels];
-  return { parts: { unet, textEncoder, tokenizer, scheduler, hash, latentShape }, pipeline };
+  return { parts: { unet, textEncoder, tokenizer, scheduler, hash, vaeHash, latentShape }, pipeline };
 }

@@ -11,6 +11,8 @@ export interface DiffusionParts {
   readonly scheduler: SchedulerConfig;
   /** Hash of the weights and configs, for keys of results. */
   readonly hash: string;
+  /** Hash of the autoencoder: what pictures enter or come out of depends on it, too. */
+  readonly vaeHash: string;
   /** Side and channels of a latent: [h, w, c]. */
   readonly latentShape: readonly [number, number, number];
 }

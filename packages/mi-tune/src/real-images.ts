@@ -19,6 +19,7 @@ import { decodeImage } from '@equipoise/models';
 import { type EstimateOptions, estimateMi } from './estimate.js';
 import type { DiffusionParts } from './parts.js';
 import type { Encode } from './pictures.js';
+import { UNKNOWN_VAE } from './sweep-folder.js';
 
 /** A picture file and its caption. */
 export interface CaptionedImage {
@@ -84,7 +85,12 @@ export async function scoreRealImages(
     command: 'mi real images',
     options: { ...options },
     seeds: { estimate: options.seed },
-    inputs: { model: parts.hash, images: sha256Json(images.map(({ hash, prompt }) => [hash, prompt])) },
+    inputs: {
+      model: parts.hash,
+      vae: parts.vaeHash,
+      images: sha256Json(images.map(({ hash, prompt }) => [hash, prompt])),
+    },
+    upgrade: (earlier) => ({ ...earlier, inputs: { vae: UNKNOWN_VAE, ...earlier.inputs } }),
   });
   try {
     const journal = await Journal.open<number>(run.path('scores.jsonl'));

@@ -55,7 +55,7 @@ const adapter: AdapterConfig = {
   targets: ATTENTION_TARGETS,
 };
 const textAdapter: AdapterConfig = { ...adapter, kind: 'lora', targets: ['q_proj', 'v_proj'] };
-const tune = { ...FINE_TUNE_DEFAULTS, batch: 2, accumulation: 1, steps: 4, learningRate: 1e-3, seed: 7 };
+const tune = { ...FINE_TUNE_DEFAULTS, batch: 2, accumulation: 1, updates: 4, learningRate: 1e-3, seed: 7 };
 const redness: AlignmentScorer = {
   name: 'redness',
   hash: '1',
@@ -117,6 +117,10 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
     { code: 'cancelled' },
   );
   t.equal((await readTrainingState(at('halves', 'checkpoint.safetensors')))?.position, 2);
+  await t.rejects(tuneJob({ ...job('halves', { validation }), parts: { ...parts, vaeHash: 'another' } }), {
+    code: 'conflict',
+    message: /holds a different run\n {2}input vae: "fixture vae" in the folder, "another" now$/,
+  });
   const resumed = await tuneJob(job('halves', { validation }));
   resumed.adapter.remove();
   t.same(resumed.log, whole.log);
@@ -129,7 +133,7 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
   again.adapter.remove();
   t.same(again.log, whole.log);
   t.same(adapterBytes('halves'), adapterBytes('whole'), 'after a damaged checkpoint, too');
-  await t.rejects(tuneJob(job('whole', { validation, options: { ...tune, steps: 3 } })), {
+  await t.rejects(tuneJob(job('whole', { validation, options: { ...tune, updates: 3 } })), {
     code: 'conflict',
     message: /updates: expected at least the 4 that the run has done, got 3/,
   });
@@ -137,11 +141,21 @@ t.test('validation picks the best checkpoint; an interrupted run ends in the sam
     code: 'conflict',
     message: /option learningRate: 0.001 in the folder, 1 now/,
   });
+  const file = at('whole', 'run.json');
+  const { options, inputs, ...record } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const { updates: steps, ...others } = options;
+  const { vae: _, ...named } = inputs;
+  fs.writeFileSync(file, JSON.stringify({ ...record, options: { ...others, steps }, inputs: named }));
+  await t.rejects(tuneJob(job('whole', { validation })), {
+    code: 'conflict',
+    message:
+      /holds a different run\n {2}input vae: "not recorded by an earlier version" in the folder, .* now$/,
+  });
   const falling = { ...tune, decay: 'linear' } as const;
   (await tuneJob(job('falling', { options: falling }))).adapter.remove();
-  await t.rejects(tuneJob(job('falling', { options: { ...falling, steps: 6 } })), {
+  await t.rejects(tuneJob(job('falling', { options: { ...falling, updates: 6 } })), {
     code: 'conflict',
-    message: /option steps: 4 in the folder, 6 now/,
+    message: /option updates: 4 in the folder, 6 now/,
   });
   await t.rejects(tuneJob(job('bad', { validation: { ...validation, choose: 'clip' } })), {
     message: /validation score: expected one of mi, redness, got "clip"/,
@@ -209,7 +223,7 @@ t.test('rounds', async (t) => {
     rounds: 2,
     start: 'fresh',
     adapter,
-    tune: { ...tune, steps: 2 },
+    tune: { ...tune, updates: 2 },
     checkpointEvery: 2,
     ...changes,
   });

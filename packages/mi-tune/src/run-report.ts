@@ -219,8 +219,8 @@ async function tuning(folder: string): Promise<Block[]> {
     kind: 'table',
     table: tableOf(
       'Validation',
-      validations.map(({ step, scores }) => ({ step, ...scores })),
-      'Means over the validation pictures; step 0 is the model before tuning.',
+      validations.map(({ step, scores }) => ({ update: step, ...scores })),
+      'Means over the validation pictures; update 0 is the model before tuning.',
     ),
   });
   for (const name of names)

@@ -29,6 +29,37 @@ export interface Shard {
   readonly count: number;
 }
 
+/** Stands for the autoencoder in records of versions that did not name it. */
+export const UNKNOWN_VAE = 'not recorded by an earlier version';
+
+export const WHOLE: Shard = { index: 0, count: 1 };
+
+/** A shard as run.json has it, counted from 1 as on the command line. */
+export function shardText({ index, count }: Shard): string {
+  return `${index + 1} of ${count}`;
+}
+
+/** Earlier versions wrote `0/4` for shard 1 of 4. */
+function parseShard(text: unknown): Shard {
+  const [, first, older, second] = /^(\d+)(?:(\/)| of )(\d+)$/.exec(String(text)) ?? [];
+  return { index: Number(first) - (older === undefined ? 1 : 0), count: Number(second) };
+}
+
+/**
+ * The record of an earlier version in today's terms. It did not name the autoencoder that pictures went through: such a
+ * sweep can be read, and merged with its like, but nobody knows with what to go on.
+ */
+export function upgradeSweep(earlier: RunRecord): RunRecord {
+  const { command, options, inputs } = earlier;
+  if (command !== SWEEP_COMMAND) return earlier;
+  const pictures = options.pictures === true || (options.scorers as readonly string[]).length > 0;
+  return {
+    ...earlier,
+    options: { ...options, shard: shardText(parseShard(options.shard)) },
+    inputs: pictures ? { vae: UNKNOWN_VAE, ...inputs } : inputs,
+  };
+}
+
 /** One scored candidate. */
 export interface SweepRow {
   readonly prompt: string;
@@ -144,19 +175,19 @@ export interface StoredSweep {
  * @throws EquipoiseError `missing` when it holds no sweep, `corrupt` when its settings or prompts are not readable
  */
 export async function readSweep(folder: string): Promise<StoredSweep> {
-  const record = await readRunRecord(folder);
-  if (record === undefined)
+  const stored = await readRunRecord(folder);
+  if (stored === undefined)
     throw new EquipoiseError('missing', `${folder}: expected the folder of a sweep, with its run.json`);
-  if (record.command !== SWEEP_COMMAND)
-    throw invalid(folder, 'the folder of a sweep', prose(`that of ${record.command}`));
+  if (stored.command !== SWEEP_COMMAND)
+    throw invalid(folder, 'the folder of a sweep', prose(`that of ${stored.command}`));
+  const record = upgradeSweep(stored);
   const prompts = await readStoredPrompts(folder, record);
   const options = record.options as Record<string, unknown>;
-  const [index = 0, count = 1] = String(options.shard).split('/').map(Number);
   const plan: SweepPlan = {
     prompts: prompts.length,
     candidates: options.candidates as number,
     batch: options.batch as number,
-    shard: { index, count },
+    shard: parseShard(options.shard),
     scorers: options.scorers as string[],
   };
   const batches = new Map<number, StoredBatch>();

@@ -172,6 +172,17 @@ t.test('shards merge to the whole', async (t) => {
     code: 'conflict',
     message: /each shard once, got shard 3\/4/,
   });
+  const first = { folder: shards[0] as string, parts, options };
+  await t.rejects(sweep({ ...first, shard: { index: 1, count: 4 } }), {
+    code: 'conflict',
+    message: /different run\n {2}option shard: "1 of 4" in the folder, "2 of 4" now$/,
+  });
+  // As earlier versions counted.
+  const record = path.join(first.folder, 'run.json');
+  fs.writeFileSync(record, fs.readFileSync(record, 'utf8').replace('"1 of 4"', '"0/4"'));
+  t.same(await mergeSweeps(at('merged'), shards), whole);
+  t.same(await sweep({ ...first, shard: { index: 0, count: 4 } }), rows[0]);
+  t.match(fs.readFileSync(record, 'utf8'), '"1 of 4"');
   await sweep({
     folder: at('other'),
     parts,
@@ -277,6 +288,16 @@ t.test('further scores of finished pictures', async (t) => {
   t.throws(() => selectCandidates(rows, 1, { by: 'score', name: 'clip' }), {
     message: /selection: expected a score of the sweep \(brightness\), got clip/,
   });
+  const other = { ...parts, vaeHash: 'another' };
+  t.same(
+    await sweep({ folder: at('whole'), parts: other, options }),
+    whole,
+    'MI in the loop needs no autoencoder',
+  );
+  await t.rejects(sweep({ ...job, parts: other }), {
+    code: 'conflict',
+    message: /different run\n {2}input vae: "fixture vae" in the folder, "another" now$/,
+  });
   await t.rejects(
     sweep({ ...job, pictures: { scorers: [{ ...brightness, hash: 'v2' }], decode } }),
     /input scorer brightness/,
@@ -292,6 +313,15 @@ t.test('further scores of finished pictures', async (t) => {
       code: 'invalid',
     },
   );
+  // As earlier versions left it: readable, but nobody knows with which autoencoder to go on.
+  const record = at('scored/run.json');
+  fs.writeFileSync(record, fs.readFileSync(record, 'utf8').replace(/^.*"vae".*$/m, ''));
+  await t.rejects(sweep(job), {
+    code: 'conflict',
+    message:
+      /different run\n {2}input vae: "not recorded by an earlier version" in the folder, "fixture vae" now$/,
+  });
+  t.same(await mergeSweeps(at('scored-merged'), [at('scored')]), rows);
 });
 
 t.test('choices', (t) => {

@@ -39,6 +39,9 @@ import {
   SWEEP_COMMAND,
   type SweepPlan,
   type SweepRow,
+  shardText,
+  upgradeSweep,
+  WHOLE,
   writePrompts,
 } from './sweep-folder.js';
 
@@ -78,7 +81,6 @@ export interface SweepJob {
 /** Folder of kept pictures, below the sweep's. */
 export const PICTURES = 'pictures';
 
-const WHOLE: Shard = { index: 0, count: 1 };
 const RESERVED = ['prompt', 'prompt_index', 'candidate', 'seed', 'mi', 'model', 'adapter', 'options'];
 
 function checkJob({ options, pictures }: SweepJob, shard: Shard): void {
@@ -127,15 +129,17 @@ export function sweepSpec({ parts, options, adapter = '', pictures }: SweepJob, 
     command: SWEEP_COMMAND,
     options: {
       ...settings,
-      shard: `${shard.index}/${shard.count}`,
+      shard: shardText(shard),
       scorers: scorers.map(({ name }) => name),
       pictures: pictures?.keep === true,
       engine: tf.getBackend(),
       precision: getPrecision(),
     },
+    upgrade: upgradeSweep,
     seeds: { sweep: options.seed },
     inputs: {
       model: parts.hash,
+      ...(pictures !== undefined && { vae: parts.vaeHash }),
       adapter,
       prompts: sha256Json(prompts),
       ...Object.fromEntries(scorers.map(({ name, hash }) => [`scorer ${name}`, hash])),

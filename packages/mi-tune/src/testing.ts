@@ -20,6 +20,7 @@ export async function smallPipeline(
       tokenizer: parts.tokenizer,
       scheduler,
       hash: 'fixture',
+      vaeHash: 'fixture vae',
       latentShape: [side, side, parts.unet.config.in_channels],
     },
   };

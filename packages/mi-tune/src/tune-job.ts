@@ -18,6 +18,7 @@ import {
   Pace,
   ProgressCounter,
   Run,
+  type RunRecord,
   type RunSpec,
   sha256Json,
   withHints,
@@ -31,6 +32,7 @@ import { loadExamples, readSet } from './example-set.js';
 import { type FineTuneLog, type FineTuneOptions, FineTuner } from './fine-tune.js';
 import type { DiffusionParts } from './parts.js';
 import { PICTURES, type PictureScores, sweep } from './sweep.js';
+import { UNKNOWN_VAE } from './sweep-folder.js';
 
 /** Pictures and scores of the model being tuned. */
 export interface Validation {
@@ -166,13 +168,24 @@ async function tuneSpec(job: TuneJob): Promise<RunSpec> {
       precision: getPrecision(),
     },
     // A falling rate depends on how many updates there will be.
-    free: options.decay === 'none' ? ['steps'] : [],
+    free: options.decay === 'none' ? ['updates'] : [],
+    upgrade: upgradeTuning,
     seeds: { tune: options.seed },
     inputs: {
       model: parts.hash,
       set: set.hash,
+      ...(validation !== undefined && { vae: parts.vaeHash }),
       ...(from !== undefined && { from: await hashWeights(from) }),
     },
+  };
+}
+
+/** Earlier versions called updates steps, and did not name the autoencoder that validation pictures come from. */
+function upgradeTuning({ options: { steps, ...options }, inputs, ...earlier }: RunRecord): RunRecord {
+  return {
+    ...earlier,
+    options: steps === undefined ? options : { ...options, updates: steps },
+    inputs: options.validation === undefined ? inputs : { vae: UNKNOWN_VAE, ...inputs },
   };
 }
 
@@ -203,7 +216,7 @@ async function train(
   { journal, validations }: Journals,
   context: JobContext,
 ): Promise<void> {
-  const { steps } = job.options;
+  const { updates } = job.options;
   const file = run.path(CHECKPOINT);
   const state = await readTrainingState(file).catch((error: unknown) => {
     const damaged = error instanceof EquipoiseError && error.code === 'corrupt';
@@ -212,13 +225,13 @@ async function train(
       : error;
   });
   if (state !== undefined) tuner.restore(state);
-  if (tuner.step > steps)
-    throw invalid('updates', `at least the ${tuner.step} that the run has done`, steps, {
+  if (tuner.step > updates)
+    throw invalid('updates', `at least the ${tuner.step} that the run has done`, updates, {
       code: 'conflict',
     });
-  const progress = new ProgressCounter(NAME, context, { total: steps, unit: 'step' });
+  const progress = new ProgressCounter(NAME, context, { total: updates, unit: 'update' });
   if (tuner.step > 0) progress.advance(tuner.step);
-  const pace = new Pace(steps - tuner.step, 'step');
+  const pace = new Pace(updates - tuner.step, 'update');
   const board = new TensorBoardWriter(run.path('tensorboard'));
   const validate = async (): Promise<void> => {
     if (!isDue(job, tuner.step) || validations.has(String(tuner.step))) return;
@@ -231,7 +244,7 @@ async function train(
     await validations.append(String(step), { step, scores });
   };
   await validate();
-  while (tuner.step < steps) {
+  while (tuner.step < updates) {
     const log = await run.time('updates', () => tuner.update());
     // A step made again after a kill is recorded again, with the same numbers.
     await journal.append(String(log.step), log);
@@ -240,7 +253,7 @@ async function train(
       'train/gradient norm': log.gradientNorm,
       'train/learning rate': log.learningRate,
     });
-    const checkpoint = log.step % job.checkpointEvery === 0 || log.step === steps;
+    const checkpoint = log.step % job.checkpointEvery === 0 || log.step === updates;
     // The adapter and its scores come before the checkpoint, so that a kill in between loses neither.
     if (checkpoint || isDue(job, log.step)) await saveAdapter(run.path(`adapter-${log.step}`), adapter.parts);
     await validate();
@@ -251,7 +264,7 @@ async function train(
 }
 
 function isDue({ validation, options }: TuneJob, step: number): boolean {
-  return validation !== undefined && (step % validation.every === 0 || step === options.steps);
+  return validation !== undefined && (step % validation.every === 0 || step === options.updates);
 }
 
 /** Draws and scores with the adapter as it is. */

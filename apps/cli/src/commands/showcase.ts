@@ -54,7 +54,7 @@ export const showcase = defineCommand({
       prompts,
       candidates,
       testPrompts,
-      updates: tuneSteps,
+      updates,
       steps,
     },
     context,
@@ -70,7 +70,7 @@ export const showcase = defineCommand({
       guidance: TINY_WORLD_GUIDANCE,
       seed,
     };
-    const miTune = { suite, prompts, candidates, testPrompts, steps, guidance: 4, tuneSteps, seed };
+    const miTune = { suite, prompts, candidates, testPrompts, steps, guidance: 4, updates, seed };
     // Other weights or settings work in folders of their own; what is there for these is reused.
     const folder = (name: string, settings: object): string =>
       join(

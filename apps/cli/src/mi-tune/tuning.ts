@@ -63,7 +63,7 @@ export const tuningOptions = {
   ),
   tuneBatch: option(positive.default(FINE_TUNE_DEFAULTS.batch), 'Examples per forward.', training),
   accumulation: option(positive.default(FINE_TUNE_DEFAULTS.accumulation), 'Forwards per update.', training),
-  updates: option(positive.default(FINE_TUNE_DEFAULTS.steps), 'Updates.', training),
+  updates: option(positive.default(FINE_TUNE_DEFAULTS.updates), 'Updates.', training),
   warmup: option(z.int().min(0).default(0), 'Updates over which the learning rate rises.', training),
   decay: option(
     z.enum(['none', 'linear']).default('none'),
@@ -129,7 +129,7 @@ export function fineTuneOf(options: Tuning): FineTuneOptions {
     lowestTimestep,
     gradientCheckpointing: options.gradientCheckpointing,
     batch: options.tuneBatch,
-    steps: options.updates,
+    updates: options.updates,
     seed: options.tuneSeed,
   };
 }

@@ -36,7 +36,7 @@ export interface MiTuneSettings {
   readonly testPrompts: number;
   readonly steps: number;
   readonly guidance: number;
-  readonly tuneSteps: number;
+  readonly updates: number;
   readonly seed: number;
 }
 
@@ -215,7 +215,7 @@ async function tuned(
     lowestTimestep: 500,
     batch: 16,
     accumulation: 1,
-    steps: settings.tuneSteps,
+    updates: settings.updates,
     seed: settings.seed,
   };
   const { adapter, log } = await tuneJob(

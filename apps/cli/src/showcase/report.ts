@@ -117,7 +117,7 @@ async function miTuneBlocks(result: MiTuneResult, settings: MiTuneSettings): Pro
   return [
     {
       kind: 'text',
-      text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by the point-wise mutual information of the finished picture; a DoRA adapter was tuned for ${settings.tuneSteps} updates on the best of each, and another on candidates taken at random.`,
+      text: `${settings.candidates} candidates for each of ${settings.prompts} prompts were scored by the point-wise mutual information of the finished picture; a DoRA adapter was tuned for ${settings.updates} updates on the best of each, and another on candidates taken at random.`,
     },
     { kind: 'table', table: right },
     { kind: 'table', table: choice },

@@ -222,7 +222,7 @@ async function runCell(
         learningRate: settings.learningRate,
         batch: settings.tuneBatch,
         accumulation: 1,
-        steps: settings.updates,
+        updates: settings.updates,
         warmup: 20,
         decay: 'linear',
         lowestTimestep: settings.lowestTimestep,

@@ -70,7 +70,7 @@ export const miTuneTrain = defineCommand({
         {
           adapter: join(out, TUNE_FILES.adapter),
           ...(best !== undefined && { best: { adapter: join(out, TUNE_FILES.best), ...best } }),
-          steps: log.length,
+          updates: log.length,
           parameters: adapter.parameterCount,
           firstLoss: log[0]?.loss ?? null,
           lastLoss: log.at(-1)?.loss ?? null,
