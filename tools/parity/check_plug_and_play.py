@@ -83,7 +83,7 @@ def prepare(folder, node):
     program = [node, "--import=tsx", "--conditions=equipoise-source", str(ROOT / "apps/cli/src/main.ts")]
     words = ["iti-gen", "train", "--clip", folder / "clip", "--tokenizer", FIXTURE / "tokenizer", "--data",
              folder / "references", "--attributes", ",".join(CATEGORIES), "--prompt", PROMPT, "--epochs", "20",
-             "--references", "6", "--steps", "2", "--learning-rate", "0.05", "--out", folder / "run"]
+             "--references", "6", "--updates", "2", "--learning-rate", "0.05", "--out", folder / "run"]
     subprocess.run(program + [str(word) for word in words], check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                    stderr=subprocess.PIPE)
     os.rename(folder / "run" / "prompt-embeds.safetensors", folder / "prompt-embeds.safetensors")

@@ -20,7 +20,7 @@ import * as tf from '@tensorflow/tfjs-core';
 
 const ATTRIBUTES = { Male: 2, Skin_tone: 6, Age: 9 };
 const REFERENCES = 25;
-const { epochs: EPOCHS, stepsPerEpoch: STEPS } = TRAIN_DEFAULTS;
+const { epochs: EPOCHS, updatesPerEpoch: UPDATES } = TRAIN_DEFAULTS;
 /** Start, "a headshot of a person", end. */
 const PROMPT = [320, 39463, 539, 320, 2533];
 
@@ -109,10 +109,10 @@ function trainer(clip: CLIPModel, epochs: number): InclusiveTrainer {
     };
   });
   const tokenizer = { encode: () => PROMPT, bosId: 49406, eosId: 49407, padId: 49407, modelMaxLength: 77 };
-  // One step of each attribute: an update costs the same however many make an epoch.
+  // One update of each attribute an epoch: it costs the same however many make an epoch.
   const options = {
     ...TRAIN_DEFAULTS,
-    stepsPerEpoch: 1,
+    updatesPerEpoch: 1,
     prompt: 'fixture',
     epochs,
     compat: 'reference' as const,
@@ -148,7 +148,7 @@ async function ours(precision: 'f32' | 'bf16'): Promise<() => Promise<Timing>> {
 
 await useEngine('equipoise-cpu');
 const counts = Object.values(ATTRIBUTES);
-const updates = EPOCHS * STEPS * counts.length;
+const updates = EPOCHS * UPDATES * counts.length;
 const references = counts.reduce((sum, count) => sum + count * REFERENCES, 0);
 /** The published way encodes each attribute's batch in each of its steps: every image once an epoch. */
 const imagesEncoded = EPOCHS * references;

@@ -258,7 +258,7 @@ t.test('learned prompts point where the images do', async (t) => {
     references: 8,
     saveEvery: 20,
     epochs: 20,
-    stepsPerEpoch: 1,
+    updatesPerEpoch: 1,
   };
   const { tokens, log } = await trainJob({
     folder: join(folder, 'run'),

@@ -47,7 +47,7 @@ const OPTIONS: TrainJobOptions = {
   ...TRAIN_DEFAULTS,
   prompt: 'a b c',
   epochs: 4,
-  stepsPerEpoch: 2,
+  updatesPerEpoch: 2,
   references: 4,
   saveEvery: 2,
 };
@@ -122,6 +122,10 @@ t.test('a run stopped between epochs goes on to the same bits; nothing is done t
     resumed.log.map(({ loss }) => loss),
     whole.log.map(({ loss }) => loss),
   );
+  const record = join(folder, 'run', 'run.json');
+  const written = await readFile(record, 'utf8');
+  t.match(written, '"updatesPerEpoch": 2');
+  await writeFile(record, written.replace('"updatesPerEpoch"', '"stepsPerEpoch"'));
   const more = await trainJob(await job(folder, { epochs: 6 }));
   t.equal(more.log.length, 6 * 2 * 2, 'more epochs may follow');
   await t.rejects(trainJob(await job(folder, { epochs: 4 })), {

@@ -6,6 +6,7 @@ import {
   prose,
   type Run,
   Run as RunFolder,
+  type RunRecord,
   type RunSpec,
   sha256Json,
   throwIfCancelled,
@@ -81,9 +82,15 @@ function runSpec({ options, clip }: TrainJob, attributes: readonly Attribute[]):
     command: 'iti-gen train',
     options: { ...options },
     free: ['saveEvery', 'epochs'],
+    upgrade: (earlier) => ({ ...earlier, options: renamed(earlier.options) }),
     seeds: { run: options.seed },
     inputs: { clip: clip.hash, references: sha256Json(references) },
   };
+}
+
+/** Updates were called steps. */
+function renamed({ stepsPerEpoch, ...options }: RunRecord['options']): RunRecord['options'] {
+  return stepsPerEpoch === undefined ? options : { ...options, updatesPerEpoch: stepsPerEpoch };
 }
 
 async function learn(

@@ -68,7 +68,7 @@ function trainer(
     decayAfter: settings.decay_after as number,
     decay: settings.decay as number,
     epochs: settings.updates as number,
-    stepsPerEpoch: 1,
+    updatesPerEpoch: 1,
     seed: 0,
     compat,
     ...options,
@@ -170,11 +170,11 @@ for (const engine of ENGINES.filter((name) => name === 'cpu' || name === 'equipo
 
     t.test('a restored state goes on to the same bits, and nothing leaks', async (t) => {
       const before = tf.memory().numTensors;
-      const whole = trainer(clip, features, 'paper', { stepsPerEpoch: 2 });
+      const whole = trainer(clip, features, 'paper', { updatesPerEpoch: 2 });
       await whole.epochStep();
       const state = await whole.state();
       await whole.epochStep();
-      const resumed = trainer(clip, features, 'paper', { stepsPerEpoch: 2 });
+      const resumed = trainer(clip, features, 'paper', { updatesPerEpoch: 2 });
       resumed.restore(state);
       await resumed.epochStep();
       t.same(await resumed.state(), await whole.state());
@@ -189,7 +189,7 @@ t.test('what does not fit is refused by name', async (t) => {
   await useEngine('equipoise-cpu');
   const clip = await loadFixtureClip();
   const features = await loadFeatures();
-  t.throws(() => trainer(clip, features, 'paper', { stepsPerEpoch: 100 }), {
+  t.throws(() => trainer(clip, features, 'paper', { updatesPerEpoch: 100 }), {
     message: /attribute a0: expected at least 100 reference images/,
   });
   t.throws(() => trainer(clip, features, 'paper', { tokenLength: 1000 }), {

@@ -39,7 +39,7 @@ export interface TrainOptions {
   readonly decay: number;
   readonly epochs: number;
   /** Updates of each attribute per epoch. */
-  readonly stepsPerEpoch: number;
+  readonly updatesPerEpoch: number;
   readonly seed: number;
   readonly compat: Compat;
 }
@@ -54,7 +54,7 @@ export const TRAIN_DEFAULTS = {
   decayAfter: 10,
   decay: 0.5,
   epochs: 30,
-  stepsPerEpoch: 5,
+  updatesPerEpoch: 5,
   seed: 0,
   compat: 'paper',
 } as const satisfies Omit<TrainOptions, 'prompt'>;
@@ -125,14 +125,14 @@ export class InclusiveTrainer {
     return this.#epoch;
   }
 
-  /** Images per update: the references divided evenly over an epoch's steps. */
+  /** Images per update: the references divided evenly over an epoch's updates. */
   #batchSize(a: number, name: string): number {
     const images = this.features[a]?.labels.length ?? 0;
-    const size = Math.floor(images / this.options.stepsPerEpoch);
+    const size = Math.floor(images / this.options.updatesPerEpoch);
     if (size < 1)
       throw invalid(
         `attribute ${name}`,
-        `at least ${this.options.stepsPerEpoch} reference images, one per step of an epoch`,
+        `at least ${this.options.updatesPerEpoch} reference images, one per update of an epoch`,
         images,
         { hints: ['Make fewer updates per epoch, or give more references.'] },
       );
@@ -146,10 +146,10 @@ export class InclusiveTrainer {
    * goes back to its last checkpoint
    */
   async epochStep(context: JobContext = {}): Promise<StepLog[]> {
-    const { stepsPerEpoch, learningRate, decay, decayAfter, seed } = this.options;
+    const { updatesPerEpoch, learningRate, decay, decayAfter, seed } = this.options;
     const progress = new ProgressCounter(`iti-gen epoch ${this.#epoch + 1}/${this.options.epochs}`, context, {
-      total: stepsPerEpoch,
-      unit: 'step',
+      total: updatesPerEpoch,
+      unit: 'update',
     });
     const order = this.attributes.map(({ name }, a) =>
       new PhiloxSequence(seed, streamId('shuffle', name, this.#epoch)).shuffle(
@@ -158,7 +158,7 @@ export class InclusiveTrainer {
     );
     const rate = this.#epoch < decayAfter ? learningRate : learningRate * decay;
     const logs: StepLog[] = [];
-    for (let step = 0; step < stepsPerEpoch; step++) {
+    for (let step = 0; step < updatesPerEpoch; step++) {
       for (const [a, { name }] of this.attributes.entries()) {
         const size = this.#batchSize(a, name);
         const rows = (order[a] as number[]).slice(step * size, (step + 1) * size);
@@ -198,7 +198,7 @@ export class InclusiveTrainer {
       return tf.add(loss, shortfall) as tf.Scalar;
     }, [learned.parameter]);
     const gradient = grads[learned.parameter.name] as tf.Tensor;
-    const update = this.#epoch * this.options.stepsPerEpoch + step + 1;
+    const update = this.#epoch * this.options.updatesPerEpoch + step + 1;
     const norm = adamW([{ ...learned, gradient }], { step: update, learningRate, weightDecay: 0 });
     const measured = [value, results.parts, results.pairCosine, results.shortfall];
     const [loss, parts, pairCosine, shortfall] = await Promise.all(measured.map((t) => t?.data()));

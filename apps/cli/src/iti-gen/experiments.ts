@@ -20,7 +20,7 @@ export function studyOptions(options: BenchOptions, sets: readonly (readonly str
       tokenLength: options.tokenLength ?? defaults.tokenLength,
       join: options.join ?? defaults.join,
       references: options.references ?? defaults.references,
-      stepsPerEpoch: options.updates ?? defaults.stepsPerEpoch,
+      updatesPerEpoch: options.updates ?? defaults.updatesPerEpoch,
       epochs: options.epochs ?? defaults.epochs,
       decayAfter: defaults.decayAfter,
       decay: defaults.decay,

@@ -45,7 +45,7 @@ export const TINY_WORLD_LEARNING = {
   consistency: 0.6,
   strength: 1.5,
   references: 100,
-  stepsPerEpoch: 20,
+  updatesPerEpoch: 20,
   epochs: 8,
 } as const;
 

@@ -22,14 +22,14 @@ import {
  * variety differs.
  */
 function withReferences(
-  { references, stepsPerEpoch, epochs, decayAfter }: StudyOptions['learning'],
+  { references, updatesPerEpoch, epochs, decayAfter }: StudyOptions['learning'],
   count: number,
 ): Partial<Learning> {
-  const steps = Math.max(1, Math.round((stepsPerEpoch * count) / references));
-  const stretched = (length: number): number => Math.round((length * stepsPerEpoch) / steps);
+  const updates = Math.max(1, Math.round((updatesPerEpoch * count) / references));
+  const stretched = (length: number): number => Math.round((length * updatesPerEpoch) / updates);
   return {
     references: count,
-    stepsPerEpoch: steps,
+    updatesPerEpoch: updates,
     epochs: stretched(epochs),
     decayAfter: stretched(decayAfter),
   };

@@ -44,7 +44,7 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
       prompt,
       '--epochs',
       '2',
-      '--steps',
+      '--updates',
       '2',
       '--attributes',
       name,
@@ -54,6 +54,13 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     );
   t.match(await train('eyeglasses'), { combinations: 2, updates: 4 });
   await train('hat');
+  t.match(
+    await run('train', ...clip, '--data', at('data'), '--prompt', prompt, '--out', at('x'), '--steps', '2'),
+    {
+      status: 2,
+      err: /^equipoise: --steps: expected a known option, got an unknown one\n {2}hint: Did you mean --updates\?$/,
+    },
+  );
   const files = ['eyeglasses', 'hat'].map((name) => at(`train-${name}`, 'tokens.safetensors'));
 
   const both = at('both.safetensors');
@@ -122,6 +129,8 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     [['--only', 'hat=positive,hat=negative'], /one category of hat/],
   ] as const)
     t.match(await generate('refused', ...words), { status: 2, err: message }, words.join(' '));
+
+  t.match(await generate('refused', '--tokenizer', at('data')), { status: 3, err: /data.*vocab\.json/ });
 
   const evaluate = (images: string, out: string, ...more: string[]) =>
     run('evaluate', '--images', at(images), '--out', at(out), ...more);

@@ -18,7 +18,7 @@ const options = defineOptions('iti-gen train', {
   clip: option(z.string(), 'Folder of the CLIP model (transformers) whose text tower the pipeline uses.', {
     placeholder: 'folder',
   }),
-  tokenizer: option(z.string().optional(), 'Folder of the tokenizer, if it is not in the CLIP folder.', {
+  tokenizer: option(z.string().optional(), 'Folder of the tokenizer. Default: the CLIP folder.', {
     placeholder: 'folder',
   }),
   data: option(
@@ -65,8 +65,9 @@ const options = defineOptions('iti-gen train', {
     group: 'Learning',
   }),
   epochs: option(positive.default(TRAIN_DEFAULTS.epochs), 'Epochs.', { group: 'Learning' }),
-  steps: option(positive.default(TRAIN_DEFAULTS.stepsPerEpoch), 'Updates of each attribute per epoch.', {
+  updates: option(positive.default(TRAIN_DEFAULTS.updatesPerEpoch), 'Updates of each attribute per epoch.', {
     group: 'Learning',
+    formerly: 'steps',
   }),
   saveEvery: option(positive.default(10), 'Tokens are saved after every so many epochs.', {
     group: 'Learning',
@@ -95,18 +96,18 @@ export const itiGenTrain = defineCommand({
     'equipoise iti-gen train --clip clip/ --data faces/ --attributes Age --attributes Skin_tone --prompt "a headshot of a person" --out runs/faces',
   ],
   async run(
-    { clip: folder, tokenizer, data, attributes, out, steps, engine, precision, featureCache, ...rest },
+    { clip: folder, tokenizer, data, attributes, out, updates, engine, precision, featureCache, ...rest },
     context,
   ) {
     await openEngine({ engine, precision });
-    const clip = await loadClip(folder, tokenizer);
+    const clip = await loadClip(folder, { tokenizer });
     const found = await readAttributes(data, attributes);
     const { tokens, log, file } = await trainJob(
       {
         folder: out,
         clip,
         attributes: found,
-        options: { ...rest, stepsPerEpoch: steps },
+        options: { ...rest, updatesPerEpoch: updates },
         onWarning: context.note,
         ...(featureCache !== undefined && { featureCache }),
       },
