@@ -5,28 +5,18 @@
  *
  * Needs the addon (npm run build:native); exits with 1 on any difference.
  */
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { PhiloxSequence } from '@equipoise/core';
 import { killAndResume } from '../../apps/cli/src/testing/kill-resume.js';
+import { judge, settings } from './common.mjs';
 
-const whole = (value: string, name: string): number => {
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < 1)
-    throw new TypeError(`--${name}: expected a positive integer, got ${value}`);
-  return number;
-};
-const option = (fallback: string) => ({ type: 'string', default: fallback }) as const;
-const { values } = parseArgs({ options: { kills: option('20'), epochs: option('80'), seed: option('1') } });
-const random = new PhiloxSequence(whole(values.seed, 'seed'));
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-kill-'));
-try {
+const { kills, epochs, seed } = settings({ kills: 20, epochs: 80, seed: 1 });
+const random = new PhiloxSequence(seed);
+
+await judge(async (folder) => {
   const result = await killAndResume({
     folder,
-    kills: whole(values.kills, 'kills'),
-    epochs: whole(values.epochs, 'epochs'),
+    kills,
+    epochs,
     random: () => random.uniform(),
     log: console.log,
   });
@@ -37,7 +27,5 @@ try {
       ? `${names.length} token files equal bit for bit after ${result.struck.length} kills`
       : `DIFFERENT after ${result.struck.length} kills: ${different.join(', ')}`,
   );
-  process.exitCode = different.length === 0 ? 0 : 1;
-} finally {
-  fs.rmSync(folder, { recursive: true, force: true });
-}
+  return different.length === 0;
+});
