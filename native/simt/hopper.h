@@ -50,6 +50,11 @@ struct WarpgroupProduct {
   static void add(float (&d)[kN / 2], std::uint64_t a, std::uint64_t b) { simt::product(d, kN, a, b, kTransposedB); }
 };
 
+template <int kRegisters>
+void give_registers() {}
+template <int kRegisters>
+void take_registers() {}
+
 inline void barrier_init(unsigned barrier, unsigned count) { simt::mbarrier_init(barrier, count); }
 inline void barrier_init_fence() { simt::mbarrier_init_fence(); }
 inline void barrier_expect(unsigned barrier, unsigned bytes) { simt::mbarrier_arrive_expecting(barrier, bytes); }

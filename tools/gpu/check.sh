@@ -131,15 +131,15 @@ part_pipelines() {
   [ $status -eq 0 ] && node tools/gpu/compare-tables.mjs "$work/showcase-cpu.json" "$work/showcase-cuda.json"
 }
 
-# The sm_90a matrix kernel, which is off unless asked for: its own check, every epilogue by each of its tiles, then large
+# The sm_90a matrix kernel, asked for so that its check is made anew: every epilogue by each of its tiles, then large
 # products by it where it is fastest. In processes of its own, and with a cache of its own: a kernel that fails takes
 # nothing with it.
 part_wgmma() {
   export EQUIPOISE_CUDA_WGMMA=1 XDG_CACHE_HOME=$work/wgmma-cache
-  local status=0 columns
-  for columns in 128 160; do
-    EQUIPOISE_CUDA_TUNE="wgmma $columns" source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match half-products \
-      --timeout 30 --json "$work/wgmma-$columns.json" --log "$work/wgmma-$columns" || status=1
+  local status=0 tile
+  for tile in 128x128 128x160 256x128 256x160; do
+    EQUIPOISE_CUDA_TUNE="wgmma $tile" source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match half-products \
+      --timeout 30 --json "$work/wgmma-$tile.json" --log "$work/wgmma-$tile" || status=1
   done
   source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match real-sizes --timeout 60 --json "$work/wgmma.json" \
     --log "$work/wgmma" || status=1

@@ -3,7 +3,7 @@
 //
 // No GPU has run this: no Hopper GPU was at hand when it was written. Under EQ_SIMT the same functions are carried out
 // by simt/hopper.h, from the ISA's text, and the tests run the kernels that use them; the instructions themselves, as
-// they are spelled here, are only compiled. kernels/gemm/core/cuda_wgmma.cu checks them before use.
+// they are spelled here, are only compiled. kernels/gemm/core/cuda_wgmma_check.cu checks them before use.
 #pragma once
 
 #include <cstdint>
@@ -101,6 +101,17 @@ struct WarpgroupProduct<160, kTransposedB> {
         : "l"(a), "l"(b), "n"(kTransposedB ? 1 : 0));
   }
 };
+
+/// The number of registers of a warpgroup's threads from here on, below and above the kernel's own: for all of a
+/// warpgroup. What one gives another may take, and waits for.
+template <int kRegisters>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
 
 __device__ inline void barrier_init(unsigned barrier, unsigned count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");

@@ -68,10 +68,9 @@ void run(Device& device, const OpInfo& info, const ConvArgs& args, const char* k
       "bf16 convolution", kind, " ", g.image().str(), " * ", g.filter().str(), " / ", g.stride_height, ",",
       g.stride_width, args.epilogue.trivial() ? "" : " with epilogue", args.y_dtype == DType::F32 ? " to f32" : "");
   std::vector<tile::Way> ways{{"built-in", [&] { return built_in(), true; }}};
-  if (wgmma) {
-    ways.push_back({"wgmma 128", [&] { return tile::wgmma_image(device, info, product, 128); }});
-    ways.push_back({"wgmma 160", [&] { return tile::wgmma_image(device, info, product, 160); }});
-  }
+  if (wgmma)
+    for (const tile::WgmmaTile& tile : tile::kWgmmaTiles)
+      ways.push_back({tile.name, [&] { return tile::wgmma_image(device, info, product, tile); }});
   if (dnn) ways.push_back({"cuDNN", library});
   tile::run_fastest(device, info, shape, ways);
 }

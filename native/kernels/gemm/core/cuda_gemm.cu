@@ -199,10 +199,9 @@ void gemm(Device& device, const OpInfo& info, const Gemm& g) {
   const bool wgmma = large && g.type == DType::BF16 && wgmma_usable(device), blas = large && blas_usable(device);
   if (!wgmma && !blas) return gemm_built_in(device, info, g);
   std::vector<Way> ways{{"built-in", [&] { return gemm_built_in(device, info, g), true; }}};
-  if (wgmma) {
-    ways.push_back({"wgmma 128", [&] { return wgmma_dense(device, info, g, 128); }});
-    ways.push_back({"wgmma 160", [&] { return wgmma_dense(device, info, g, 160); }});
-  }
+  if (wgmma)
+    for (const WgmmaTile& tile : kWgmmaTiles)
+      ways.push_back({tile.name, [&] { return wgmma_dense(device, info, g, tile); }});
   if (blas) ways.push_back({"cuBLASLt", [&] { return blas_product(device, info, g); }});
   run_fastest(device, info, describe(g), ways);
 }

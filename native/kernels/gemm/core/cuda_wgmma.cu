@@ -1,15 +1,11 @@
-// Host side of the sm_90a kernel: tensor maps, launch, and the check before its first use. See wgmma.h, tile_wgmma.cuh.
+// Host side of the sm_90a kernel: tensor maps and launch. See wgmma.h, tile_wgmma.cuh.
 //
-// Launch: 288 threads (two warpgroups that multiply, one warp that copies); tiles of 128 x 128 in three stages of 32
-// KB, two blocks on a multiprocessor, or of 128 x 160 in five stages of 36 or 40 KB, one block.
+// Launch: 288 threads (two warpgroups that multiply, one warp that copies). Tiles of 128 x 128 in three stages of 32
+// KB, two blocks on a multiprocessor; of 128 x 160 in five of 36 (B not along k: 40) KB, of 256 x 128 in four of 48 KB
+// and of 256 x 160 in four of 52 (three of 56) KB, one block.
 #include "kernels/gemm/core/tile_wgmma.cuh"
 
 #include "kernels/gemm/core/wgmma.h"
-
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <vector>
 
 namespace eq::tile {
 
@@ -25,8 +21,12 @@ Encode encoder() {
   static const Encode found = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult result{};
+#if CUDART_VERSION >= 12050
     const cudaError_t status =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result);
+#else
+    const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &result);
+#endif
     return status == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(function)
                                                                           : nullptr;
   }();
@@ -58,7 +58,7 @@ bool encode(CUtensorMap& map, const void* data, const MapAxes& axes) {
                    CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-constexpr int kDepth = 64, kM = 128;
+constexpr int kDepth = 64;
 
 bool encode_b(CUtensorMap& map, const void* data, bool along_k, std::int64_t n, std::int64_t k, std::int64_t pitch,
               std::int64_t taps, int columns) {
@@ -66,16 +66,11 @@ bool encode_b(CUtensorMap& map, const void* data, bool along_k, std::int64_t n, 
   return encode(map, data, {2, {n, k * taps}, {pitch}, {64, kDepth}});
 }
 
-/// While the check runs, where a stuck copy is told.
 unsigned* stuck_word = nullptr;
-struct StuckWord {
-  explicit StuckWord(unsigned* word) { stuck_word = word; }
-  ~StuckWord() { stuck_word = nullptr; }
-};
 
 template <class Config>
 void launch(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p) {
-  p.grid.rows = static_cast<unsigned>((p.out.m + kM - 1) / kM);
+  p.grid.rows = static_cast<unsigned>((p.out.m + Config::kM - 1) / Config::kM);
   p.grid.columns = static_cast<unsigned>((p.out.n + Config::kN - 1) / Config::kN);
   p.grid.layers = 1;
   launch_kernel(device, info, wgmma_kernel<Config>,
@@ -83,27 +78,41 @@ void launch(Device& device, const OpInfo& info, const CUtensorMap& a, const CUte
                 p);
 }
 
+/// By the configuration for the tile; B is k-major or not.
+template <bool kTransposed>
+void launch_tile(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p,
+                 const WgmmaTile& tile) {
+  if (tile.rows == 128)
+    tile.columns == 128 ? launch<WgmmaConfig<128, 128, kTransposed, 3, 2>>(device, info, a, b, p)
+                        : launch<WgmmaConfig<128, 160, kTransposed, 5, 1>>(device, info, a, b, p);
+  else
+    tile.columns == 128 ? launch<WgmmaConfig<256, 128, kTransposed, 4, 1>>(device, info, a, b, p)
+                        : launch<WgmmaConfig<256, 160, kTransposed, kTransposed ? 3 : 4, 1>>(device, info, a, b, p);
+}
+
 bool queue(Device& device, const OpInfo& info, const CUtensorMap& a, const CUtensorMap& b, WgmmaProblem& p,
-           bool along_k, int columns) {
+           bool along_k, const WgmmaTile& tile) {
   p.stuck = stuck_word;
   if (!p.stuck) p.fault = fault_site(device, info, "a tensor copy did not arrive within two seconds");
-  if (columns == 160)
-    along_k ? launch<WgmmaConfig<160, false, 5, 1>>(device, info, a, b, p)
-            : launch<WgmmaConfig<160, true, 5, 1>>(device, info, a, b, p);
-  else
-    along_k ? launch<WgmmaConfig<128, false, 3, 2>>(device, info, a, b, p)
-            : launch<WgmmaConfig<128, true, 3, 2>>(device, info, a, b, p);
+  along_k ? launch_tile<false>(device, info, a, b, p, tile) : launch_tile<true>(device, info, a, b, p, tile);
   return true;
 }
 
 /// Whether sizes and storage are the kernel's.
 bool suits(const Output& out, std::int64_t k) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 31;
-  return out.type == DType::BF16 && out.m < kLimit - kM && out.n < kLimit - 256 && k >= 1 && k < kLimit &&
-         (out.m + kM - 1) / kM * ((out.n + 127) / 128) < kLimit;
+  return out.type == DType::BF16 && out.m < kLimit - 256 && out.n < kLimit - 256 && k >= 1 && k < kLimit &&
+         (out.m + 127) / 128 * ((out.n + 127) / 128) < kLimit;
 }
 
-bool dense(Device& device, const OpInfo& info, const Gemm& g, int columns) {
+}  // namespace
+
+bool wgmma_mappable() { return encoder() != nullptr; }
+
+WgmmaWatch::WgmmaWatch(unsigned* word) { stuck_word = word; }
+WgmmaWatch::~WgmmaWatch() { stuck_word = nullptr; }
+
+bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, const WgmmaTile& tile) {
   WgmmaProblem p;
   p.out = g.out;
   p.out.m = g.m;
@@ -114,24 +123,24 @@ bool dense(Device& device, const OpInfo& info, const Gemm& g, int columns) {
     return false;
   p.source.steps = p.source.steps_per_tap = static_cast<int>((g.k + kDepth - 1) / kDepth);
   CUtensorMap a, b;
-  if (!encode(a, g.a.data, {2, {g.k, g.m}, {g.a.pitch}, {kDepth, kM}}) ||
-      !encode_b(b, g.b.data, g.b.along_k, g.n, g.k, g.b.pitch, 1, columns))
+  if (!encode(a, g.a.data, {2, {g.k, g.m}, {g.a.pitch}, {kDepth, tile.rows}}) ||
+      !encode_b(b, g.b.data, g.b.along_k, g.n, g.k, g.b.pitch, 1, tile.columns))
     return false;
-  return queue(device, info, a, b, p, g.b.along_k, columns);
+  return queue(device, info, a, b, p, g.b.along_k, tile);
 }
 
-bool image(Device& device, const OpInfo& info, const ImageProduct& c, int columns) {
+bool wgmma_image(Device& device, const OpInfo& info, const ImageProduct& c, const WgmmaTile& tile) {
   const TapGrid& grid = c.grid;
   const TapAxis &y = grid.y, &x = grid.x;
   constexpr std::int64_t kNear = 1 << 20;
   const auto small = [](const TapAxis& axis) {
     return axis.size < kNear && axis.origin < kNear && -axis.origin < kNear && axis.taps * axis.tap_step < kNear;
   };
-  // A tile of 128 output pixels in their order must be a box.
-  const std::int64_t width = std::min<std::int64_t>(x.size, kM),
-                     height = std::min(y.size, kM / std::max<std::int64_t>(1, width));
-  const bool box = width > 0 && height > 0 && kM % width == 0 && x.size % width == 0 && kM / width % height == 0 &&
-                   y.size % height == 0;
+  // A tile of output pixels in their order must be a box.
+  const std::int64_t pixels = tile.rows, width = std::min(x.size, pixels),
+                     height = std::min(y.size, pixels / std::max<std::int64_t>(1, width));
+  const bool box = width > 0 && height > 0 && pixels % width == 0 && x.size % width == 0 &&
+                   pixels / width % height == 0 && y.size % height == 0;
   WgmmaProblem p;
   p.out = c.out;
   const std::int64_t taps = y.taps * x.taps;
@@ -156,182 +165,16 @@ bool image(Device& device, const OpInfo& info, const ImageProduct& c, int column
   s.step_x = static_cast<int>(x.filter_step);
   const std::int64_t line = grid.width * grid.channels;
   CUtensorMap a, b;
-  if (!encode(a, c.image,
-              {4,
-               {grid.channels, grid.width, grid.height, grid.batch},
-               {grid.channels, line, line * grid.height},
-               {kDepth, static_cast<int>(width), static_cast<int>(height), static_cast<int>(kM / (width * height))}}) ||
-      !encode_b(b, c.filter, c.along_k, c.n, grid.channels, c.along_k ? grid.channels : c.n, c.filter_taps, columns))
+  if (!encode(
+          a, c.image,
+          {4,
+           {grid.channels, grid.width, grid.height, grid.batch},
+           {grid.channels, line, line * grid.height},
+           {kDepth, static_cast<int>(width), static_cast<int>(height), static_cast<int>(pixels / (width * height))}}) ||
+      !encode_b(b, c.filter, c.along_k, c.n, grid.channels, c.along_k ? grid.channels : c.n, c.filter_taps,
+                tile.columns))
     return false;
-  return queue(device, info, a, b, p, c.along_k, columns);
-}
-
-enum class State { Unknown, Off, WrongDevice, NoDriver, Failed, Passed };
-State state = State::Unknown;
-
-/// Numbers in (-1, 1) that bf16 holds.
-std::vector<bf16> numbers(std::int64_t n, std::uint32_t seed) {
-  std::vector<bf16> v(static_cast<std::size_t>(n));
-  for (bf16& x : v) {
-    seed = seed * 1664525u + 1013904223u;
-    x = bf16(static_cast<float>(static_cast<int>(seed >> 24) - 128) / 128.0f);
-  }
-  return v;
-}
-Tensor on_device(Device& device, const std::vector<bf16>& values) {
-  const Tensor t = device.empty(DType::BF16, {static_cast<std::int64_t>(values.size())});
-  device.upload(t, values.data(), DType::BF16);
-  return t;
-}
-/// Copies a tensor to the host, waiting for it; bf16 as f32.
-void fetch(Device& device, const Tensor& t, void* to) {
-  std::string fault;
-  device.read(t, to, [&fault](std::string message) { fault = std::move(message); });
-  device.synchronize();
-  if (!fault.empty()) throw std::runtime_error(fault);
-}
-/// Whether the two results agree to bf16's precision and hold no NaN.
-bool agree(Device& device, const Tensor& a, const Tensor& b) {
-  const auto n = static_cast<std::size_t>(a.numel());
-  std::vector<float> x(n), y(n);
-  fetch(device, a, x.data());
-  fetch(device, b, y.data());
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const double d = static_cast<double>(x[i]) - static_cast<double>(y[i]);
-    error += d * d;
-    size += static_cast<double>(y[i]) * static_cast<double>(y[i]);
-  }
-  return size > 0 && error <= 1e-5 * size;
-}
-
-/// Products with ragged edges, a low-rank term, and images moved by taps, in every configuration.
-bool check(Device& device) {
-  const Tensor word = device.empty(DType::I32, {1});
-  fill_bytes(device, word.data(), 0, 4);
-  const StuckWord told(word.data<unsigned>());
-  const OpInfo info("WgmmaCheck", {});
-  constexpr std::int64_t kRows = 3 * 128 + 40, kColumns = 328, kInner = 424, kRank = 24;
-  const Tensor a = on_device(device, numbers(kRows * kInner, 1)), b = on_device(device, numbers(kColumns * kInner, 2));
-  const Tensor low_a = on_device(device, numbers(kRows * kRank, 3)),
-               low_b = on_device(device, numbers(kColumns * kRank, 4));
-  const Tensor expected = device.empty(DType::BF16, {kRows, kColumns}), got = device.empty(DType::BF16, expected.shape);
-  bool good = true;
-  for (const bool along_k : {true, false}) {
-    Gemm g{};
-    g.type = DType::BF16;
-    g.m = kRows, g.n = kColumns, g.k = kInner;
-    g.a = {a.data(), true, kInner};
-    g.b = {b.data(), along_k, along_k ? kInner : kColumns};
-    g.low_rank = {low_a.data(), low_b.data(), DType::BF16, DType::BF16, kRank, 0.5f};
-    g.out.c = expected.data();
-    g.out.type = DType::BF16;
-    g.out.rows.pitch = kColumns;
-    gemm_built_in(device, info, g);
-    g.out.c = got.data();
-    for (const int columns : {128, 160}) {
-      fill_bytes(device, got.data(), 0xff, got.bytes());
-      good = good && dense(device, info, g, columns) && agree(device, got, expected);
-    }
-  }
-  // One tap, nine taps: the same image as the dense product of its patches is not at hand, so a 3 x 3 filter whose only
-  // weight is one tap must give the moved image's product.
-  constexpr std::int64_t kSide = 16, kChannels = 128, kBatch = 3, kOut = 192, kPixels = kBatch * kSide * kSide;
-  const std::vector<bf16> picture = numbers(kPixels * kChannels, 5), weights = numbers(kChannels * kOut, 6);
-  const Tensor image_values = on_device(device, picture);
-  const Tensor y = device.empty(DType::BF16, {kPixels, kOut}), z = device.empty(DType::BF16, y.shape);
-  for (const int tap : {0, 4, 5}) {
-    std::vector<bf16> moved(picture.size()), filter(static_cast<std::size_t>(9 * kChannels * kOut)),
-        turned(filter.size());
-    for (std::int64_t i = 0; i < kPixels; ++i) {
-      const std::int64_t v = i / kSide % kSide + tap / 3 - 1, u = i % kSide + tap % 3 - 1;
-      const bool inside = v >= 0 && v < kSide && u >= 0 && u < kSide;
-      for (std::int64_t c = 0; inside && c < kChannels; ++c)
-        moved[static_cast<std::size_t>(i * kChannels + c)] =
-            picture[static_cast<std::size_t>(((i / (kSide * kSide) * kSide + v) * kSide + u) * kChannels + c)];
-    }
-    for (std::int64_t c = 0; c < kChannels; ++c)
-      for (std::int64_t o = 0; o < kOut; ++o) {
-        const bf16 w = weights[static_cast<std::size_t>(c * kOut + o)];
-        filter[static_cast<std::size_t>((tap * kChannels + c) * kOut + o)] = w;
-        turned[static_cast<std::size_t>((tap * kOut + o) * kChannels + c)] = w;
-      }
-    const Tensor patches = on_device(device, moved), plain = on_device(device, weights);
-    Gemm g{};
-    g.type = DType::BF16;
-    g.m = kPixels, g.n = kOut, g.k = kChannels;
-    g.a = {patches.data(), true, kChannels};
-    g.b = {plain.data(), false, kOut};
-    g.out.c = y.data();
-    g.out.type = DType::BF16;
-    g.out.rows.pitch = kOut;
-    gemm_built_in(device, info, g);
-    for (const bool along_k : {true, false}) {
-      const Tensor values = on_device(device, along_k ? turned : filter);
-      ImageProduct p{
-          {kBatch, kSide, kSide, kChannels, forward_axis(kSide, 3, 1, 1, 1), forward_axis(kSide, 3, 1, 1, 1)},
-          image_values.data(),
-          values.data(),
-          along_k,
-          kOut,
-          3,
-          9,
-          g.out};
-      p.out.m = kPixels;
-      p.out.n = kOut;
-      p.out.c = z.data();
-      p.out.vectors = true;
-      for (const int columns : {128, 160}) {
-        fill_bytes(device, z.data(), 0xff, z.bytes());
-        good = good && image(device, info, p, columns) && agree(device, z, y);
-      }
-    }
-  }
-  unsigned stuck = 1;
-  fetch(device, word, &stuck);
-  return good && stuck == 0;
-}
-
-}  // namespace
-
-bool wgmma_usable(Device& device) {
-  if (state == State::Unknown && !recording(device)) {
-    const char* wanted = std::getenv("EQUIPOISE_CUDA_WGMMA");
-    if (!wanted || std::strcmp(wanted, "1") != 0)
-      state = State::Off;
-    else if (compute_capability(device) != 90)
-      state = State::WrongDevice;
-    else if (!encoder())
-      state = State::NoDriver;
-    else
-      state = check(device) ? State::Passed : State::Failed;
-  }
-  return state == State::Passed;
-}
-
-std::string wgmma_state() {
-  switch (state) {
-    case State::Unknown:
-      return "not asked for yet";
-    case State::Off:
-      return "off (EQUIPOISE_CUDA_WGMMA=1 switches it on)";
-    case State::WrongDevice:
-      return "needs compute capability 9.0";
-    case State::NoDriver:
-      return "this driver has no tensor maps";
-    case State::Failed:
-      return "failed its check: not used";
-    case State::Passed:
-      return "on";
-  }
-  return "";
-}
-
-bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, int columns) {
-  return wgmma_usable(device) && dense(device, info, g, columns);
-}
-bool wgmma_image(Device& device, const OpInfo& info, const ImageProduct& p, int columns) {
-  return wgmma_usable(device) && image(device, info, p, columns);
+  return queue(device, info, a, b, p, c.along_k, tile);
 }
 
 }  // namespace eq::tile

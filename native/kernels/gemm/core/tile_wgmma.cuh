@@ -1,15 +1,16 @@
-// The bf16 tile kernel for sm_90a: one warp fills a ring of stages by bulk tensor copies, two warpgroups multiply 64
-// rows each by wgmma straight from shared memory; f32 sums in registers. Two blocks share a multiprocessor where the
-// ring allows, so that one's epilogue runs beside the other's products.
+// The bf16 tile kernel for sm_90a: one warp fills a ring of stages by bulk tensor copies, two warpgroups multiply 64 or
+// 128 rows each by wgmma straight from shared memory; f32 sums in registers. Tiles of 128 x 128 leave room for two
+// blocks on a multiprocessor, so that one's epilogue runs beside the other's products; tiles of 256 rows ask the
+// second-level cache for a third less.
 //
 // A is k-major: rows of a matrix, or pixels of an image [B, H, W, C] seen through a convolution's taps (stride 1): a
-// tile of 128 consecutive output pixels is a box of the image, moved by each tap; what lies outside reads as zeros. B
+// tile's consecutive output pixels are a box of the image, moved by each tap; what lies outside reads as zeros. B
 // is k-major [taps][N][K] or not [K][N]. Low-rank operands are rounded into the first stage after the main loop, as in
 // tile_mma.cuh. Sums are cut like those of mma.sync: results kept in f32 go elsewhere.
 //
 // No GPU has run this: no Hopper GPU was at hand when it was written. The tests run it in the shim, which carries out
-// Hopper's instructions as the PTX ISA tells them (simt/async.h). It is used only when asked for, and only after its
-// results have agreed with the mma.sync kernel's (cuda_wgmma.cu).
+// Hopper's instructions as the PTX ISA tells them (simt/async.h). It is used only after its results have agreed with
+// the mma.sync kernel's on the device at hand (cuda_wgmma.cu).
 #pragma once
 
 #include "kernels/gemm/core/tile_epilogue.cuh"
@@ -18,19 +19,23 @@
 
 namespace eq::tile {
 
-template <int N, bool kTransposed, int Stages, int Blocks>
+template <int M, int N, bool kTransposed, int Stages, int Blocks>
 struct WgmmaConfig {
-  static constexpr int kM = 128, kN = N, kDepth = 64, kStages = Stages, kBlocks = Blocks;
+  static constexpr int kM = M, kN = N, kDepth = 64, kStages = Stages, kBlocks = Blocks;
+  /// Products of 64 rows by each of the two warpgroups.
+  static constexpr int kParts = M / 128;
   static constexpr bool kTransposedB = kTransposed;
-  static constexpr int kConsumers = 256, kThreads = kConsumers + 32;
+  /// Where the sums need more registers than an even share, the copying warp is a warpgroup that hands on its own.
+  static constexpr bool kUneven = M / 128 * N / 2 > 128;
+  static constexpr int kConsumers = 256, kThreads = kConsumers + (kUneven ? 128 : 32);
   /// B's tile that is not k-major comes in boxes of 64 columns.
   static constexpr int kBoxes = (N + 63) / 64;
   static constexpr unsigned kBytesA = kM * kDepth * 2, kBytesB = (kTransposed ? kBoxes * 64 : N) * kDepth * 2;
   static constexpr unsigned kStage = kBytesA + kBytesB;
-  static constexpr int kPitch = N + 8;  ///< of a warp's 16 staging rows, in floats
+  static constexpr int kPitch = N + 8;  ///< of a warp's 16 staging rows a part, in floats
   /// The ring is aligned to 1024 bytes, and the barriers follow it.
   static constexpr unsigned shared_bytes() { return 1024 + kStages * kStage + 2 * kStages * 8; }
-  static_assert(kConsumers / 32 * 16 * kPitch * 4 <= kStages * kStage);
+  static_assert(kConsumers / 32 * kParts * 16 * kPitch * 4 <= kStages * kStage);
 };
 
 /// Where the tiles of A and B lie in the tensor maps.
@@ -87,16 +92,30 @@ __device__ inline bool produce(const CUtensorMap& map_a, const CUtensorMap& map_
   return true;
 }
 
-/// Adds the products of one stage, `kSteps` times 16 of k.
-template <class Config, bool kTransposedB, int N>
-__device__ inline void multiply_stage(float (&sums)[N], unsigned tile_a, unsigned tile_b) {
+/// The sums of a thread: by 64 rows of its warpgroup.
+template <class Config>
+using WgmmaSums = float[Config::kParts][Config::kN / 2];
+
+/// Adds the products of one stage. A's rows are those of the warpgroup.
+template <class Config, bool kTransposedB>
+__device__ inline void multiply_stage(WgmmaSums<Config>& sums, unsigned tile_a, unsigned tile_b) {
 #pragma unroll
   for (int k = 0; k < Config::kDepth / 16; ++k) {
-    const std::uint64_t a = hopper::descriptor(tile_a + k * 32, 16);
     const std::uint64_t b = kTransposedB ? hopper::descriptor(tile_b + k * 2048, 64 * Config::kDepth * 2)
                                          : hopper::descriptor(tile_b + k * 32, 16);
-    hopper::WarpgroupProduct<Config::kN, kTransposedB>::add(sums, a, b);
+#pragma unroll
+    for (int part = 0; part < Config::kParts; ++part) {
+      const std::uint64_t a = hopper::descriptor(tile_a + part * 64 * Config::kDepth * 2 + k * 32, 16);
+      hopper::WarpgroupProduct<Config::kN, kTransposedB>::add(sums[part], a, b);
+    }
   }
+}
+
+/// Waits until at most kPending groups of products are under way.
+template <int kPending, class Config>
+__device__ inline void wait_for_products(WgmmaSums<Config>& sums) {
+#pragma unroll
+  for (auto& part : sums) hopper::products_wait<kPending>(part);
 }
 
 /// Rounds rows of a low-rank operand [rows, depth] at steps k .. k + 64 into a k-major tile as copies leave it.
@@ -123,7 +142,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     wgmma_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                  const __grid_constant__ WgmmaProblem p) {
 #if EQ_HOPPER
-  constexpr int kStages = Config::kStages, kSums = Config::kN / 2;
+  constexpr int kStages = Config::kStages;
   unsigned char* const raw = dynamic_shared<unsigned char>();
   unsigned char* const ring = raw + (1024 - shared_address(raw) % 1024) % 1024;
   const unsigned ring_at = shared_address(ring), full = ring_at + kStages * Config::kStage, empty = full + kStages * 8;
@@ -147,8 +166,9 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     else
       raise(p.fault);
   };
-  if (warp == Config::kConsumers / 32) {
-    if (lane == 0) {
+  if (warp >= Config::kConsumers / 32) {
+    if constexpr (Config::kUneven) hopper::give_registers<40>();
+    if (threadIdx.x == Config::kConsumers) {
       hopper::prefetch_map(&map_a);
       hopper::prefetch_map(&map_b);
       if (!produce<Config>(map_a, map_b, p.source, ring_at, full, empty, tile_row, tile_column)) give_up();
@@ -156,11 +176,15 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     return;
   }
 
-  const int group = warp / 4;  // warpgroup: rows 64 group ..
-  float sums[kSums];
+  if constexpr (Config::kUneven) hopper::take_registers<232>();
+
+  const int first_row = warp / 4 * Config::kM / 2;  // of the warpgroup
+  WgmmaSums<Config> sums;
 #pragma unroll
-  for (float& x : sums) x = 0.0f;
-  const unsigned own_a = group * 64 * Config::kDepth * 2;
+  for (auto& part : sums)
+#pragma unroll
+    for (float& x : part) x = 0.0f;
+  const unsigned own_a = first_row * Config::kDepth * 2;
 #pragma unroll 1
   for (int step = 0; step < p.source.steps; ++step) {
     const int stage = step % kStages;
@@ -173,10 +197,10 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     multiply_stage<Config, Config::kTransposedB>(sums, tile + own_a, tile + Config::kBytesA);
     hopper::products_commit();
     // The warp's products of the step before are done: when all warps' are, its stage may be filled again.
-    hopper::products_wait<1>(sums);
+    wait_for_products<1, Config>(sums);
     if (step > 0 && lane == 0) hopper::barrier_arrive(empty + (step - 1) % kStages * 8);
   }
-  hopper::products_wait<0>(sums);
+  wait_for_products<0, Config>(sums);
   // Both warpgroups have done with the ring, and every copy has arrived.
   hopper::named_barrier(1, Config::kConsumers);
 #pragma unroll 1
@@ -191,24 +215,29 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     hopper::products_begin();
     multiply_stage<Config, false>(sums, ring_at + own_a, ring_at + Config::kBytesA);
     hopper::products_commit();
-    hopper::products_wait<0>(sums);
+    wait_for_products<0, Config>(sums);
     hopper::named_barrier(1, Config::kConsumers);
   }
 
-  float* const staging = reinterpret_cast<float*>(ring) + warp * 16 * Config::kPitch;
+  constexpr int kStaging = 16 * Config::kPitch;
+  float* const staging = reinterpret_cast<float*>(ring) + warp * Config::kParts * kStaging;
 #pragma unroll
-  for (int j = 0; j < Config::kN / 8; ++j)
+  for (int part = 0; part < Config::kParts; ++part)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float* const to = staging + (lane / 4 + half * 8) * Config::kPitch + j * 8 + lane % 4 * 2;
-      *reinterpret_cast<float2*>(to) = make_float2(sums[j * 4 + 2 * half], sums[j * 4 + 2 * half + 1]);
-    }
+    for (int j = 0; j < Config::kN / 8; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float* const to = staging + part * kStaging + (lane / 4 + half * 8) * Config::kPitch + j * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(to) = make_float2(sums[part][j * 4 + 2 * half], sums[part][j * 4 + 2 * half + 1]);
+      }
   __syncwarp();
-  const int row = tile_row + group * 64 + warp % 4 * 16;
 #pragma unroll 1
-  for (int part = 0; part < Config::kN; part += 32) {
-    const ColumnValues columns = column_values(p.out, tile_column + part + lane % 4 * 8);
-    finish_rows<16, 32, 32>(p.out, columns, staging + part, Config::kPitch, row, tile_column + part, 0, lane);
+  for (int column = 0; column < Config::kN; column += 32) {
+    const ColumnValues columns = column_values(p.out, tile_column + column + lane % 4 * 8);
+#pragma unroll 1
+    for (int part = 0; part < Config::kParts; ++part)
+      finish_rows<16, 32, 32>(p.out, columns, staging + part * kStaging + column, Config::kPitch,
+                              tile_row + first_row + part * 64 + warp % 4 * 16, tile_column + column, 0, lane);
   }
 #else
   __trap();

@@ -1,5 +1,5 @@
-// Host side of the sm_90a kernel (tile_wgmma.cuh). It is offered only where EQUIPOISE_CUDA_WGMMA=1 asks for it, on a
-// device of compute capability 9.0, and after its results have agreed with the mma.sync kernel's in this process.
+// Host side of the sm_90a kernel (tile_wgmma.cuh). It is offered only on a device of compute capability 9.0, and after
+// its results have agreed there with the mma.sync kernel's.
 #pragma once
 
 #include "kernels/conv/core/taps.h"
@@ -7,14 +7,24 @@
 
 namespace eq::tile {
 
-/// Whether the kernel has been asked for and has passed its check on this device.
+/// Whether the kernel has passed its check on this device (cuda_wgmma_check.cu).
 bool wgmma_usable(Device& device);
 /// What `equipoise doctor` says of it.
 std::string wgmma_state();
 
-/// Queue the product with tiles of `columns` (128 or 160) columns; false where it is not of the kind that the kernel
-/// computes: bf16 operands and result, A along k, no batch; images with channels in multiples of 64 and stride 1.
-bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, int columns);
+/// A tile of the output, and the name of the way (choice.h) that computes products by it.
+struct WgmmaTile {
+  const char* name;
+  int rows, columns;
+};
+/// Widths of 160 divide the UNet's channels; tall tiles ask less of the second-level cache, small ones waste less.
+inline constexpr WgmmaTile kWgmmaTiles[] = {
+    {"wgmma 128x128", 128, 128}, {"wgmma 128x160", 128, 160}, {"wgmma 256x128", 256, 128}, {"wgmma 256x160", 256, 160}};
+
+/// Queue the product by a tile of kWgmmaTiles; false where it is not of the kind that the kernel computes: bf16
+/// operands and result, A along k, no batch; images with channels in multiples of 64, stride 1, and sides that whole
+/// tiles cover.
+bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, const WgmmaTile& tile);
 
 struct ImageProduct {
   TapGrid grid;
@@ -25,6 +35,14 @@ struct ImageProduct {
   std::int64_t n, filter_width, filter_taps;
   Output out;  ///< complete
 };
-bool wgmma_image(Device& device, const OpInfo& info, const ImageProduct& p, int columns);
+bool wgmma_image(Device& device, const OpInfo& info, const ImageProduct& p, const WgmmaTile& tile);
+
+/// Whether the driver makes tensor maps.
+bool wgmma_mappable();
+/// While it lives, copies that do not arrive set a word in device memory instead of raising a fault.
+struct WgmmaWatch {
+  explicit WgmmaWatch(unsigned* word);
+  ~WgmmaWatch();
+};
 
 }  // namespace eq::tile
