@@ -8,6 +8,7 @@
 
 #include "kernels/elementwise/transfer/op.h"
 #include "runtime/cuda/fault.h"
+#include "simt/scheduler.h"
 
 namespace eq {
 
@@ -22,6 +23,9 @@ std::size_t page_size() {
   static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return size;
 }
+
+/// What one block may have (CUDA programming guide, "Technical Specifications per Compute Capability").
+std::size_t most_shared(int capability) { return std::size_t{capability >= 90 ? 227u : 163u} << 10; }
 
 /// Kernels for sm_80 and later run by default; 90 adds those with clusters and, where asked for, Hopper's products.
 int wanted_capability() {
@@ -182,6 +186,16 @@ std::string SimtDevice::take_fault() {
   }
   record_ = {};
   return text;
+}
+
+void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thread)(void*),
+            std::shared_ptr<void> context) {
+  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
+  SimtDevice& own = simt_device(device);
+  own.queue([=, &own] {
+    run_launch(info.describe(), launch, most_shared(own.compute_capability()), thread, context.get(),
+               [&own](std::uintptr_t address) { return own.describe_address(address); });
+  });
 }
 
 }  // namespace simt

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "simt/device.h"
 #include "simt/scheduler.h"
 
 namespace eq::simt {
@@ -13,9 +12,6 @@ namespace {
 
 Scheduler* active = nullptr;
 std::mutex launches;
-
-/// What one block may have (CUDA programming guide, "Technical Specifications per Compute Capability").
-std::size_t most_shared(int capability) { return std::size_t{capability >= 90 ? 227u : 163u} << 10; }
 
 // An access outside all memory ends the launch with an error that says where.
 
@@ -58,28 +54,22 @@ Scheduler& scheduler() {
   return *one;
 }
 
-void run(SimtDevice& device, const OpInfo& info, const Launch& launch, void (*thread)(void*), void* context) {
-  std::lock_guard lock(launches);
-  Scheduler& s = scheduler();
-  active = &s;
-  s.op = info.describe();
-  FaultGuard guard;
-  if (sigsetjmp(escape, 1) == 0) {
-    s.run(launch, most_shared(device.compute_capability()), thread, context);
-  } else {
-    throw std::runtime_error(concat(s.where(), " accessed ", device.describe_address(fault_address)));
-  }
-}
-
 }  // namespace
 
 Scheduler& running() { return *active; }
 
-void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thread)(void*),
-            std::shared_ptr<void> context) {
-  if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
-  SimtDevice& own = simt_device(device);
-  own.queue([=, &own] { run(own, info, launch, thread, context.get()); });
+void run_launch(const std::string& op, const Launch& launch, std::size_t most_shared, void (*thread)(void*),
+                void* context, const std::function<std::string(std::uintptr_t)>& describe) {
+  std::lock_guard lock(launches);
+  Scheduler& s = scheduler();
+  active = &s;
+  s.op = op;
+  FaultGuard guard;
+  if (sigsetjmp(escape, 1) == 0) {
+    s.run(launch, most_shared, thread, context);
+  } else {
+    throw std::runtime_error(concat(s.where(), " accessed ", describe(fault_address)));
+  }
 }
 
 void* dynamic_shared_memory() { return active->shared(); }

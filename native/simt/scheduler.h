@@ -2,6 +2,7 @@
 // waits, and whoever can go on is resumed, warp after warp, block after block.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -124,5 +125,10 @@ class Scheduler {
 
 /// The one whose launch is running.
 Scheduler& running();
+
+/// Runs a launch to its end. `most_shared` is what a block may have of dynamic shared memory; `describe` says what an
+/// address is that nobody may access, for the error.
+void run_launch(const std::string& op, const Launch& launch, std::size_t most_shared, void (*thread)(void*),
+                void* context, const std::function<std::string(std::uintptr_t)>& describe);
 
 }  // namespace eq::simt

@@ -15,8 +15,9 @@
 
 namespace eq {
 
-/// Whether kernels with clusters of more than one block may be launched.
-inline bool has_clusters(Device& device) { return compute_capability(device) >= 90; }
+/// Whether kernels with clusters of more than one block may be launched: they are in the code for sm_90a alone. Later
+/// GPUs run what the driver makes of compute_80, where a cluster's blocks know nothing of each other.
+inline bool has_clusters(Device& device) { return compute_capability(device) == 90; }
 
 /// Dynamic shared memory that one block may have (CUDA programming guide, "Technical Specifications per Compute
 /// Capability"), less `fixed` bytes of its own and what the system keeps of it.

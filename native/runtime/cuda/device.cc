@@ -71,7 +71,7 @@ CudaDevice::CudaDevice(int ordinal)
   constexpr std::size_t kRecordBytes = sizeof(FaultRecord) + kTickets * sizeof(unsigned);
   check_cuda(cudaMalloc(&record, kRecordBytes), "device");
   record_ = static_cast<FaultRecord*>(record);
-  check_cuda(cudaMemsetAsync(record_, 0, kRecordBytes, stream_), "device");
+  fill(record_, 0, kRecordBytes);
   completions_ = std::make_unique<Completions>(ordinal, events_);
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "device");
@@ -95,9 +95,12 @@ std::shared_ptr<CudaDevice> CudaDevice::create(int ordinal) {
 void* CudaDevice::raw_allocate(std::size_t bytes) {
   void* p = nullptr;
   // Never null, also for a tensor without elements.
-  if (cudaMalloc(&p, std::max<std::size_t>(bytes, 1)) == cudaSuccess) return p;
-  cudaGetLastError();
-  return nullptr;
+  const cudaError_t status = cudaMalloc(&p, std::max<std::size_t>(bytes, 1));
+  if (status == cudaErrorMemoryAllocation)
+    cudaGetLastError();  // the allocator makes room, or tells
+  else
+    check_cuda(status, "allocation");
+  return p;
 }
 
 void CudaDevice::raw_free(void* p, std::size_t) { note(cudaFree(p)); }

@@ -148,7 +148,8 @@ void keep_plan(const DnnPlan& plan, const std::filesystem::path& file) {
 /// The plan of a shape, made or read once; null where there is none, or none can be made now.
 const DnnPlan* plan_of(Device& device, const Library& l, const DnnConvolution& c) {
   static std::mutex mutex;
-  static std::map<PlanKey, std::unique_ptr<DnnPlan>> plans;
+  // Never destroyed: at the end of the process the library may be gone before them.
+  static auto& plans = *new std::map<PlanKey, std::unique_ptr<DnnPlan>>;
   const std::lock_guard lock(mutex);
   const PlanKey key = plan_key(c);
   const auto it = plans.find(key);

@@ -15,6 +15,20 @@
 #include <mutex>
 #include <sstream>
 
+// The shim has no clock; the runtime on the model of a GPU (simt/cudart) has one.
+#if defined(EQ_CUDA_MODEL)
+#include "runtime/cuda/device.h"
+namespace eq {
+cudaStream_t stream(Device& device);
+void check_cuda(cudaError_t status, const char* op);
+}  // namespace eq
+#endif
+#if EQ_SIMT && !defined(EQ_CUDA_MODEL)
+#define EQ_MEASURES 0
+#else
+#define EQ_MEASURES 1
+#endif
+
 namespace eq::tile {
 
 namespace {
@@ -26,7 +40,7 @@ struct Choice {
 /// How often the way that is asked for was taken, and how often it was not able.
 std::atomic<std::uint64_t> forced_able{0}, forced_unable{0};
 
-#if !EQ_SIMT
+#if EQ_MEASURES
 
 constexpr int kRuns = 5;
 
@@ -168,7 +182,7 @@ void run_fastest(Device& device, const OpInfo& info, const std::string& shape, c
       if (forced == way.name && way.run()) return void(++forced_able);
     ++forced_unable;
   }
-#if EQ_SIMT
+#if !EQ_MEASURES
   (void)device;
   (void)shape;
 #else
@@ -201,7 +215,7 @@ std::vector<std::pair<std::string, std::string>> describe_choices(Device& device
   all.emplace_back("wgmma", wgmma_state());
   if (const std::string forced = forced_way(); !forced.empty())
     all.emplace_back("forced", concat(forced, ": ", forced_able.load(), " products, unable ", forced_unable.load()));
-#if !EQ_SIMT
+#if EQ_MEASURES
   const std::lock_guard lock(mutex);
   for (const auto& [shape, choice] : known(device).all())
     all.emplace_back(shape, choice.way + " (" + choice.story + ")");
