@@ -27,12 +27,19 @@ def frechet(a, b):
 
 
 def whole_kid(a, b):
-    """With subsets as large as the sets, every subset is the set: nothing random is left."""
+    """The unbiased statistic of whole sets; KID's where both have as many rows as its subsets."""
     def kernel(x, y):
         return (x @ y.T / x.shape[1] + 1) ** 3
-    size = len(a)
-    within = kernel(a, a) + kernel(b, b)
-    return float((within.sum() - np.trace(within)) / (size * (size - 1)) - 2 * kernel(a, b).mean())
+    def within(x):
+        k = kernel(x, x)
+        return (k.sum() - np.trace(k)) / (len(x) * (len(x) - 1))
+    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+
+def kid_error(a, b):
+    """Jackknife: the statistic is computed anew without each row."""
+    without = [[whole_kid(np.delete(a, i, 0), b) for i in range(len(a))], [whole_kid(a, np.delete(b, i, 0)) for i in range(len(b))]]
+    return float(np.sqrt(sum((len(v) - 1) * np.var(v) for v in without)))
 
 
 def vendi(x):
@@ -61,7 +68,7 @@ def main():
     fixture = dict(
         scipy=scipy.__version__,
         frechet=[dict(a=a, b=b, value=frechet(features(*a), features(*b))) for a, b in sets],
-        kid=[dict(a=a, b=b, value=whole_kid(features(*a), features(*b))) for a, b in (sets[2], sets[3])],
+        kid=[dict(a=a, b=b, value=whole_kid(features(*a), features(*b)), error=kid_error(features(*a), features(*b))) for a, b in sets],
         vendi=[dict(a=a, value=vendi(features(*a))) for a in ((60, 8, 0), (9, 16, 0), (20, 20, 1))],
         ranks=ranks(),
         kl=[dict(counts=c, value=float(stats.entropy(c, np.ones(len(c))))) for c in ([5, 5], [9, 1, 0], [1, 2, 3, 4, 5, 6])],

@@ -6,11 +6,14 @@ import {
   type FeatureStatistics,
   featureStatistics,
   frechetDistance,
+  type KernelDistance,
+  kernelDistance,
   klToTargetWithInterval,
   klToUniformWithInterval,
   meanWithInterval,
   type Rows,
   rowCosines,
+  vendiScore,
 } from '@equipoise/metrics';
 import type { RgbImage } from '@equipoise/models';
 import { type AttributeClassifier, clipImageFeatures, clipTextFeatures } from './classifiers.js';
@@ -25,6 +28,8 @@ export interface AttributeBalance {
   readonly kl: Estimate;
   /** Where another distribution was wanted: its shares and the divergence to it. */
   readonly target?: { readonly shares: readonly number[]; readonly kl: Estimate };
+  /** Vendi score of each category's images; null for a category without any. Missing where no features were taken. */
+  readonly vendi?: readonly (number | null)[];
 }
 
 /** Wanted shares of an attribute's categories, where they are not equal. */
@@ -43,15 +48,20 @@ export async function classifyAll(
 
 type Named = Pick<AttributeClassifier, 'attribute' | 'categories'>;
 
-/** The balance of each attribute, and of all of them combined when there are several. */
+/**
+ * The balance of each attribute, and of all of them combined when there are several.
+ *
+ * @param features of the images, for the diversity within categories
+ */
 export function balance(
   classifiers: readonly Named[],
   labels: readonly (readonly number[])[],
   seed = 0,
   targets: Targets = {},
+  features?: Rows,
 ): AttributeBalance[] {
   const single = classifiers.map((own, a) =>
-    balanceOf(own, labels[a] as readonly number[], seed, targets[own.attribute]),
+    balanceOf(own, labels[a] as readonly number[], seed, targets[own.attribute], features),
   );
   if (classifiers.length < 2) return single;
   const sizes = classifiers.map(({ categories }) => categories.length);
@@ -72,7 +82,7 @@ export function balance(
     shares.reduce((a, b) => a * b, 1),
   );
   const given = classifiers.some(({ attribute }) => targets[attribute] !== undefined);
-  return [...single, balanceOf(all, combined, seed, given ? target : undefined)];
+  return [...single, balanceOf(all, combined, seed, given ? target : undefined, features)];
 }
 
 /** All ways to take one list of each, joined; the first varies slowest. */
@@ -88,9 +98,15 @@ function balanceOf(
   labels: readonly number[],
   seed: number,
   target?: readonly number[],
+  features?: Rows,
 ): AttributeBalance {
-  const kl = klToUniformWithInterval(labels, categories.length, { seed });
-  const own = { attribute, categories, counts: [...countLabels(labels, categories.length)], kl };
+  const own = {
+    attribute,
+    categories,
+    counts: [...countLabels(labels, categories.length)],
+    kl: klToUniformWithInterval(labels, categories.length, { seed }),
+    ...(features !== undefined && { vendi: categories.map((_, k) => vendiOf(features, labels, k)) }),
+  };
   if (target === undefined) return own;
   if (target.length !== categories.length)
     throw invalid(`shares of ${attribute}`, `${categories.length} numbers`, target.length);
@@ -104,21 +120,45 @@ function balanceOf(
   };
 }
 
+/** Diversity of the images of one category. */
+function vendiOf({ data, width }: Rows, labels: readonly number[], category: number): number | null {
+  const rows = labels.flatMap((label, i) => (label === category ? [i] : []));
+  if (rows.length === 0) return null;
+  const own = Float64Array.from(
+    { length: rows.length * width },
+    (_, i) => data[(rows[Math.floor(i / width)] as number) * width + (i % width)] as number,
+  );
+  return vendiScore({ data: own, count: rows.length, width });
+}
+
+/** Features of real pictures. */
+export interface QualityReference {
+  readonly rows: Rows;
+  readonly statistics: FeatureStatistics;
+}
+
+export function qualityReference(rows: Rows): QualityReference {
+  return { rows, statistics: featureStatistics(rows) };
+}
+
 /** What the quality of pictures is measured in, against real ones. */
 export interface QualityMeasure {
   /** Whose features: `Inception`, `judge`. */
   readonly name: string;
   features(images: readonly RgbImage[], context: JobContext): Promise<Rows>;
   /** Real pictures, by what they are. */
-  readonly references: Readonly<Record<string, FeatureStatistics>>;
+  readonly references: Readonly<Record<string, QualityReference>>;
 }
 
-/** A Frechet distance; with Inception's features, FID. */
+/** Distances to real pictures; with Inception's features, FID and KID. */
 export interface Distance {
   readonly features: string;
   readonly reference: string;
   readonly referenceImages: number;
+  /** Frechet distance. */
   readonly value: number;
+  /** Kernel distance. Missing in evaluations of earlier versions. */
+  readonly kernel?: KernelDistance;
 }
 
 export interface EvaluationInput {
@@ -143,6 +183,8 @@ export interface Evaluation {
   /** Share of images that show the category they were asked for; empty where nothing was asked for. */
   readonly accuracy: readonly { readonly attribute: string; readonly share: Estimate }[];
   readonly distances: readonly Distance[];
+  /** Vendi score of all images, and in whose features; null where none were taken. Within categories: see `balance`. */
+  readonly diversity?: { readonly features: string; readonly vendi: number } | null;
   /** Mean CLIP cosine of the images to the prompt. */
   readonly similarity: { readonly prompt: string; readonly cosine: Estimate } | null;
 }
@@ -154,15 +196,30 @@ export async function evaluateImages(input: EvaluationInput, context: JobContext
   if (quality && images.length < 2)
     throw invalid('images', 'at least 2, to measure their distance to others', images.length);
   const labels = await classifyAll(images, files, classifiers);
+  const rows = await imageFeatures(input, context);
+  // The features that quality is measured in tell pictures apart best; CLIP's where there are no others.
+  const [features, taken] = rows.quality ? [quality?.name, rows.quality] : ['CLIP', rows.clip];
   return {
     images: images.length,
-    balance: balance(classifiers, labels, seed, targets),
+    balance: balance(classifiers, labels, seed, targets, taken),
     accuracy: intended === undefined ? [] : accuracies(classifiers, labels, intended, seed),
-    distances: quality === undefined || quality === null ? [] : await distances(images, quality, context),
+    distances: quality && rows.quality ? distances(rows.quality, quality, seed) : [],
+    diversity: features && taken ? { features, vendi: vendiScore(taken) } : null,
     similarity:
-      similarity === undefined || similarity === null
-        ? null
-        : { prompt: similarity.prompt, cosine: await cosineTo(images, similarity, seed, context) },
+      similarity && rows.clip
+        ? { prompt: similarity.prompt, cosine: await cosineTo(rows.clip, similarity, seed) }
+        : null,
+  };
+}
+
+/** The images in the features that are asked for. */
+async function imageFeatures(
+  { images, quality, similarity }: EvaluationInput,
+  context: JobContext,
+): Promise<{ quality?: Rows; clip?: Rows }> {
+  return {
+    ...(quality && { quality: await quality.features(images, context) }),
+    ...(similarity && { clip: await clipImageFeatures(similarity.clip, images, context) }),
   };
 }
 
@@ -182,28 +239,23 @@ function accuracies(
   });
 }
 
-async function distances(
-  images: readonly RgbImage[],
-  quality: QualityMeasure,
-  context: JobContext,
-): Promise<Distance[]> {
-  const own = featureStatistics(await quality.features(images, context));
-  return Object.entries(quality.references).map(([reference, statistics]) => ({
-    features: quality.name,
+function distances(images: Rows, { name, references }: QualityMeasure, seed: number): Distance[] {
+  const own = featureStatistics(images);
+  return Object.entries(references).map(([reference, { rows, statistics }]) => ({
+    features: name,
     reference,
     referenceImages: statistics.count,
     value: frechetDistance(own, statistics),
+    kernel: kernelDistance(images, rows, { seed }),
   }));
 }
 
 async function cosineTo(
-  images: readonly RgbImage[],
+  images: Rows,
   { clip, prompt }: { clip: LoadedClip; prompt: string },
   seed: number,
-  context: JobContext,
 ): Promise<Estimate> {
-  const rows = await clipImageFeatures(clip, images, context);
-  return meanWithInterval(promptCosines(rows, await clipTextFeatures(clip, [prompt])), { seed });
+  return meanWithInterval(promptCosines(images, await clipTextFeatures(clip, [prompt])), { seed });
 }
 
 function promptCosines(images: Rows, text: Rows): Float64Array {

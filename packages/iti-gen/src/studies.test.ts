@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
-import type { Rows } from '@equipoise/metrics';
+import { featureStatistics, frechetDistance, kernelDistance, type Rows } from '@equipoise/metrics';
 import type { RgbImage } from '@equipoise/models';
 import t from 'tap';
 import {
@@ -18,6 +18,7 @@ import {
   labelledHistogram,
   pairCosines,
   planImages,
+  qualityReference,
   readClassTexts,
   readImages,
   readWording,
@@ -220,7 +221,7 @@ t.test('judges: zero-shot CLIP, and verdicts from a file', async (t) => {
         data: own.map(({ data }) => data[0] as number),
       }),
       references: {
-        itself: { mean: Float64Array.of(0), covariance: Float64Array.of(1), width: 1, count: 9 },
+        itself: qualityReference({ count: 9, width: 1, data: [50, 60, 70, 80, 90, 100, 110, 120, 130] }),
       },
     },
     seed: 3,
@@ -229,7 +230,22 @@ t.test('judges: zero-shot CLIP, and verdicts from a file', async (t) => {
   t.same(evaluation.balance[0]?.counts, [3, 3]);
   t.equal(evaluation.balance[0]?.kl.value, 0);
   t.equal(evaluation.accuracy[0]?.share.value, 5 / 6, 'one dark picture was to be light');
-  t.match(evaluation.distances, [{ features: 'colour', reference: 'itself', referenceImages: 9 }]);
+  const real = [50, 60, 70, 80, 90, 100, 110, 120, 130];
+  const own = images.map(({ data }) => data[0] as number);
+  const columnOf = (data: readonly number[]) => ({ count: data.length, width: 1, data });
+  t.same(evaluation.distances, [
+    {
+      features: 'colour',
+      reference: 'itself',
+      referenceImages: 9,
+      value: frechetDistance(featureStatistics(columnOf(own)), featureStatistics(columnOf(real))),
+      kernel: kernelDistance(columnOf(own), columnOf(real), { seed: 3 }),
+    },
+  ]);
+  // In one dimension all pictures point the same way.
+  t.match(evaluation.diversity, { features: 'colour' });
+  const vendi = [evaluation.diversity?.vendi, ...(evaluation.balance[0]?.vendi ?? [])];
+  t.ok(vendi.length === 3 && vendi.every((score) => Math.abs((score as number) - 1) < 1e-9), `${vendi}`);
   const cosine = evaluation.similarity?.cosine.value as number;
   t.ok(cosine > -1 && cosine < 1);
   await t.rejects(given!.classify(images, ['elsewhere.png']), {
@@ -244,6 +260,28 @@ t.test('judges: zero-shot CLIP, and verdicts from a file', async (t) => {
   });
   await writeFile(verdicts, JSON.stringify({ attributes: { Tone: ['dark'] }, images: {} }));
   await t.rejects(givenClassifiers(verdicts), { message: /attributes\.Tone: expected at least two names/ });
+});
+
+t.test('diversity within categories', (t) => {
+  const [first, second] = balance(
+    [
+      { attribute: 'Tone', categories: ['dark', 'mid', 'light'] },
+      { attribute: 'Hat', categories: ['none', 'cap'] },
+    ],
+    [
+      [0, 0, 2, 2],
+      [0, 1, 1, 1],
+    ],
+    0,
+    {},
+    { count: 4, width: 2, data: [1, 0, 0, 3, 2, 2, 1, 1] },
+  );
+  t.same(
+    first?.vendi?.map((score) => score && Math.round(score * 1e9) / 1e9),
+    [2, null, 1],
+  );
+  t.equal(second?.vendi?.[0], 1, 'one picture');
+  t.end();
 });
 
 t.test('learned prompts point where the images do', async (t) => {

@@ -1,5 +1,5 @@
-/** Distances between two sets of feature vectors: Frechet (FID) and kernel (KID). */
-import { invalid, PhiloxSequence } from '@equipoise/core';
+/** The Frechet distance between two sets of feature vectors (FID). */
+import { invalid } from '@equipoise/core';
 import { Matrix } from 'ml-matrix';
 import { checkRows, type Rows, symmetricEigen, toMatrix } from './matrix.js';
 
@@ -70,63 +70,4 @@ export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): num
   let squared = 0;
   for (let i = 0; i < width; i++) squared += ((a.mean[i] as number) - (b.mean[i] as number)) ** 2;
   return Math.max(squared + first.trace() + second.trace() - 2 * traceOfRoot, 0);
-}
-
-export interface KidOptions {
-  /** Default 0. */
-  seed?: number;
-  /** Random subsets to average over; default 100. */
-  subsets?: number;
-  /** Images in a subset, at most; default 1000. */
-  subsetSize?: number;
-}
-
-/** The cubic polynomial kernel of KID on rows of equal width. */
-function polynomialKernel(a: Rows, i: number, b: Rows, j: number): number {
-  const { width } = a;
-  let dot = 0;
-  for (let k = 0; k < width; k++)
-    dot += (a.data[i * width + k] as number) * (b.data[j * width + k] as number);
-  return (dot / width + 1) ** 3;
-}
-
-/** Unbiased squared maximum mean discrepancy of two subsets, given as row indices. */
-function subsetDiscrepancy(a: Rows, inA: readonly number[], b: Rows, inB: readonly number[]): number {
-  const size = inA.length;
-  let within = 0;
-  let across = 0;
-  for (let i = 0; i < size; i++) {
-    for (let j = 0; j < size; j++) {
-      const [ai, aj, bi, bj] = [inA[i], inA[j], inB[i], inB[j]] as [number, number, number, number];
-      if (i !== j) within += polynomialKernel(a, ai, a, aj) + polynomialKernel(b, bi, b, bj);
-      across += polynomialKernel(a, ai, b, bj);
-    }
-  }
-  return within / (size * (size - 1)) - (2 * across) / (size * size);
-}
-
-/**
- * Kernel distance: the unbiased squared maximum mean discrepancy under (x.y / d + 1)^3, averaged over
- * random subsets (Binkowski et al. 2018).
- * @returns the mean over subsets and its standard deviation
- */
-export function kernelDistance(a: Rows, b: Rows, options: KidOptions = {}): { value: number; std: number } {
-  const { seed = 0, subsets = 100, subsetSize = 1000 } = options;
-  checkRows('first features', a, 2);
-  checkRows('second features', b, 2);
-  if (a.width !== b.width) throw invalid('features', `width ${a.width} in both sets`, b.width);
-  if (!Number.isInteger(subsets) || subsets < 1) throw invalid('subsets', 'a positive integer', subsets);
-  if (!Number.isInteger(subsetSize) || subsetSize < 2)
-    throw invalid('subsetSize', 'an integer >= 2', subsetSize);
-  const size = Math.min(subsetSize, a.count, b.count);
-  const random = new PhiloxSequence(seed);
-  const choose = (count: number): number[] => {
-    return random.shuffle(Array.from({ length: count }, (_, i) => i)).slice(0, size);
-  };
-  const values = Array.from({ length: subsets }, () =>
-    subsetDiscrepancy(a, choose(a.count), b, choose(b.count)),
-  );
-  const mean = values.reduce((sum, value) => sum + value, 0) / subsets;
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(subsets - 1, 1);
-  return { value: mean, std: Math.sqrt(variance) };
 }

@@ -24,7 +24,7 @@ import {
 type Spec = [count: number, width: number, seed: number];
 interface Reference {
   frechet: { a: Spec; b: Spec; value: number }[];
-  kid: { a: Spec; b: Spec; value: number }[];
+  kid: { a: Spec; b: Spec; value: number; error: number }[];
   vendi: { a: Spec; value: number }[];
   ranks: { x: number[]; y: number[]; kendall: number; spearman: number }[];
   kl: { counts: number[]; value: number }[];
@@ -69,25 +69,50 @@ t.test('Frechet distance equals scipy, also with singular covariances', async (t
     t.throws(() => featureStatistics({ data: [], count: 2, width }), /width: expected a positive integer/);
 });
 
-t.test('kernel distance equals the formula on whole sets, and is seeded on subsets', async (t) => {
-  for (const { a, b, value } of reference.kid) {
-    const { value: found, std } = kernelDistance(features(...a), features(...b), { subsets: 2 });
-    t.ok(close(found, value, 1e-9), `${found} is ${value}`);
-    t.ok(std < 1e-9, 'every subset is the whole set');
+t.test('kernel distance and its jackknife equal numpy on whole sets, of two sizes, too', async (t) => {
+  for (const { a, b, value, error } of reference.kid) {
+    const found = kernelDistance(features(...a), features(...b));
+    t.ok(close(found.value, value, 1e-9), `${found.value} is ${value}`);
+    t.ok(close(found.standardError as number, error, 1e-9), `${found.standardError} is ${error}`);
   }
-  const [x, y] = [features(200, 32, 3), features(200, 32, 4)];
-  const options = { subsets: 5, subsetSize: 50, seed: 1 };
-  t.strictSame(kernelDistance(x, y, options), kernelDistance(x, y, options));
-  t.ok(kernelDistance(x, y, options).std > 0);
-  t.not(kernelDistance(x, y, { ...options, seed: 2 }).value, kernelDistance(x, y, options).value);
-  const pair = [1, 2].map((subsets) => kernelDistance(x, y, { ...options, subsets }));
-  t.equal(pair[0]?.std, 0, 'one subset has no spread');
-  // The first subset is common to both: two values a and b lie |a - b| / sqrt(2) from their mean.
-  const [first, mean] = pair.map(({ value }) => value) as [number, number];
-  t.ok(close(pair[1]?.std as number, Math.SQRT2 * Math.abs(first - mean), 1e-12), 'their standard deviation');
-  t.throws(() => kernelDistance(x, features(5, 3, 0)), /width/);
-  t.throws(() => kernelDistance(x, y, { subsets: 0 }), /subsets: expected a positive integer/);
-  t.throws(() => kernelDistance(x, y, { subsetSize: 1 }), /subsetSize: expected an integer >= 2/);
+  t.equal(
+    kernelDistance(features(2, 3, 0), features(5, 3, 1)).standardError,
+    null,
+    'too few to leave one out',
+  );
+  t.throws(() => kernelDistance(features(5, 4, 0), features(5, 3, 0)), /width 4 in both sets, got 3/);
+  t.throws(() => kernelDistance(features(1, 3, 0), features(5, 3, 0)), /first features: number of rows/);
+  t.throws(() => kernelDistance(features(5, 3, 0), features(5, 3, 0), { groupSize: 2 }), /groupSize/);
+});
+
+t.test('kernel distance is unbiased, and as uncertain as it says, in groups as well', async (t) => {
+  const random = new PhiloxSequence(31);
+  const draw = (count: number, shift = 0): Rows => ({
+    data: Float64Array.from({ length: count * 6 }, () => random.normal() + shift),
+    count,
+    width: 6,
+  });
+  const measure = (shift: number, groupSize: number) => {
+    const found = Array.from({ length: 300 }, () => kernelDistance(draw(40), draw(60, shift), { groupSize }));
+    const values = found.map(({ value }) => value);
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+    const squares = found.reduce((sum, { standardError }) => sum + (standardError as number) ** 2, 0);
+    return { mean, spread, told: Math.sqrt(squares / found.length) };
+  };
+  for (const groupSize of [1000, 20]) {
+    const alike = measure(0, groupSize);
+    t.ok(Math.abs(alike.mean) < (3 * alike.spread) / Math.sqrt(300), `${alike.mean} of sets drawn alike`);
+    const apart = measure(1, groupSize);
+    t.ok(Math.abs(apart.told / apart.spread - 1) < 0.2, `error ${apart.told}, spread ${apart.spread}`);
+    const ratio = alike.told / alike.spread;
+    t.ok(ratio > 1 && ratio < 1.6, `alike, where the jackknife is cautious: ${ratio}`);
+  }
+  const [x, y] = [draw(100), draw(70)];
+  const halves = { groupSize: 50, seed: 1 };
+  t.strictSame(kernelDistance(x, y, halves), kernelDistance(x, y, halves), 'seeded');
+  t.not(kernelDistance(x, y, { ...halves, seed: 2 }).value, kernelDistance(x, y, halves).value);
+  t.equal(kernelDistance(x, y, { ...halves, groupSize: 100 }).value, kernelDistance(x, y).value);
 });
 
 t.test('Vendi score equals numpy on either side of n = d', async (t) => {

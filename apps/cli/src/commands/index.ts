@@ -43,7 +43,8 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: async () => (await import('./iti-gen/compose.js')).itiGenCompose,
   },
   'iti-gen evaluate': {
-    summary: 'How inclusive images are: histograms, divergence to uniform, FID, prompt similarity',
+    summary:
+      'How inclusive images are: histograms, divergence to uniform, FID, KID, diversity, prompt similarity',
     load: async () => (await import('./iti-gen/evaluate.js')).itiGenEvaluate,
   },
   'iti-gen report': {

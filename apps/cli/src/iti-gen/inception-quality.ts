@@ -1,7 +1,7 @@
-/** FID: the Frechet distance in Inception's features, against a folder of real images. */
+/** FID and KID: distances in Inception's features to a folder of real images. */
 import { invalid, type JobContext, ProgressCounter, prose, throwIfCancelled } from '@equipoise/core';
-import { imagesUnder, type QualityMeasure } from '@equipoise/iti-gen';
-import { featureStatistics, type Rows } from '@equipoise/metrics';
+import { imagesUnder, type QualityMeasure, qualityReference } from '@equipoise/iti-gen';
+import type { Rows } from '@equipoise/metrics';
 import { decodeImage, INCEPTION_FEATURES, InceptionV3, type RgbImage } from '@equipoise/models';
 import { openSafetensors } from '@equipoise/weights';
 
@@ -24,7 +24,7 @@ export async function openInceptionQuality(
     name: 'Inception',
     features: (images) => featuresOf(model, images.length, async (i) => images[i] as RgbImage, context),
     references: {
-      [`${real.length} real images`]: featureStatistics(
+      [`${real.length} real images`]: qualityReference(
         await featuresOf(model, real.length, (i) => decodeImage(real[i] as string), context),
       ),
     },

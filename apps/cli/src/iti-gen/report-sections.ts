@@ -54,8 +54,9 @@ function balanceTable(records: readonly EvaluationRecord[]): ReturnType<typeof t
 }
 
 function countTable(records: readonly EvaluationRecord[]): ReturnType<typeof tableOf> {
+  const diverse = records.some(({ evaluation }) => evaluation.diversity);
   const rows = records.flatMap(({ name, evaluation }) =>
-    evaluation.balance.flatMap(({ attribute, categories, counts, target }) =>
+    evaluation.balance.flatMap(({ attribute, categories, counts, target, vendi }) =>
       categories.map(
         (category, k): Record<string, Cell> => ({
           images: name,
@@ -64,25 +65,37 @@ function countTable(records: readonly EvaluationRecord[]): ReturnType<typeof tab
           pictures: counts[k] as number,
           share: (counts[k] as number) / evaluation.images,
           wanted: target?.shares[k] ?? 1 / categories.length,
+          ...(diverse && { 'Vendi score': vendi?.[k] ?? null }),
         }),
       ),
     ),
   );
-  return tableOf('Pictures of each category', rows);
+  return tableOf('Pictures of each category', rows, diverse ? VENDI : undefined);
 }
+
+const VENDI =
+  'Vendi score: how many pictures that have nothing in common would be as diverse; 1 where all are alike. It grows with the number of pictures: compare equal numbers only.';
 
 function qualityBlocks(records: readonly EvaluationRecord[]): Block[] {
   const distances = records.flatMap(({ name, evaluation }) =>
     evaluation.distances.map(
-      ({ features, reference, referenceImages, value }): Record<string, Cell> => ({
+      ({ features, reference, referenceImages, value, kernel }): Record<string, Cell> => ({
         images: name,
         features,
         reference,
         'reference pictures': referenceImages,
         pictures: evaluation.images,
-        distance: value,
+        'Frechet distance': value,
+        'kernel distance': kernel?.value ?? null,
+        'standard error': kernel?.standardError ?? null,
       }),
     ),
+  );
+  const diversities = records.flatMap(
+    ({ name, evaluation: { images, diversity } }): Record<string, Cell>[] =>
+      diversity
+        ? [{ images: name, features: diversity.features, pictures: images, 'Vendi score': diversity.vendi }]
+        : [],
   );
   const similarities = records.flatMap(({ name, evaluation: { similarity } }): Record<string, Cell>[] =>
     similarity === null
@@ -102,11 +115,12 @@ function qualityBlocks(records: readonly EvaluationRecord[]): Block[] {
     blocks.push({
       kind: 'table',
       table: tableOf(
-        'Frechet distances',
+        'Distances to real pictures',
         distances,
-        "With Inception's features this is FID. It depends on the number of pictures: compare equal numbers only.",
+        "With Inception's features these are FID and KID. The Frechet distance depends on the number of pictures: compare equal numbers only. The kernel distance does not, and may lie below 0 where pictures are alike; its standard error is by the jackknife over pictures.",
       ),
     });
+  if (diversities.length > 0) blocks.push({ kind: 'table', table: tableOf('Diversity', diversities, VENDI) });
   if (similarities.length > 0)
     blocks.push({ kind: 'table', table: tableOf('Similarity to the prompt', similarities) });
   if (blocks.length === 0) blocks.push({ kind: 'text', text: 'Not measured.' });

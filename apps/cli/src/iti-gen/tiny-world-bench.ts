@@ -7,10 +7,11 @@ import {
   type Bench,
   findAttributes,
   type QualityMeasure,
+  type QualityReference,
+  qualityReference,
   TRAIN_DEFAULTS,
   type Wording,
 } from '@equipoise/iti-gen';
-import { type FeatureStatistics, featureStatistics } from '@equipoise/metrics';
 import type { RgbImage } from '@equipoise/models';
 import {
   categoriesOf,
@@ -115,8 +116,8 @@ export async function judgeQuality(judges: Judges, attributes: readonly string[]
     name: 'judge',
     features: (images) => judgeFeatures(judges.headshot, packed(images)),
     references: {
-      'the world': await drawnStatistics(judges, [{}]),
-      'the even world': await drawnStatistics(judges, requests(attributes.map(headshotAttribute))),
+      'the world': await drawnReference(judges, [{}]),
+      'the even world': await drawnReference(judges, requests(attributes.map(headshotAttribute))),
     },
   };
 }
@@ -130,12 +131,12 @@ function requests(attributes: readonly HeadshotAttribute[]): Record<string, stri
   );
 }
 
-async function drawnStatistics(judges: Judges, wanted: readonly object[]): Promise<FeatureStatistics> {
+async function drawnReference(judges: Judges, wanted: readonly object[]): Promise<QualityReference> {
   const each = Math.ceil(REAL_PICTURES / wanted.length);
   const samples: WorldSample[] = wanted.flatMap((headshot, i) =>
     drawSamples(REAL_SEED, 'test', each, i * each, { kind: 'headshot', headshot }),
   );
-  return featureStatistics(await judgeFeatures(judges.headshot, await renderImages(samples)));
+  return qualityReference(await judgeFeatures(judges.headshot, await renderImages(samples)));
 }
 
 /**

@@ -82,11 +82,11 @@ const options = defineOptions(
       'Wanted shares, Attribute=Category=0.3, for the divergence to them; categories not named share the rest evenly.',
       { group: 'What is measured' },
     ),
-    inception: option(z.string().optional(), "FID's Inception weights (safetensors).", {
+    inception: option(z.string().optional(), 'Inception weights (safetensors), for FID and KID.', {
       group: 'What is measured',
       placeholder: 'file',
     }),
-    realImages: option(z.string().optional(), 'Folder of real images for FID.', {
+    realImages: option(z.string().optional(), 'Folder of real images for FID and KID.', {
       group: 'What is measured',
       ...folder,
     }),
@@ -127,7 +127,7 @@ type Options = ReturnType<typeof options.parse>;
 export const itiGenEvaluate = defineCommand({
   options,
   description:
-    'Judges images and measures how inclusive they are: a histogram of categories, its divergence to uniform (and to wanted shares) with a bootstrap interval, the share of images that show what they were asked for, the Frechet distance to real images, and the similarity to a prompt.\n\nThe judge is CLIP with a text per category, the verdicts of any other program, or the embedded judge. Images made by iti-gen generate carry what they were asked to show. Give several evaluations to iti-gen report to see them side by side.',
+    'Judges images and measures how inclusive they are: a histogram of categories, its divergence to uniform (and to wanted shares) with a bootstrap interval, the share of images that show what they were asked for, Frechet and kernel distance to real images, the diversity of all pictures and within categories, and the similarity to a prompt.\n\nThe judge is CLIP with a text per category, the verdicts of any other program, or the embedded judge. Images made by iti-gen generate carry what they were asked to show. Give several evaluations to iti-gen report to see them side by side.',
   examples: [
     'equipoise iti-gen evaluate --images images/ --clip clip-b32/ --classes classes.yaml --prompt "a headshot of a person" --out runs/after',
     'equipoise iti-gen evaluate --images images/ --judge tiny-world --attributes eyeglasses --out runs/after',
@@ -185,8 +185,12 @@ export const itiGenEvaluate = defineCommand({
           images: evaluation.images,
           kl: Object.fromEntries(evaluation.balance.map(({ attribute, kl }) => [attribute, kl.value])),
           distances: Object.fromEntries(
-            evaluation.distances.map(({ reference, value }) => [reference, value]),
+            evaluation.distances.map(({ reference, value, kernel }) => [
+              reference,
+              { frechet: value, kernel: kernel?.value, standardError: kernel?.standardError },
+            ]),
           ),
+          vendi: evaluation.diversity?.vendi ?? null,
           similarity: evaluation.similarity?.cosine.value ?? null,
         },
         null,

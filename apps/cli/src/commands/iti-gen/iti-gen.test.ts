@@ -150,6 +150,8 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     images: 8,
     kl: { eyeglasses: Number, 'eyeglasses x hat': Number },
     similarity: Number,
+    distances: { 'the world': { frechet: Number, kernel: Number, standardError: Number } },
+    vendi: Number,
   });
   const record = JSON.parse(await readFile(at('after', 'evaluation.json'), 'utf8'));
   t.equal(record.evaluation.accuracy.length, 2, 'images carry what they were asked to show');
@@ -157,6 +159,12 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     record.evaluation.distances.map((d: { reference: string }) => d.reference),
     ['the world', 'the even world'],
   );
+  t.equal(record.evaluation.diversity.features, 'judge');
+  const [glasses] = record.evaluation.balance;
+  for (const [k, count] of glasses.counts.entries()) {
+    if (count === 0) t.equal(glasses.vendi[k], null, 'no picture, no diversity');
+    else t.ok(glasses.vendi[k] >= 1 && glasses.vendi[k] <= count, `${glasses.vendi[k]} of ${count}`);
+  }
 
   await writeFile(at('classes.yaml'), 'hat:\n  negative: a person\n  positive: a person wearing a hat\n');
   t.equal(
@@ -184,7 +192,9 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
   for (const text of [
     'Learning: train-hat',
     'hat: shares of categories',
-    'Frechet distances',
+    'Distances to real pictures',
+    'kernel distance',
+    'Vendi score',
     'hat: positive',
     'data:image/png;base64,',
   ])
