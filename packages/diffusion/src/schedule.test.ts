@@ -8,7 +8,6 @@ import {
   makeSchedule,
   parseSchedulerConfig,
   scheduleOf,
-  schedulerConfigToJson,
   spacedTimesteps,
 } from './index.js';
 
@@ -126,7 +125,7 @@ t.test('bad schedules and counts are refused', async (t) => {
   t.throws(() => makeSchedule({ ...stableDiffusion, betaSchedule: 'cosine' as never }), /beta_schedule/);
   t.throws(() => makeSchedule({ ...stableDiffusion, numTrainTimesteps: 0 }), /num_train_timesteps/);
   t.throws(() => makeSchedule({ ...stableDiffusion, trainedBetas: [0.1] }), /trained_betas.*1000/);
-  t.throws(() => makeSchedule({ ...stableDiffusion, betaEnd: 3 }), /betas\[\d+\]/);
+  t.throws(() => makeSchedule({ ...stableDiffusion, betaEnd: 1.01 }), /betas\[\d+\]/);
   t.throws(() => spacedTimesteps('leading', 1001, 1000, 0), /1 to 1000/);
   t.throws(() => spacedTimesteps('leading', 2.5, 1000, 0), /inference steps/);
   t.throws(() => spacedTimesteps('even' as never, 5, 1000, 0), /timestep_spacing/);
@@ -156,9 +155,6 @@ t.test('scheduler configs: class defaults, pipeline corrections, unknown keys', 
   const euler = parseSchedulerConfig({ _class_name: 'EulerDiscreteScheduler' }).config;
   t.match(euler, { timestepSpacing: 'linspace', finalSigmasType: 'zero' });
   t.equal(parseSchedulerConfig({ _class_name: 'DDIMScheduler' }).config.setAlphaToOne, true);
-
-  const again = parseSchedulerConfig(schedulerConfigToJson(corrected.config));
-  t.strictSame(again.config, corrected.config, 'what is written reads back');
 });
 
 t.test('scheduler configs that cannot be honoured are refused by name', async (t) => {

@@ -208,31 +208,3 @@ function toConfig(className: SchedulerClass, values: Json): SchedulerConfig {
     finalSigmasType: (values['final_sigmas_type'] as 'zero' | 'sigma_min' | undefined) ?? 'zero',
   };
 }
-
-/** The JSON that diffusers reads back, all keys of the class, without comments of our own. */
-export function schedulerConfigToJson(config: SchedulerConfig): Json {
-  const known: Json = {
-    num_train_timesteps: config.numTrainTimesteps,
-    beta_start: config.betaStart,
-    beta_end: config.betaEnd,
-    beta_schedule: config.betaSchedule,
-    trained_betas: config.trainedBetas,
-    prediction_type: config.predictionType,
-    timestep_spacing: config.timestepSpacing,
-    steps_offset: config.stepsOffset,
-    clip_sample: config.clipSample,
-    clip_sample_range: config.clipSampleRange,
-    set_alpha_to_one: config.setAlphaToOne,
-    rescale_betas_zero_snr: config.rescaleBetasZeroSnr,
-    variance_type: config.varianceType,
-    final_sigmas_type: config.finalSigmasType,
-    skip_prk_steps: true,
-  };
-  const json: Json = { _class_name: config.className };
-  for (const [key, field] of Object.entries(fields)) {
-    if (config.className in field.defaults) {
-      json[key] = key in known ? known[key] : field.defaults[config.className];
-    }
-  }
-  return json;
-}

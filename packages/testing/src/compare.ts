@@ -112,16 +112,6 @@ export function requireClose(
   );
 }
 
-/** Whether {@link requireClose} would pass. Prefer the former: its error says what is wrong. */
-export function isClose(actual: Numbers, expected: Numbers, tolerance: Tolerance): boolean {
-  try {
-    requireClose('values', actual, expected, tolerance);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Throws an EquipoiseError `numeric` that names the first NaN or infinity. */
 export function requireFinite(name: string, values: Numbers): void {
   for (let i = 0; i < values.length; i++) {

@@ -10,8 +10,7 @@ import type { Sampler } from './types.js';
 export { applyStep, initialState, type SamplerState } from './apply.js';
 export { posterior } from './ddpm.js';
 export { noiseLevels } from './euler.js';
-export { makePrediction } from './prediction.js';
-export type { Prediction, Sampler, SamplerStep } from './types.js';
+export type { Sampler, SamplerStep } from './types.js';
 
 export interface SamplerOptions {
   steps: number;

@@ -1,12 +1,5 @@
 export { CLIPModel, type ClipOutput, unitLength } from './clip.js';
-export {
-  type ClipConfig,
-  type ClipTextConfig,
-  type ClipVisionConfig,
-  parseClipConfig,
-  parseClipTextConfig,
-  parseClipVisionConfig,
-} from './config.js';
+export type { ClipConfig, ClipTextConfig, ClipVisionConfig } from './config.js';
 export {
   CLIPTextModel,
   CLIPTextModelWithProjection,
@@ -15,12 +8,10 @@ export {
   type ClipTextProjectedOutput,
   ClipTextTransformer,
   TextPrefix,
-  takePositions,
 } from './text.js';
 export {
   CLIPVisionModel,
   CLIPVisionModelWithProjection,
   type ClipVisionOutput,
   type ClipVisionProjectedOutput,
-  ClipVisionTransformer,
 } from './vision.js';

@@ -11,7 +11,7 @@ import { invalid } from '@equipoise/core';
 import { readFloat32, type TensorSource } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { RgbImage } from '../image/index.js';
-import { INCEPTION_SIDE, type InceptionResize, inceptionPixels } from './preprocess.js';
+import { type InceptionResize, inceptionPixels } from './preprocess.js';
 
 /** Numbers per image. */
 export const INCEPTION_FEATURES = 2048;
@@ -287,9 +287,6 @@ export class InceptionV3 {
     for (const { filter, bias } of this.#convolutions.values()) tf.dispose([filter, bias]);
   }
 }
-
-/** Side of the square the network sees. */
-export { INCEPTION_SIDE };
 
 async function foldedWeights(
   weights: InceptionWeights,

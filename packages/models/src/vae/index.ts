@@ -1,2 +1,2 @@
-export { AutoencoderKL, DiagonalGaussian, type TilingOptions } from './autoencoder.js';
-export { type AutoencoderConfig, parseAutoencoderConfig } from './config.js';
+export { AutoencoderKL, type TilingOptions } from './autoencoder.js';
+export type { AutoencoderConfig } from './config.js';
