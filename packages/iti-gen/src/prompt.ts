@@ -17,6 +17,15 @@ export type Compat = (typeof COMPAT)[number];
 /** What is needed of a tokenizer. */
 export type PromptTokenizer = Pick<ClipTokenizer, 'encode' | 'bosId' | 'eosId' | 'padId' | 'modelMaxLength'>;
 
+interface TemplateParts {
+  /** [1, start, C] */
+  readonly before: tf.Tensor3D;
+  /** What the slots hold besides the tokens [1, q, C]. */
+  readonly slots: tf.Tensor3D;
+  /** [1, L - start - q, C], beginning with the position that is read out. */
+  readonly after: tf.Tensor3D;
+}
+
 /** The constant parts of a prompt's embeddings. Dispose it when done. */
 export class PromptTemplate {
   /** First position of the tokens: the prompt's length with its start token, where the plain prompt ends. */
@@ -28,16 +37,11 @@ export class PromptTemplate {
     /** Slots that tokens take. */
     readonly tokens: number,
     private readonly tower: ClipTextTransformer,
-    /** [1, start, C] */
-    private readonly before: tf.Tensor3D,
-    /** What the slots hold besides the tokens [1, q, C]. */
-    private readonly slots: tf.Tensor3D,
-    /** [1, L - start - q, C], beginning with the position that is read out. */
-    private readonly after: tf.Tensor3D,
+    private readonly parts: TemplateParts,
     /** Ids of the plain prompt, padded as the layout wants. */
     readonly plainIds: Int32Array,
   ) {
-    this.start = before.shape[1];
+    this.start = parts.before.shape[1];
   }
 
   /**
@@ -69,24 +73,28 @@ export class PromptTemplate {
     const ids = Int32Array.from({ length }, () => pad);
     ids.set([tokenizer.bosId, ...content]);
     if (compat === 'paper') ids[start + tokens] = tokenizer.eosId;
-    const [before, slots, after] = tf.tidy(() => {
+    const parts = tf.tidy(() => {
       const base = tower.embed([ids]);
       const width = base.shape[2];
       const part = (from: number, count: number): tf.Tensor3D =>
         tf.slice(base, [0, from, 0], [1, count, width]);
-      const slot =
+      const slots =
         compat === 'paper'
           ? tf.expandDims<tf.Tensor3D>(positions(tower, start, tokens), 0)
           : tf.zeros<tf.Rank.R3>([1, tokens, width]);
-      return [part(0, start), slot, part(start + tokens, length - start - tokens)];
+      return {
+        before: part(0, start),
+        slots,
+        after: part(start + tokens, length - start - tokens),
+      };
     });
-    for (const tensor of [before, slots, after]) tf.keep(tensor);
-    return new PromptTemplate(prompt, compat, tokens, tower, before, slots, after, plainIds);
+    for (const tensor of Object.values(parts)) tf.keep(tensor);
+    return new PromptTemplate(prompt, compat, tokens, tower, parts, plainIds);
   }
 
   /** Keys and values of the prompt before the tokens; constant while tokens are learned. */
   prefix(): TextPrefix {
-    return this.tower.prefix(this.before);
+    return this.tower.prefix(this.parts.before);
   }
 
   /**
@@ -99,10 +107,10 @@ export class PromptTemplate {
   readout(tokens: tf.Tensor3D, prefix: TextPrefix): tf.Tensor2D {
     return tf.tidy(() => {
       const [n, , width] = tokens.shape;
-      const read = tf.tile(tf.slice(this.after, [0, 0, 0], [1, 1, width]), [n, 1, 1]);
+      const read = tf.tile(tf.slice(this.parts.after, [0, 0, 0], [1, 1, width]), [n, 1, 1]);
       const states = this.tower.forwardFrom(
         prefix,
-        tf.concat([tf.add(tokens, this.slots), read], 1) as tf.Tensor3D,
+        tf.concat([tf.add(tokens, this.parts.slots), read], 1) as tf.Tensor3D,
       );
       return tf.reshape(tf.slice(states, [0, this.tokens, 0], [n, 1, width]), [n, width]) as tf.Tensor2D;
     });
@@ -124,7 +132,11 @@ export class PromptTemplate {
     return tf.tidy(() => {
       const n = tokens.shape[0];
       return tf.concat(
-        [tf.tile(this.before, [n, 1, 1]), tf.add(tokens, this.slots), tf.tile(this.after, [n, 1, 1])],
+        [
+          tf.tile(this.parts.before, [n, 1, 1]),
+          tf.add(tokens, this.parts.slots),
+          tf.tile(this.parts.after, [n, 1, 1]),
+        ],
         1,
       ) as tf.Tensor3D;
     });
@@ -139,7 +151,7 @@ export class PromptTemplate {
   }
 
   dispose(): void {
-    tf.dispose([this.before, this.slots, this.after]);
+    tf.dispose(Object.values(this.parts));
   }
 }
 

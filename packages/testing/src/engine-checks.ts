@@ -71,13 +71,19 @@ export async function requireGradients(
   try {
     const weights = await outputWeights(f, tensors, seed);
     const gradients = await weightedGradients(f, tensors, weights);
+    const weighted = async (args: tf.Tensor[]): Promise<number> => {
+      const output = tf.tidy(() => f(...args));
+      const values = (await output.data()) as Float32Array;
+      output.dispose();
+      return dot(values, weights);
+    };
     for (const [i, input] of inputs.entries()) {
       requireFinite(`${name}: gradient of input ${i}`, gradients[i] as Float32Array);
       for (let d = 0; d < directions; d++) {
         const direction = new PhiloxStream(seed, 1 + i * directions + d).fillNormal(
           new Float32Array(input.values.length),
         );
-        const slope = await directionalSlope(f, tensors, i, input, direction, step, weights);
+        const slope = await directionalSlope(weighted, tensors, i, input.values, direction, step);
         const product = dot(gradients[i] as Float32Array, direction);
         measured.push(requireClose(`${name}: input ${i}, direction ${d}`, [product], [slope], limits));
       }
@@ -114,30 +120,29 @@ async function weightedGradients(
   return values;
 }
 
+/** The central difference of `f` along `direction`, which input `index` with these values moves. */
 async function directionalSlope(
-  f: TensorFunction,
-  tensors: tf.Tensor[],
+  f: (args: tf.Tensor[]) => Promise<number>,
+  tensors: readonly tf.Tensor[],
   index: number,
-  input: { readonly values: Float32Array; readonly shape: readonly number[] },
+  values: Float32Array,
   direction: Float32Array,
   step: number,
-  weights: Float32Array,
 ): Promise<number> {
-  const scale = input.values.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
+  const scale = values.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
   const length = Math.sqrt(dot(direction, direction)) || 1;
   // Along a unit direction, whatever the number of elements, f moves by a comparable amount.
   const h = (step * scale) / length;
   const evaluate = async (sign: 1 | -1): Promise<number> => {
-    const moved = input.values.map((value, j) => value + sign * h * (direction[j] as number));
-    const output = tf.tidy(() => {
-      const args = tensors.map((tensor, i) =>
-        i === index ? tf.tensor(moved, [...input.shape], 'float32') : tensor,
-      );
-      return f(...args);
-    });
-    const values = (await output.data()) as Float32Array;
-    output.dispose();
-    return dot(values, weights);
+    const moved = tf.tensor(
+      values.map((value, j) => value + sign * h * (direction[j] as number)),
+      tensors[index]?.shape,
+    );
+    try {
+      return await f(tensors.map((tensor, i) => (i === index ? moved : tensor)));
+    } finally {
+      moved.dispose();
+    }
   };
   return ((await evaluate(1)) - (await evaluate(-1))) / (2 * h);
 }

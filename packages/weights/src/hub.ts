@@ -113,7 +113,7 @@ export async function fetchModel(id: string, options: HubOptions = {}): Promise<
     );
   }
   const snapshot = join(repository, 'snapshots', commit);
-  await download(id, repository, snapshot, commit, selected, options, request);
+  await download({ id, commit, repository, snapshot }, selected, options, request);
   if (revision !== commit) await writeFileAtomic(join(repository, 'refs', revision), commit);
   return snapshot;
 }
@@ -162,10 +162,7 @@ async function listRepository(hub: Hub, id: string, commit: string, request: Req
 }
 
 async function download(
-  id: string,
-  repository: string,
-  snapshot: string,
-  commit: string,
+  { id, commit, repository, snapshot }: { id: string; commit: string; repository: string; snapshot: string },
   files: readonly HubFile[],
   options: HubOptions,
   request: { hubUrl: string; accessToken: string | undefined },
