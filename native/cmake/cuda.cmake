@@ -18,7 +18,8 @@ target_include_directories(eq_cuda_kernels PRIVATE ${CMAKE_CURRENT_LIST_DIR}/..)
 target_compile_options(eq_cuda_kernels PRIVATE
   -O3 --expt-relaxed-constexpr -lineinfo
   "SHELL:-gencode arch=compute_80,code=[sm_80,compute_80]" "SHELL:-gencode arch=compute_90a,code=sm_90a"
-  "SHELL:-Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas,-fvisibility=hidden" -Xptxas=-v -Werror=all-warnings)
+  "SHELL:-Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas,-fvisibility=hidden" -Xptxas=-v
+  $<$<BOOL:${EQ_WERROR}>:-Werror=all-warnings>)
 
 # What converts numbers on their way to and from the device runs on the host, once per instruction set.
 set(EQ_HOST_TRANSFER "")

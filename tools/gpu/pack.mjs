@@ -1,5 +1,5 @@
-// Packs what a machine without Node and without a registry needs to run tools/gpu/check.sh: this Node, and of
-// node_modules the files that the checks load. Usage: node tools/gpu/pack.mjs [FOLDER]   (default build-gpu)
+// Packs what a machine without Node and without a registry needs to run tools/gpu/check.sh: this Node, the CPU addon, and
+// of node_modules the files that the checks load. Usage: node tools/gpu/pack.mjs [FOLDER]   (default build-gpu)
 // The folder goes with the working tree; check.sh unpacks it where it finds no Node or no node_modules.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -25,6 +25,7 @@ function entryPoints() {
   const files = [
     'apps/cli/src/main.ts',
     'benchmarks/src/main.ts',
+    'benchmarks/src/gpu/main.ts',
     'tools/conformance/main.mjs',
     'tools/conformance/child.mjs',
   ];
@@ -143,6 +144,9 @@ const links = ['@equipoise', 'equipoise'].flatMap((name) => {
   return fs.lstatSync(at).isSymbolicLink() ? [at] : fs.readdirSync(at).map((inner) => path.join(at, inner));
 });
 
+const cpu = path.join(root, 'packages', 'native', 'build', 'bin', 'equipoise_cpu.node');
+if (!fs.existsSync(cpu)) throw new Error(`${cpu} is missing: run "npm run build:native"`);
+
 fs.rmSync(out, { recursive: true, force: true });
 fs.mkdirSync(out, { recursive: true });
 const list = path.join(out, 'files');
@@ -161,6 +165,8 @@ try {
   fs.copyFileSync(process.execPath, path.join(stripped, 'node'));
   execFileSync('strip', [path.join(stripped, 'node')]);
   tar('node.tar.xz', ['-C', stripped, 'node']);
+  fs.copyFileSync(cpu, path.join(out, path.basename(cpu)));
+  execFileSync('strip', ['--strip-debug', path.join(out, path.basename(cpu))]);
 } finally {
   fs.rmSync(stripped, { recursive: true, force: true });
 }

@@ -24,7 +24,7 @@ const parts = lines('parts.tsv').map((line) => {
   return {
     part,
     passed: status === '0',
-    status: Number(status),
+    status: status === 'no time' ? status : Number(status),
     seconds: Number(seconds),
     end: lines(`${part}.log`).slice(-12),
   };
@@ -36,8 +36,8 @@ const report = {
   date: new Date().toISOString(),
   commit: output('git', ['rev-parse', 'HEAD']),
   machine: {
-    gpu: output('nvidia-smi', ['--query-gpu=name,driver_version,memory.total', '--format=csv,noheader']),
-    nvcc: output('nvcc', ['--version'])?.split('\n').at(-2) ?? null,
+    gpu: lines('gpu.txt')[0] || null,
+    nvcc: lines('nvcc.txt')[0] || null,
     processor: os.cpus()[0]?.model ?? null,
     cores: os.cpus().length,
     kernel: os.release(),
@@ -45,6 +45,7 @@ const report = {
   },
   parts,
   tests: read('tests.json'),
+  libraries: read('libraries.json'),
   sanitize: Object.fromEntries(
     ['memcheck', 'racecheck', 'initcheck'].map((tool) => [tool, read(`sanitize-${tool}.json`)]),
   ),
@@ -63,7 +64,7 @@ const text = [
       `${part.padEnd(12)} ${passed ? 'passed' : `FAILED (${status})`} in ${seconds} s`,
   ),
 ];
-for (const part of ['doctor', 'tests', 'sanitize', 'conformance', 'pipelines', 'wgmma', 'bench']) {
+for (const { part } of parts.filter(({ part }) => part !== 'build')) {
   const log = lines(`${part}.log`);
   if (log.length > 0) text.push('', `-- ${part}`, ...log.slice(-60));
 }

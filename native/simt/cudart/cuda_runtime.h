@@ -1,5 +1,6 @@
-// The part of the CUDA runtime's interface that native/runtime/cuda is written in, for building it on the model of a GPU
-// beside this file, with or without a toolkit. Where there is one, a test compiles the model with its headers instead.
+// The part of the CUDA runtime's interface that native/runtime/cuda is written in, for building it on the model of a
+// GPU beside this file, with or without a toolkit. Where there is one, a test compiles the model with its headers
+// instead.
 #pragma once
 
 #include <cstddef>

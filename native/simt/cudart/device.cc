@@ -164,7 +164,7 @@ const char* cudaGetErrorName(cudaError_t error) {
   }
 }
 const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorIllegalAddress    ? "an illegal memory access was encountered"
+  return error == cudaErrorIllegalAddress     ? "an illegal memory access was encountered"
          : error == cudaErrorMemoryAllocation ? "out of memory"
                                               : cudaGetErrorName(error);
 }

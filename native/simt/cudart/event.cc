@@ -52,11 +52,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (!reached(event)) event->stream->run_until(event->position);
   event->captured = stream->capture != nullptr;
   event->stream = stream;
-  stream->queue({entry.call(), [event] {
-                   event->time = std::chrono::duration<double, std::milli>(
-                                     std::chrono::steady_clock::now().time_since_epoch())
-                                     .count();
-                 }});
+  stream->queue(
+      {entry.call(), [event] {
+         event->time =
+             std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+       }});
   if (!event->captured) event->position = stream->queued();
   return cudaSuccess;
 }

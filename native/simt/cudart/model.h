@@ -1,6 +1,6 @@
-// A strict model of the CUDA runtime, on which native/runtime/cuda runs without a GPU. What is queued runs as late as it
-// may: when somebody waits for it. What a GPU would answer with an error nobody expects, or silently get wrong, ends the
-// process with a sentence that names the call:
+// A strict model of the CUDA runtime, on which native/runtime/cuda runs without a GPU. What is queued runs as late as
+// it may: when somebody waits for it. What a GPU would answer with an error nobody expects, or silently get wrong, ends
+// the process with a sentence that names the call:
 //
 //   the device of the thread was not set; a call after the driver is gone; a handle that was destroyed
 //   a stream or event that is recording is waited for, or asked; an unsafe call while a capture forbids it

@@ -119,7 +119,9 @@ void out_of_memory(DevicePointer device) {
   cudart::model().capacity = 64 << 20;
   device = CudaDevice::create(1);
   const Tensor one = numbers(*device, 4 << 20, 1);
-  { const Tensor two = plus(*device, one, 1); }
+  {
+    const Tensor two = plus(*device, one, 1);
+  }
   const Tensor large = device->empty(DType::F32, {9 << 20});
   require_error([&] { device->empty(DType::F32, {9 << 20}); }, "exceeds the memory limit");
   cudart::refuse("cudaMalloc", 2);
@@ -292,7 +294,8 @@ void two_devices(DevicePointer device) {
         if (round % 3 == 0) device->memory().trim(0);
         for (int i = 0; i < 10; ++i) {
           Read& read = *reads[static_cast<std::size_t>(i)];
-          require(read.fault.get().empty() && read.values.back() == static_cast<float>(ordinal + i + 1), "wrong values");
+          require(read.fault.get().empty() && read.values.back() == static_cast<float>(ordinal + i + 1),
+                  "wrong values");
         }
       }
     }));
@@ -316,10 +319,9 @@ struct Promise {
 };
 #define EQ_PROMISE(name) {#name, name}
 constexpr Promise kPromises[] = {
-    EQ_PROMISE(uploads),       EQ_PROMISE(reuse),        EQ_PROMISE(frees),
-    EQ_PROMISE(out_of_memory), EQ_PROMISE(graphs),       EQ_PROMISE(graph_ends),
-    EQ_PROMISE(faults),        EQ_PROMISE(broken_device), EQ_PROMISE(shared_memory),
-    EQ_PROMISE(profile),       EQ_PROMISE(two_devices),  EQ_PROMISE(reads_at_the_end),
+    EQ_PROMISE(uploads),       EQ_PROMISE(reuse),      EQ_PROMISE(frees),       EQ_PROMISE(out_of_memory),
+    EQ_PROMISE(graphs),        EQ_PROMISE(graph_ends), EQ_PROMISE(faults),      EQ_PROMISE(broken_device),
+    EQ_PROMISE(shared_memory), EQ_PROMISE(profile),    EQ_PROMISE(two_devices), EQ_PROMISE(reads_at_the_end),
 };
 #undef EQ_PROMISE
 

@@ -32,8 +32,8 @@ void CUstream_st::run_until(std::uint64_t position) {
     cudaError_t& broken = model().broken[device];
     if (broken != cudaSuccess) continue;
     const Source& source = operation->source;
-    if (source.data && (!within(model().pinned, source.data, source.bytes) ||
-                        hash_of(source.data, source.bytes) != source.hash))
+    if (source.data &&
+        (!within(model().pinned, source.data, source.bytes) || hash_of(source.data, source.bytes) != source.hash))
       violation(operation->call, "the page-locked memory changed before the copy had run");
     try {
       operation->run();
@@ -48,7 +48,8 @@ namespace {
 
 void check_block(const Entry& entry, const void* p, std::size_t bytes) {
   if (!within(model().device_memory, p, bytes))
-    violation(entry.call(), std::to_string(bytes) + " bytes at " + model().describe(reinterpret_cast<std::uintptr_t>(p)));
+    violation(entry.call(),
+              std::to_string(bytes) + " bytes at " + model().describe(reinterpret_cast<std::uintptr_t>(p)));
 }
 void check_pinned(const Entry& entry, const void* p, std::size_t bytes) {
   if (!within(model().pinned, p, bytes)) violation(entry.call(), "pageable memory: the copy would not be asynchronous");
