@@ -2,6 +2,7 @@ import { defineOptions, EquipoiseError, option, z } from '@equipoise/core';
 import t from 'tap';
 import { commands as allCommands } from './commands/index.js';
 import { type CommandEntry, defineCommand, runCli } from './index.js';
+import { StopRequest } from './stop.js';
 
 const options = defineOptions('draw', {
   prompts: option(z.array(z.string()).min(1), 'What to draw.'),
@@ -102,6 +103,43 @@ t.test('bad words are refused by name, with the nearest known one', async (t) =>
     t.match({ status, err }, { status: 2, err: message }, words.join(' '));
   }
   t.same(calls, []);
+});
+
+t.test('a command that is asked to stop does so, or is left behind', async (t) => {
+  const options = defineOptions('wait', { heed: option(z.boolean().default(false), 'Whether it listens.') });
+  const wait = defineCommand({
+    options,
+    description: 'Waits.',
+    stopped: 'Wait again.',
+    run: ({ heed }, { signal }) =>
+      new Promise((_, reject) => {
+        if (!heed) return;
+        signal.addEventListener('abort', () => reject(new EquipoiseError('cancelled', 'waiting: cancelled')));
+      }),
+  });
+  for (const [name, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    for (const heed of [true, false]) {
+      const controller = new AbortController();
+      const err: string[] = [];
+      const running = runCli(['wait', ...(heed ? ['--heed'] : [])], {
+        print: () => {},
+        note: (line) => void err.push(line),
+        signal: controller.signal,
+        graceMs: heed ? 60_000 : 20,
+        commands: { wait: { summary: 'Waits', load: async () => wait } },
+      });
+      await new Promise(setImmediate);
+      controller.abort(new StopRequest(name));
+      t.equal(await running, status, `${name}, ${heed ? 'heeded' : 'unheeded'}`);
+      t.same(err, [
+        'equipoise: stopping; once more stops at once',
+        `equipoise: stopped by ${name}\n  hint: Wait again.`,
+      ]);
+    }
+  }
 });
 
 t.test('exit statuses come from the command or the kind of error', async (t) => {

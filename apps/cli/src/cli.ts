@@ -9,10 +9,11 @@ import {
   type ProgressListener,
 } from '@equipoise/core';
 import { parseWords } from './arguments.js';
-import type { CommandContext, CommandEntry, CommandIo } from './command.js';
+import type { Command, CommandContext, CommandEntry, CommandIo } from './command.js';
 import { commands as allCommands } from './commands/index.js';
 import { commandHelp, programHelp } from './help.js';
 import { createProgress } from './progress.js';
+import { StopRequest, untilStopped } from './stop.js';
 import { programVersion } from './version.js';
 
 /** Exit statuses, so that scripts can tell a mistake from a failure. */
@@ -29,6 +30,8 @@ const EXIT: Partial<Record<ErrorCode, number>> = {
 
 export interface CliEnvironment extends CommandIo {
   readonly signal: AbortSignal;
+  /** Time that a command has to stop in, once it is asked to. */
+  readonly graceMs?: number;
   readonly commands?: Readonly<Record<string, CommandEntry>>;
   /** Hears of progress beside the terminal. */
   readonly onProgress?: ProgressListener;
@@ -40,7 +43,8 @@ export async function runCli(argv: readonly string[], environment: CliEnvironmen
     return await dispatch(argv, environment);
   } catch (error) {
     environment.note(`equipoise: ${formatError(withMemoryHint(error))}`);
-    if (isCancelled(error)) return 130;
+    const { reason } = environment.signal;
+    if (isCancelled(error)) return reason instanceof StopRequest ? reason.status : 130;
     return (error instanceof EquipoiseError && EXIT[error.code]) || 1;
   }
 }
@@ -112,10 +116,27 @@ async function runCommand(
     };
     const runWords: CommandContext['runWords'] = (others, listener) =>
       dispatch(others, { ...environment, onProgress: listener });
-    return await command.run(options, { print, note, signal, argv, onProgress, runWords });
+    const work = command.run(options, { print, note, signal, argv, onProgress, runWords });
+    const onRequest = (): void => {
+      progress.end();
+      note('equipoise: stopping; once more stops at once');
+    };
+    return await untilStopped(work, signal, onRequest, environment.graceMs);
+  } catch (error) {
+    throw isCancelled(error) ? stopped(signal, command, error) : error;
   } finally {
     progress.end();
   }
+}
+
+/** What a user is told who stopped a command. */
+function stopped({ reason }: AbortSignal, { stopped: hint }: Command, error: unknown): EquipoiseError {
+  const message = reason instanceof Error ? reason.message : 'cancelled';
+  const inner = error instanceof EquipoiseError ? error.hints : [];
+  return new EquipoiseError('cancelled', message, {
+    cause: error,
+    hints: hint === undefined ? inner : [hint],
+  });
 }
 
 function unknownCommand(name: string, next: string | undefined, known: string[]): EquipoiseError {

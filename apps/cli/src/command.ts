@@ -32,9 +32,14 @@ export interface Command<S extends AnyOptionSet = AnyOptionSet> {
   readonly description: string;
   /** Command lines worth showing. */
   readonly examples?: readonly string[];
+  /** What to do after it was stopped: said to whom stopped it. */
+  readonly stopped?: string;
   /** Does the work and gives the exit status. Errors are thrown, never printed. */
   run(options: OptionsOf<S>, context: CommandContext): Promise<number>;
 }
+
+/** {@link Command.stopped} of jobs that own a folder. */
+export const GOES_ON = 'Start the same command again: it goes on from what is done.';
 
 /** Declares a command; exists for type inference. */
 export function defineCommand<S extends AnyOptionSet>(command: Command<S>): Command<S> {

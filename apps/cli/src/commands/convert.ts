@@ -206,6 +206,7 @@ export const convert = defineCommand({
     'equipoise convert kohya.safetensors style/ --spelling peft',
     'equipoise convert weights.safetensors small.safetensors --dtype bf16',
   ],
+  stopped: 'Nothing was written; start the same command again.',
   async run({ source: given, out, force, ...settings }, context) {
     const { signal, onProgress, print } = context;
     const maxShardBytes =

@@ -65,6 +65,7 @@ export const generate = defineCommand({
     'equipoise generate --prompts-file prompts.txt --images-per-prompt 10 --model owner/name --precision bf16 --out images/',
     'equipoise generate "a house" --model sd/ --adapter style.safetensors=0.7 --adapter run/adapter/ --sampler ddim --steps 30',
   ],
+  stopped: 'Images that have been written are whole; with --force the same command draws all of them again.',
   async run(given, context) {
     const {
       prompt,

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { defineOptions, option, sha256Json, z } from '@equipoise/core';
 import { writeReport } from '@equipoise/report';
 import { SHIPPED_WEIGHTS } from '@equipoise/tiny-world';
-import { defineCommand } from '../command.js';
+import { defineCommand, GOES_ON } from '../command.js';
 import { engineOptions, openEngine } from '../engine-options.js';
 import { TINY_WORLD_GUIDANCE, TINY_WORLD_LEARNING } from '../iti-gen/tiny-world-bench.js';
 import { type ItiGenResult, runItiGen } from '../showcase/iti-gen.js';
@@ -41,6 +41,7 @@ export const showcase = defineCommand({
   description:
     'Runs both pipelines end to end on the embedded model: inclusive tokens for skin tone and eyeglasses, and tuning on what mutual information chooses. Writes report.html with the numbers as JSON and CSV beside it.',
   examples: ['equipoise showcase --out runs/showcase'],
+  stopped: GOES_ON,
   async run(
     {
       out,

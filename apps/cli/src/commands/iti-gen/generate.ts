@@ -8,7 +8,7 @@ import {
   NOISES,
   requireSameTextTower,
 } from '@equipoise/iti-gen';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { categoryShares, combinationShares } from '../../iti-gen/shares.js';
 
@@ -49,6 +49,7 @@ export const itiGenGenerate = defineCommand({
   examples: [
     'equipoise iti-gen generate --model sd/ --clip clip/ --tokens runs/faces/tokens.safetensors --count 200 --out images/',
   ],
+  stopped: GOES_ON,
   async run(
     {
       model,

@@ -7,7 +7,7 @@ import {
   studySingle,
 } from '@equipoise/iti-gen';
 import type { Section } from '@equipoise/report';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { benchOptions, parseSets } from '../../iti-gen/bench-options.js';
 import { duration, runExperiment, studyOptions } from '../../iti-gen/experiments.js';
 
@@ -44,6 +44,7 @@ export const itiGenStudy = defineCommand({
     'equipoise iti-gen study --out runs/study --seeds 0',
     'equipoise iti-gen study --out runs/study --checks references --sets eyeglasses --images 120',
   ],
+  stopped: GOES_ON,
   async run(given, context) {
     const { checks, sets, single, counts, lambdas, ...rest } = given;
     const study = studyOptions(rest, parseSets(sets, '--sets'));

@@ -1,6 +1,6 @@
 import { option, z } from '@equipoise/core';
 import { compareMethods, METHODS } from '@equipoise/iti-gen';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { benchOptions, parseSets } from '../../iti-gen/bench-options.js';
 import { duration, runExperiment, studyOptions } from '../../iti-gen/experiments.js';
 
@@ -46,6 +46,7 @@ export const itiGenTable = defineCommand({
     'equipoise iti-gen table --out runs/table',
     'equipoise iti-gen table --out runs/table --images 96 --seeds 0 --sets eyeglasses,skinTone+eyeglasses',
   ],
+  stopped: GOES_ON,
   async run(given, context) {
     const { sets, methods, otherPrompts: named, ...rest } = given;
     const otherPrompts = named.filter((prompt) => prompt !== '');

@@ -9,7 +9,7 @@ import {
   TRAIN_DEFAULTS,
   trainJob,
 } from '@equipoise/iti-gen';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 
 const positive = z.int().min(1);
@@ -95,6 +95,7 @@ export const itiGenTrain = defineCommand({
   examples: [
     'equipoise iti-gen train --clip clip/ --data faces/ --attributes Age --attributes Skin_tone --prompt "a headshot of a person" --out runs/faces',
   ],
+  stopped: GOES_ON,
   async run(
     { clip: folder, tokenizer, data, attributes, out, updates, engine, precision, featureCache, ...rest },
     context,

@@ -11,7 +11,7 @@ import {
   sweep,
   sweepRows,
 } from '@equipoise/mi-tune';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers, checkSelection } from '../../mi-tune/checks.js';
 import {
@@ -64,6 +64,7 @@ export const miTuneBuild = defineCommand({
     'equipoise mi-tune build --model sd/ --prompts color_train.txt --candidates 50 --out runs/round-1',
     'equipoise mi-tune build --model sd/ --sweep runs/sweep --select random --out runs/random',
   ],
+  stopped: GOES_ON,
   async run(
     { prompts: file, sweep: folder, out, candidates, batch, top, select, engine, precision, ...rest },
     context,

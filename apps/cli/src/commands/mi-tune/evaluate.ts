@@ -11,7 +11,7 @@ import {
 } from '@equipoise/mi-tune';
 import { tableOf, toMarkdown } from '@equipoise/report';
 import { SUITE_CATEGORIES, type SuiteCategory, type SuitePrompt, suitePrompts } from '@equipoise/tiny-world';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers } from '../../mi-tune/checks.js';
 import {
@@ -88,6 +88,7 @@ export const miTuneEvaluate = defineCommand({
     'equipoise mi-tune evaluate --model sd/ --adapter runs/color/round-3/tune/adapter --prompts color=color_val.txt --scorer "vqa=python blip_vqa.py" --out runs/tuned',
     'equipoise mi-tune evaluate --model packages/tiny-world/weights --suite color,spatial --out runs/suite',
   ],
+  stopped: GOES_ON,
   async run(
     { prompts: files, suite, suiteSeed, suitePrompts: count, images, batch, out, engine, precision, ...rest },
     context,

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { defineOptions, invalid, option, z } from '@equipoise/core';
 import { decoderOf, encoderOf, runReport, runRounds } from '@equipoise/mi-tune';
 import { writeReport } from '@equipoise/report';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers, checkSelection, checkValidation } from '../../mi-tune/checks.js';
 import {
@@ -57,6 +57,7 @@ export const miTuneRun = defineCommand({
   description:
     'Rounds of MI-TUNE: scores candidates with the current adapter, makes the best a set, tunes an adapter on it, and again. More rounds may be added later. Writes report.html.',
   examples: ['equipoise mi-tune run --model sd/ --prompts color_train.txt --rounds 3 --out runs/color'],
+  stopped: GOES_ON,
   async run(
     { prompts: file, rounds, start, keep, out, candidates, top, select, batch, engine, precision, ...rest },
     context,

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { defineOptions, option, sha256Json, z } from '@equipoise/core';
 import { type Report, toMarkdown, writeReport } from '@equipoise/report';
 import { SHIPPED_WEIGHTS, SUITE_CATEGORIES } from '@equipoise/tiny-world';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { loadEmbedded } from '../../showcase/model.js';
 import { STUDY_SIZES, type StudySettings, studyCost } from '../../study/plan.js';
@@ -78,6 +78,7 @@ export const miTuneStudy = defineCommand({
     'equipoise mi-tune study --size color --precision bf16',
     'equipoise mi-tune study --size full --out runs/mi-study-full',
   ],
+  stopped: GOES_ON,
   async run(
     { out, weights = SHIPPED_WEIGHTS, size: preset, seeds, plan, engine, precision, ...changes },
     context,

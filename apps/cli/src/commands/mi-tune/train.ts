@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { defineOptions, option, z } from '@equipoise/core';
 import { TUNE_FILES, tuneJob } from '@equipoise/mi-tune';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers, checkValidation } from '../../mi-tune/checks.js';
 import {
@@ -47,6 +47,7 @@ export const miTuneTrain = defineCommand({
     'equipoise mi-tune train --model sd/ --set runs/round-1/set --out runs/round-1/tune',
     'equipoise mi-tune train --model sd/ --set runs/round-1/set --validate color_val.txt --out runs/round-1/tune',
   ],
+  stopped: GOES_ON,
   async run({ set, out, from, batch, engine, precision, ...rest }, context) {
     const prompts = rest.validate === undefined ? undefined : await promptsOf(rest.validate, context.note);
     await openEngine({ engine, precision });

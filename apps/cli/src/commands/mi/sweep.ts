@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { defineOptions, option, z } from '@equipoise/core';
 import { allSavings, PARQUET, sweep, topCandidates } from '@equipoise/mi-tune';
-import { defineCommand } from '../../command.js';
+import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
 import { checkScorers } from '../../mi-tune/checks.js';
 import {
@@ -57,6 +57,7 @@ export const miSweep = defineCommand({
     'equipoise mi sweep --model sd/ --prompts color_train.txt --candidates 50 --out runs/sweep',
     'equipoise mi sweep --model sd/ --prompts color_train.txt --shard 3/8 --out runs/sweep-3',
   ],
+  stopped: GOES_ON,
   async run(
     { prompts: file, shard, out, candidates, batch, savings, pictures, engine, precision, ...rest },
     context,
