@@ -1,5 +1,6 @@
 /** How inclusive a set of images is: how even the categories are, how often they are right, how good the pictures. */
-import { invalid, type JobContext, prose } from '@equipoise/core';
+import { setImmediate } from 'node:timers/promises';
+import { invalid, type JobContext, prose, throwIfCancelled } from '@equipoise/core';
 import {
   countLabels,
   type Estimate,
@@ -203,7 +204,7 @@ export async function evaluateImages(input: EvaluationInput, context: JobContext
     images: images.length,
     balance: balance(classifiers, labels, seed, targets, taken),
     accuracy: intended === undefined ? [] : accuracies(classifiers, labels, intended, seed),
-    distances: quality && rows.quality ? distances(rows.quality, quality, seed) : [],
+    distances: quality && rows.quality ? await distances(rows.quality, quality, seed, context) : [],
     diversity: features && taken ? { features, vendi: vendiScore(taken) } : null,
     similarity:
       similarity && rows.clip
@@ -239,15 +240,27 @@ function accuracies(
   });
 }
 
-function distances(images: Rows, { name, references }: QualityMeasure, seed: number): Distance[] {
+async function distances(
+  images: Rows,
+  { name, references }: QualityMeasure,
+  seed: number,
+  { signal }: JobContext,
+): Promise<Distance[]> {
   const own = featureStatistics(images);
-  return Object.entries(references).map(([reference, { rows, statistics }]) => ({
-    features: name,
-    reference,
-    referenceImages: statistics.count,
-    value: frechetDistance(own, statistics),
-    kernel: kernelDistance(images, rows, { seed }),
-  }));
+  const found: Distance[] = [];
+  for (const [reference, { rows, statistics }] of Object.entries(references)) {
+    // With Inception's features each takes a while: who wants to stop is heard in between.
+    await setImmediate();
+    throwIfCancelled(signal, 'distances');
+    found.push({
+      features: name,
+      reference,
+      referenceImages: statistics.count,
+      value: frechetDistance(own, statistics),
+      kernel: kernelDistance(images, rows, { seed }),
+    });
+  }
+  return found;
 }
 
 async function cosineTo(

@@ -78,16 +78,8 @@ export async function buildSet(
 ): Promise<ExampleSet> {
   const { chosen, real = [] } = contents;
   const hash = setHash(parts, contents, sampling, options.adapter ?? '');
-  const existing = await readSet(folder).catch((error: unknown) => {
-    if (error instanceof EquipoiseError && error.code === 'missing') return undefined;
-    throw error;
-  });
-  if (existing?.hash === hash) return existing;
-  if (existing !== undefined)
-    throw invalid(folder, 'an empty folder or the same set', prose('a set made otherwise'), {
-      code: 'conflict',
-      hints: ['Choose another folder, or delete this one.'],
-    });
+  const existing = await existingSet(folder, hash);
+  if (existing !== undefined) return existing;
   const total = chosen.length + real.length;
   if (total === 0) throw invalid('fine-tuning set', 'at least one example', total);
   const progress = new ProgressCounter('fine-tuning set', context, { total, unit: 'example' });
@@ -129,6 +121,23 @@ export async function buildSet(
   const set: ExampleSet = { format: 1, hash, examples };
   await writeJsonAtomic(path.join(folder, MANIFEST), set as never);
   return set;
+}
+
+/**
+ * The set of that hash, if the folder holds it.
+ *
+ * @throws EquipoiseError `conflict` when it holds another one
+ */
+async function existingSet(folder: string, hash: string): Promise<ExampleSet | undefined> {
+  const set = await readSet(folder).catch((error: unknown) => {
+    if (error instanceof EquipoiseError && error.code === 'missing') return undefined;
+    throw error;
+  });
+  if (set === undefined || set.hash === hash) return set;
+  throw invalid(folder, 'an empty folder or the same set', prose('a set made otherwise'), {
+    code: 'conflict',
+    hints: ['Choose another folder, or delete this one.'],
+  });
 }
 
 function setHash(

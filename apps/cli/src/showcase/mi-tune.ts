@@ -106,26 +106,10 @@ export async function runMiTune(
   const pairsPerSecond = rows.length / ((performance.now() - started) / 1000);
   const chosen = selectCandidates(rows, 1, { by: 'score', name: PICTURE_MI });
   const base = await evaluate(embedded, 'base model', test, sampling, [], context);
-  const random = await tuned(
-    embedded,
-    join(folder, 'random'),
-    'random choice',
-    selectCandidates(rows, 1, { by: 'random', seed }),
-    test,
-    sampling,
-    settings,
-    context,
-  );
-  const best = await tuned(
-    embedded,
-    join(folder, 'chosen'),
-    'MI-TUNE',
-    chosen,
-    test,
-    sampling,
-    settings,
-    context,
-  );
+  const tuneOn = (name: string, to: string, examples: readonly SweepRow[]): Promise<TunedResult> =>
+    tuned(embedded, join(folder, to), name, examples, test, sampling, settings, context);
+  const random = await tuneOn('random choice', 'random', selectCandidates(rows, 1, { by: 'random', seed }));
+  const best = await tuneOn('MI-TUNE', 'chosen', chosen);
   const share = (some: readonly SweepRow[]): number =>
     some.reduce((sum, { scores }) => sum + (scores.bound as number), 0) / some.length;
   return {

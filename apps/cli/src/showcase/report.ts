@@ -22,11 +22,8 @@ function spread<T>(items: readonly T[], count: number): T[] {
   );
 }
 
-async function itiGenBlocks(
-  { before, after, log, frechet, combinations }: ItiGenResult,
-  settings: ItiGenSettings,
-): Promise<Block[]> {
-  const kl = tableOf(
+function divergenceTable({ before, after }: ItiGenResult, images: number): ReturnType<typeof tableOf> {
+  return tableOf(
     'KL divergence of categories to uniform, nats (0 is even)',
     before.balance.map((own, i) => ({
       attribute: own.attribute,
@@ -36,8 +33,12 @@ async function itiGenBlocks(
       '95 % low': after.balance[i]?.kl.low ?? null,
       '95 % high': after.balance[i]?.kl.high ?? null,
     })),
-    `${settings.images} images each, judged by the embedded attribute judge. The estimate is biased upwards by about (categories - 1) / (2 images).`,
+    `${images} images each, judged by the embedded attribute judge. The estimate is biased upwards by about (categories - 1) / (2 images).`,
   );
+}
+
+async function itiGenBlocks(result: ItiGenResult, settings: ItiGenSettings): Promise<Block[]> {
+  const { before, after, log, frechet, combinations } = result;
   const quality = tableOf(
     'Pictures',
     [before, after].map(({ name, similarity }) => ({
@@ -70,7 +71,7 @@ async function itiGenBlocks(
       kind: 'text',
       text: `Tokens for ${combinations} combinations of ${settings.attributes.join(' and ')} were learned from ${settings.learning.references} reference images per category in ${settings.learning.epochs} epochs, under the prompt "${settings.prompt}". No model weight changed.`,
     },
-    { kind: 'table', table: kl },
+    { kind: 'table', table: divergenceTable(result, settings.images) },
     {
       kind: 'images',
       title: 'Before and after',

@@ -89,10 +89,36 @@ function progressText({ step, steps }: TrainingRecord['denoiser']): string {
   return step === steps ? '' : `**These weights are not fully trained:** update ${step} of ${steps}.\n\n`;
 }
 
+function measuredText({ settings, scores, headshots }: Measurements, checks: readonly Requirement[]): string {
+  return `## Measured
+
+DDIM, ${settings.steps} steps, guidance ${settings.guidance}, seed ${settings.seed}, ${settings.count} pictures a suite. The judges were trained on a split of
+their own and are measured on held-out drawings; on generated pictures they are compared with a rule-based detector.
+
+${table(['required', 'measured', 'range', 'met'], requirementRows(checks))}
+
+${table(
+  ['score', 'value'],
+  Object.entries(scores).map(([name, value]) => [name, scoreText(name, value)]),
+)}
+
+"a headshot of a person":
+
+${table(
+  ['attribute', 'shares', 'KL to uniform'],
+  Object.entries(headshots).map(([name, { shares, klToUniform }]) => [
+    name,
+    Object.entries(shares)
+      .map(([value, part]) => `${value} ${percent(part)}`)
+      .join(', '),
+    klToUniform.toFixed(3),
+  ]),
+)}`;
+}
+
 /** The card as Markdown. */
 export function modelCard(measured: Measurements, checks: readonly Requirement[], facts: CardFacts): string {
   const { recipe, denoiser } = facts.training;
-  const { settings } = measured;
   const total = Object.values(facts.parameters).reduce((sum, count) => sum + count, 0);
   return `# Tiny-world
 
@@ -134,30 +160,7 @@ ${progressText(denoiser)}Reproduce with \`npm run tiny-world:train\`, then \`npm
 
 ${facts.curves.map((path) => `![loss](${path})`).join('\n')}
 
-## Measured
-
-DDIM, ${settings.steps} steps, guidance ${settings.guidance}, seed ${settings.seed}, ${settings.count} pictures a suite. The judges were trained on a split of
-their own and are measured on held-out drawings; on generated pictures they are compared with a rule-based detector.
-
-${table(['required', 'measured', 'range', 'met'], requirementRows(checks))}
-
-${table(
-  ['score', 'value'],
-  Object.entries(measured.scores).map(([name, value]) => [name, scoreText(name, value)]),
-)}
-
-"a headshot of a person":
-
-${table(
-  ['attribute', 'shares', 'KL to uniform'],
-  Object.entries(measured.headshots).map(([name, { shares, klToUniform }]) => [
-    name,
-    Object.entries(shares)
-      .map(([value, part]) => `${value} ${percent(part)}`)
-      .join(', '),
-    klToUniform.toFixed(3),
-  ]),
-)}
+${measuredText(measured, checks)}
 
 ## Samples
 

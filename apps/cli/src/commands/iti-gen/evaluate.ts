@@ -13,6 +13,7 @@ import {
 import { readPngSettings } from '@equipoise/diffusion';
 import {
   type AttributeClassifier,
+  type Evaluation,
   evaluateImages,
   givenClassifiers,
   imagesUnder,
@@ -177,29 +178,26 @@ export const itiGenEvaluate = defineCommand({
       });
       return { report: html, evaluation, file: written };
     });
-    context.print(
-      JSON.stringify(
-        {
-          report,
-          evaluation: file,
-          images: evaluation.images,
-          kl: Object.fromEntries(evaluation.balance.map(({ attribute, kl }) => [attribute, kl.value])),
-          distances: Object.fromEntries(
-            evaluation.distances.map(({ reference, value, kernel }) => [
-              reference,
-              { frechet: value, kernel: kernel?.value, standardError: kernel?.standardError },
-            ]),
-          ),
-          vendi: evaluation.diversity?.vendi ?? null,
-          similarity: evaluation.similarity?.cosine.value ?? null,
-        },
-        null,
-        2,
-      ),
-    );
+    context.print(JSON.stringify({ report, evaluation: file, ...figures(evaluation) }, null, 2));
     return 0;
   },
 });
+
+/** What came out, for programs. */
+function figures({ images, balance, distances, diversity, similarity }: Evaluation): object {
+  return {
+    images,
+    kl: Object.fromEntries(balance.map(({ attribute, kl }) => [attribute, kl.value])),
+    distances: Object.fromEntries(
+      distances.map(({ reference, value, kernel }) => [
+        reference,
+        { frechet: value, kernel: kernel?.value, standardError: kernel?.standardError },
+      ]),
+    ),
+    vendi: diversity?.vendi ?? null,
+    similarity: similarity?.cosine.value ?? null,
+  };
+}
 
 async function openClassifiers(
   { classes, labels, attributes, weights }: Options,
