@@ -128,6 +128,10 @@ t.test('text from a command line is converted by type', async (t) => {
     refusal(() => generate.parseText({ prompt: true })).message,
     '--prompt: expected non-empty text, got true',
   );
+  t.match(
+    refusal(() => generate.parseText({ prompt: 'x', sizes: true })).message,
+    /^--sizes: expected .*, got true$/,
+  );
   t.equal(
     refusal(() => generate.parseText({ prompt: 'x', constructor: 'y' })).message,
     '--constructor: expected a known option, got an unknown one',
