@@ -1,12 +1,16 @@
 // The activations and their derivatives on the CUDA device: functors on single floats, for the activation kernels and
 // for epilogues. As functions.h, with the device's short exponential, whose relative error grows as |x| 2^-24 (6e-7 for
-// x = 10, where the result is 5e-5), and its short quotient to 2 ulp, which is 0 for a divisor beyond 2^126, where the
-// exact one is below 1e-36 for every argument that occurs. The exact ones would bound bf16 kernels by instructions.
+// x = 10, where the result is 5e-5), and its short reciprocal to 2 ulp, which is 0 for a divisor beyond 2^126, where
+// the exact quotient is below 1e-36 for every argument that occurs. The exact ones would bound bf16 kernels by
+// instructions.
 #pragma once
 
-#include "runtime/cuda/kernel.cuh"
+#include "runtime/cuda/approximate.cuh"
 
 namespace eq {
+
+/// 1 / (1 + e^-x)
+__device__ inline float short_sigmoid(float x) { return reciprocal(1.0f + power_of_two(-1.44269504088896341f * x)); }
 
 /// The distribution function F of the standard normal, to about 5e-8: F(-a) = exp(-a R(a)) / 2, see functions.h.
 __device__ inline float normal_cdf(float x) {
@@ -25,9 +29,9 @@ __device__ inline float normal_cdf(float x) {
 __device__ inline float normal_density(float x) { return 0.39894228040143268f * __expf(-0.5f * x * x); }
 
 /// x s(a x): SiLU with a = 1, QuickGELU with a = 1.702.
-__device__ inline float swish(float x, float a) { return __fdividef(x, 1.0f + __expf(-a * x)); }
+__device__ inline float swish(float x, float a) { return x * short_sigmoid(a * x); }
 __device__ inline float swish_derivative(float x, float a) {
-  const float s = __fdividef(1.0f, 1.0f + __expf(-a * x));
+  const float s = short_sigmoid(a * x);
   return s * fmaf(a * x, 1.0f - s, 1.0f);
 }
 

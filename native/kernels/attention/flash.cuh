@@ -6,6 +6,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/gemm/core/tile_permuted.cuh"
+#include "runtime/cuda/approximate.cuh"
 #include "runtime/cuda/vec.cuh"
 
 namespace eq::flash {
@@ -38,28 +39,58 @@ template <int kD, int kRows, int kThreads>
 __device__ inline void queue_rows(bf16* tile, const Head& head, std::int64_t first) {
   constexpr int kRow = kD / 8;
   static_assert(kRows * kRow % kThreads == 0 || kRows * kRow > kThreads);
+  const std::int64_t left = head.rows - first;
+  const int count = left < kRows ? static_cast<int>(left) : kRows;
+  const bf16* const from = head.data + first * head.pitch;
 #pragma unroll
   for (int i = 0; i < (kRows * kRow + kThreads - 1) / kThreads; ++i) {
     const int at = i * kThreads + static_cast<int>(threadIdx.x), row = at / kRow, chunk = at % kRow;
     if (kRows * kRow % kThreads != 0 && at >= kRows * kRow) break;
-    const bool inside = first + row < head.rows && chunk * 8 < head.depth;
-    copy_async(tile + tile::Permuted<kRow>::at(row, chunk),
-               inside ? head.data + (first + row) * head.pitch + chunk * 8 : head.data, inside ? 16 : 0);
+    const bool inside = row < count && chunk * 8 < head.depth;
+    copy_async(tile + tile::Permuted<kRow>::at(row, chunk), inside ? from + (row * head.pitch + chunk * 8) : head.data,
+               inside ? 16 : 0);
   }
 }
 
-/// 2^x; -infinity gives 0.
-__device__ inline float power_of_two(float x) {
-#if EQ_SIMT
-  return exp2f(x);
-#else
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#endif
-}
+/// Tiles [kRows][kD] of a head's rows, one after the other from row `first` on: queue_rows, with what stays the same
+/// computed once.
+template <int kD, int kRows, int kThreads>
+class RowStream {
+ public:
+  __device__ RowStream(const Head& head, std::int64_t first) : head_(head), first_(first) {
+    if constexpr (kAligned) from_ = head.data + ((first + row()) * head.pitch + chunk() * 8);
+  }
+  __device__ void queue(bf16* tile) {
+    if constexpr (kAligned) {
+      const std::int64_t left = head_.rows - first_;
+      const int count = chunk() * 8 < head_.depth ? left < kRows ? static_cast<int>(left) : kRows : 0;
+      bf16* const to = tile + tile::Permuted<kRow>::at(row(), chunk());
+#pragma unroll
+      for (int i = 0; i < kRows / kStep; ++i) {
+        const bool inside = row() + i * kStep < count;
+        copy_async(to + i * kStep * kD, inside ? from_ + i * kStep * head_.pitch : head_.data, inside ? 16 : 0);
+      }
+      from_ += kRows * head_.pitch;
+    } else {
+      queue_rows<kD, kRows, kThreads>(tile, head_, first_);
+    }
+    first_ += kRows;
+  }
 
-constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.69314718055994531f;
+ private:
+  /// A thread's chunks lie below one another, where the permutation is the same.
+  static constexpr int kRow = kD / 8, kStep = kThreads / kRow;
+  static constexpr bool kAligned = kThreads % kRow == 0 && kStep % 8 == 0 && kRows % kStep == 0;
+
+  __device__ static int row() { return static_cast<int>(threadIdx.x) / kRow; }
+  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kRow; }
+
+  const Head& head_;
+  std::int64_t first_;
+  const bf16* from_;
+};
+
+constexpr float kLog2E = 1.44269504088896341f;
 
 /// A row of 16 x (8 kTiles) sums as the fragments of A of the next product: rounds the sums of column tiles 2 j, 2 j
 /// + 1.
@@ -82,15 +113,17 @@ __device__ inline void clear(float (&sums)[kTiles][4]) {
 /// sums [16 x 8 kTiles] += rows a.. of tile A times columns, both lines of kD elements: A B^T.
 template <int kD, int kTiles>
 __device__ inline void multiply_lines(float (&sums)[kTiles][4], const bf16* tile_a, int row, const bf16* tile_b) {
+  const tile::LineFragments<kD / 8> from_a = tile::a_lines<kD / 8>(row), from_b = tile::b_lines<kD / 8>(0);
   // Unrolled further, loads are hoisted until registers spill.
 #pragma unroll 2
   for (int k = 0; k < kD; k += 16) {
     std::uint32_t a[4];
-    tile::load_a_lines<kD / 8>(a, tile_a, row, k);
+    load_matrices<false>(a, tile_a + from_a.at(k));
 #pragma unroll
     for (int j = 0; j < kTiles / 2; ++j) {
       std::uint32_t b[4];
-      tile::load_b_lines<kD / 8>(b, tile_b, j * 16, k);
+      // Sixteen lines further down the permutation is the same.
+      load_matrices<false>(b, tile_b + from_b.at(k) + j * 16 * kD);
       mma_bf16(sums[2 * j], a, b[0], b[1]);
       mma_bf16(sums[2 * j + 1], a, b[2], b[3]);
     }

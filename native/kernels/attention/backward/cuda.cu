@@ -79,14 +79,14 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1) key_kernel(const F
   const std::int64_t shift = a.lk - a.lq;  // query i sees keys up to i + shift
   const std::int64_t seen_from = a.causal && at.first > shift ? (at.first - shift) / kTile : 0;
   const int first_step = static_cast<int>(seen_from), steps = static_cast<int>((a.lq + kTile - 1) / kTile);
+  flash::RowStream<kD, kTile, kThreads> next_queries(q, seen_from * kTile), next_upstream(dy, seen_from * kTile);
   const auto fill = [&](int step) {
     bf16* const to = ring + step % 2 * kStage;
-    const std::int64_t query = std::int64_t{step} * kTile;
-    flash::queue_rows<kD, kTile, kThreads>(to, q, query);
-    flash::queue_rows<kD, kTile, kThreads>(to + kTile * kD, dy, query);
+    next_queries.queue(to);
+    next_upstream.queue(to + kTile * kD);
     copy_commit();
     if (threadIdx.x < kTile) {
-      const std::int64_t row = query + threadIdx.x, i = at.head_index * a.lq + row;
+      const std::int64_t row = std::int64_t{step} * kTile + threadIdx.x, i = at.head_index * a.lq + row;
       float* const pair = numbers + step % 2 * 2 * kTile + threadIdx.x;
       // Queries that do not exist have probability 2^-infinity.
       pair[0] = row < a.lq ? a.logsumexp[i] * flash::kLog2E : __builtin_huge_valf();
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1) key_kernel(const F
         for (int x = 0; x < 2; ++x) {
           const int column = j * 8 + lane % 4 * 2 + x;
           float& score = p[j][2 * half + x];
-          score = column >= visible ? flash::power_of_two(score * scale - pairs[column]) : 0.0f;
+          score = column >= visible ? power_of_two(score * scale - pairs[column]) : 0.0f;
         }
     }
     if constexpr (kValues) flash::multiply_steps<kD>(dv, p, upstream);
@@ -167,10 +167,11 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1) query_kernel(const
   const std::int64_t last = at.first + kRows < a.lq ? at.first + kRows : a.lq;
   const std::int64_t end = a.causal ? last - 1 + shift : a.lk;
   const int steps = static_cast<int>((end + kTile - 1) / kTile);
+  flash::RowStream<kD, kTile, kThreads> next_keys(k, 0), next_values(v, 0);
   const auto fill = [&](int step) {
     bf16* const to = ring + step % 2 * kStage;
-    flash::queue_rows<kD, kTile, kThreads>(to, k, std::int64_t{step} * kTile);
-    flash::queue_rows<kD, kTile, kThreads>(to + kTile * kD, v, std::int64_t{step} * kTile);
+    next_keys.queue(to);
+    next_values.queue(to + kTile * kD);
     copy_commit();
   };
   flash::queue_rows<kD, kRows, kThreads>(queries, q, at.first);
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1) query_kernel(const
       for (int j = 0; j < kTiles; ++j)
 #pragma unroll
         for (int x = 2 * half; x < 2 * half + 2; ++x) {
-          const float probability = flash::power_of_two(p[j][x] * scale - logsumexp[half]);
+          const float probability = power_of_two(p[j][x] * scale - logsumexp[half]);
           ds[j][x] = j * 8 + lane % 4 * 2 + x % 2 < visible ? probability * (ds[j][x] - delta[half]) : 0.0f;
         }
     }

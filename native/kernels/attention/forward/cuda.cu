@@ -38,10 +38,11 @@ __device__ float quad_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-/// One step of the online softmax over the two rows of a lane: scores become probabilities relative to the new maximum
-/// (in base 2), sums and outputs are rescaled to it.
+/// One step of the online softmax over the two rows of a lane: products become probabilities relative to the new
+/// maximum (in base 2 and times `scale`, which is positive), sums and outputs are rescaled to it. `top` is that of the
+/// products.
 template <int kTiles, int kOut>
-__device__ void soften(float (&s)[kTiles][4], float (&top)[2], float (&total)[2], float (&out)[kOut][4]) {
+__device__ void soften(float (&s)[kTiles][4], float scale, float (&top)[2], float (&total)[2], float (&out)[kOut][4]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float highest = kNone;
@@ -49,13 +50,13 @@ __device__ void soften(float (&s)[kTiles][4], float (&top)[2], float (&total)[2]
     for (int j = 0; j < kTiles; ++j) highest = fmaxf(highest, fmaxf(s[j][2 * half], s[j][2 * half + 1]));
     const float next = fmaxf(top[half], quad_max(highest));
     // Rows that see nothing yet keep exponents finite.
-    const float base = next == kNone ? 0.0f : next;
-    const float shrink = flash::power_of_two(top[half] - base);
+    const float base = next == kNone ? 0.0f : next * scale;
+    const float shrink = power_of_two(fmaf(top[half], scale, -base));
     float sum = 0.0f;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j)
 #pragma unroll
-      for (int x = 2 * half; x < 2 * half + 2; ++x) sum += s[j][x] = flash::power_of_two(s[j][x] - base);
+      for (int x = 2 * half; x < 2 * half + 2; ++x) sum += s[j][x] = power_of_two(fmaf(s[j][x], scale, -base));
     total[half] = total[half] * shrink + sum;
     top[half] = next;
 #pragma unroll
@@ -81,10 +82,11 @@ __global__ void __launch_bounds__(kWarps * 32, kD == 64 ? 2 : 1) attention_kerne
   const std::int64_t last = first + kQueries < a.lq ? first + kQueries : a.lq;
   const std::int64_t end = a.causal ? last - 1 + shift : a.lk;  // keys that the block's last query sees
   const int steps = static_cast<int>((end + kKeys - 1) / kKeys);
+  flash::RowStream<kD, kKeys, kThreads> next_keys(k, 0), next_values(v, 0);
   const auto fill = [&](int step) {
     bf16* const to = ring + step % 2 * 2 * kKeys * kD;
-    flash::queue_rows<kD, kKeys, kThreads>(to, k, std::int64_t{step} * kKeys);
-    flash::queue_rows<kD, kKeys, kThreads>(to + kKeys * kD, v, std::int64_t{step} * kKeys);
+    next_keys.queue(to);
+    next_values.queue(to + kKeys * kD);
     copy_commit();
   };
   flash::queue_rows<kD, kQueries, kThreads>(queries, q, first);
@@ -106,27 +108,26 @@ __global__ void __launch_bounds__(kWarps * 32, kD == 64 ? 2 : 1) attention_kerne
     flash::clear(s);
     flash::multiply_lines<kD>(s, queries, warp * 16, keys);
     const std::int64_t key = std::int64_t{step} * kKeys;
-    const bool whole = key + kKeys <= (a.causal ? first + shift : a.lk);
+    if (key + kKeys > (a.causal ? first + shift : a.lk)) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t seen = a.causal ? row + half * 8 + shift : a.lk, left = (seen < a.lk ? seen : a.lk) - key;
-      const int visible = left < kKeys ? static_cast<int>(left) : kKeys;
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t seen = a.causal ? row + half * 8 + shift : a.lk, left = (seen < a.lk ? seen : a.lk) - key;
+        const int visible = left < kKeys ? static_cast<int>(left) : kKeys;
 #pragma unroll
-      for (int j = 0; j < kTiles; ++j)
+        for (int j = 0; j < kTiles; ++j)
 #pragma unroll
-        for (int x = 0; x < 2; ++x) {
-          float& score = s[j][2 * half + x];
-          score = whole || j * 8 + lane % 4 * 2 + x < visible ? score * scale : kNone;
-        }
+          for (int x = 0; x < 2; ++x)
+            if (j * 8 + lane % 4 * 2 + x >= visible) s[j][2 * half + x] = kNone;
+      }
     }
-    soften(s, top, total, out);
+    soften(s, scale, top, total, out);
     flash::multiply_steps<kD>(out, s, keys + kKeys * kD);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     total[half] = quad_sum(total[half]);
     if (lane % 4 == 0 && row + half * 8 < a.lq)
-      a.logsumexp[head_index * a.lq + row + half * 8] = top[half] * flash::kLn2 + logf(total[half]);
+      a.logsumexp[head_index * a.lq + row + half * 8] = top[half] * a.scale + logf(total[half]);
   }
   bf16* const to = a.out + batch * a.lq * a.pitch + channel;
   flash::store_rows<kD>(queries + warp * 16 * kD, out, 1.0f / total[0], 1.0f / total[1], to, a.pitch, first + warp * 16,
@@ -139,7 +140,8 @@ std::size_t attention_scratch_bytes(const AttentionArgs&) { return 0; }
 
 void attention_launch(Device& device, const OpInfo& info, const AttentionArgs& args) {
   const AttentionDims& d = args.dims;
-  if (!flash::fits(d, args.q_type, args.k_type, args.v_type)) return flash::unfused_attention(device, info, args);
+  if (!flash::fits(d, args.q_type, args.k_type, args.v_type) || !(d.scale > 0.0f))
+    return flash::unfused_attention(device, info, args);
   flash::with_depth(d.depth, [&](auto depth) {
     constexpr int kD = depth(), kWarps = kD == 160 ? 4 : 8;
     const std::int64_t query_blocks = (d.lq + kWarps * 16 - 1) / (kWarps * 16);

@@ -15,11 +15,39 @@ struct Permuted {
   }
 };
 
+/// Where a lane's row of the matrices of a fragment lies whose rows (of A) or columns (of B) are lines.
+template <int kRow>
+struct LineFragments {
+  int line, chunk, first;
+
+  __device__ LineFragments(int own_line, int own_chunk)
+      : line(own_line), chunk(own_chunk), first(Permuted<kRow>::at(own_line, own_chunk)) {}
+  /// From element k, a multiple of 16, of the lines.
+  __device__ int at(int k) const {
+    // In lines of 2^n chunks the chunk's bits stand apart from the line's, and k's from the lane's.
+    if constexpr ((kRow & (kRow - 1)) == 0)
+      return first ^ k;
+    else
+      return Permuted<kRow>::at(line, k / 8 + chunk);
+  }
+};
+/// For a fragment of A [16 x 16] from line `row`, and for two of B [16 x 8], (b[0], b[1]) and (b[2], b[3]), from
+/// `column`.
+template <int kRow>
+__device__ inline LineFragments<kRow> a_lines(int row) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  return {row + lane % 16, lane / 16};
+}
+template <int kRow>
+__device__ inline LineFragments<kRow> b_lines(int column) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8;
+  return {column + matrix / 2 * 8 + lane % 8, matrix % 2};
+}
+
 /// A fragment of A [16 x 16] whose rows are lines: from line `row` and element `k`.
 template <int kRow>
 __device__ inline void load_a_lines(std::uint32_t (&a)[4], const bf16* tile, int row, int k) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  load_matrices<false>(a, tile + Permuted<kRow>::at(row + lane % 16, k / 8 + lane / 16));
+  load_matrices<false>(a, tile + a_lines<kRow>(row).at(k));
 }
 /// The same where steps of k are lines.
 template <int kRow>
@@ -30,8 +58,7 @@ __device__ inline void load_a_steps(std::uint32_t (&a)[4], const bf16* tile, int
 /// Fragments of B [16 x 8] for 16 columns from `column`: (b[0], b[1]) and (b[2], b[3]). Columns are lines.
 template <int kRow>
 __device__ inline void load_b_lines(std::uint32_t (&b)[4], const bf16* tile, int column, int k) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8;
-  load_matrices<false>(b, tile + Permuted<kRow>::at(column + matrix / 2 * 8 + lane % 8, k / 8 + matrix % 2));
+  load_matrices<false>(b, tile + b_lines<kRow>(column).at(k));
 }
 /// The same where steps of k are lines.
 template <int kRow>

@@ -61,8 +61,9 @@ struct Problem {
   /// Counts finished blocks; 0 before and after the launch.
   unsigned* ticket;
 
-  __device__ std::int64_t row(std::int64_t context, std::int64_t category) const {
-    return (context / after * categories + category) * after + context % after;
+  /// Row of category 0 of a context; the next category's is `after` rows further.
+  __device__ std::int64_t first_row(std::int64_t context) const {
+    return context / after * categories * after + context % after;
   }
   /// Index of the pair i < j.
   __device__ std::int64_t pair(std::int64_t i, std::int64_t j) const {
@@ -75,14 +76,15 @@ template <bool kCached>
 struct Context {
   const Problem& p;
   const Flags& present;
-  std::int64_t index;
+  std::int64_t index, first_row;
   /// Lengths of the K texts and of the plain prompt. By category: similarity to the plain prompt; of the pair with the
   /// block's text the cosine and the factors of u_i - u_j and of m_i - m_j in the gradient.
   float *length, *similarity, *cosine, *along_text, *along_image;
   /// Where cached: one gradient [D]; texts [K, D], plain prompt [D], means [K, D].
   float *gradient, *rows;
 
-  __device__ Context(const Problem& problem, const Flags& flags, float* shared) : p(problem), present(flags), index(0) {
+  __device__ Context(const Problem& problem, const Flags& flags, float* shared)
+      : p(problem), present(flags), index(0), first_row(0) {
     rows = shared;
     gradient = rows + (kCached ? (2 * p.categories + 1) * p.depth : 0);
     length = gradient + (kCached ? p.depth : 0);
@@ -91,6 +93,12 @@ struct Context {
     along_text = cosine + p.categories;
     along_image = along_text + p.categories;
   }
+  __device__ void enter(std::int64_t context) {
+    index = context;
+    first_row = p.first_row(context);
+  }
+  /// The first element of the text of category k.
+  __device__ std::int64_t text(std::int64_t k) const { return (first_row + k * p.after) * p.depth; }
   /// Where a text (k < K), the plain prompt (k = K) or a mean lies in its tensor.
   struct Row {
     const void* data;
@@ -98,7 +106,7 @@ struct Context {
     std::int64_t begin;
   };
   __device__ Row row(std::int64_t k) const {
-    if (k < p.categories) return {p.text, p.text_type, p.row(index, k) * p.depth};
+    if (k < p.categories) return {p.text, p.text_type, text(k)};
     if (k == p.categories) return {p.original, p.original_type, 0};
     return {p.means, p.means_type, (k - p.categories - 1) * p.depth};
   }
@@ -117,40 +125,52 @@ struct Context {
   }
 };
 
-/// Copies the context's rows to shared memory, all loads of a thread before its first use of one.
+/// Copies the context's rows to shared memory, two rows to a warp at a time, whose loads come before the first use of
+/// one. An absent category's mean becomes zeros.
 __device__ void cache_rows(const Context<true>& c) {
   const Problem& p = c.p;
-  const auto rows = static_cast<unsigned>(2 * p.categories + 1);
-  const auto per_row = static_cast<unsigned>(p.packed ? p.depth / kPacket : p.depth);
+  const auto rows = static_cast<unsigned>(2 * p.categories + 1), depth = static_cast<unsigned>(p.depth);
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const auto is_absent = [&](unsigned row) { return row > p.categories && !c.present[row - p.categories - 1]; };
   if (!p.packed) {
-    for (unsigned at = threadIdx.x; at < rows * per_row; at += kThreads) {
-      const auto r = c.row(at / per_row);
-      c.rows[at] = is_absent(at / per_row) ? 0.0f : load_float(r.data, r.type, r.begin + at % per_row);
+    for (unsigned row = warp; row < rows; row += kWarps) {
+      const auto r = c.row(row);
+      const bool absent = is_absent(row);
+      for (unsigned e = lane; e < depth; e += 32)
+        c.rows[row * depth + e] = absent ? 0.0f : load_float(r.data, r.type, r.begin + e);
     }
     return;
   }
-  constexpr unsigned kBatch = 4;
-  for (unsigned first = threadIdx.x; first < rows * per_row; first += kBatch * kThreads) {
-    Packet packets[kBatch];
+  constexpr unsigned kRows = 2, kBatch = 3, kStep = 32 * kPacket;
+  for (unsigned first = warp; first < rows; first += kRows * kWarps)
+    for (unsigned e = lane * kPacket; e < depth; e += kBatch * kStep) {
+      Packet packets[kRows][kBatch];
 #pragma unroll
-    for (unsigned n = 0; n < kBatch; ++n) {
-      const unsigned at = first + n * kThreads;
-      if (at >= rows * per_row) break;
-      const auto r = c.row(at / per_row);
-      packets[n] = load_packet(r.data, r.type, r.begin + at % per_row * kPacket);
+      for (unsigned n = 0; n < kRows; ++n) {
+        const unsigned row = first + n * kWarps;
+        if (row >= rows) break;
+        const auto r = c.row(row);
+#pragma unroll
+        for (unsigned m = 0; m < kBatch; ++m)
+          if (e + m * kStep < depth) packets[n][m] = load_packet(r.data, r.type, r.begin + e + m * kStep);
+      }
+#pragma unroll
+      for (unsigned n = 0; n < kRows; ++n) {
+        const unsigned row = first + n * kWarps;
+        if (row >= rows) break;
+        const DType type = c.row(row).type;
+        const bool absent = is_absent(row);
+#pragma unroll
+        for (unsigned m = 0; m < kBatch; ++m) {
+          if (e + m * kStep >= depth) break;
+          float values[kPacket];
+          unpack(packets[n][m], type, values);
+#pragma unroll
+          for (float& value : values) value = absent ? 0.0f : value;
+          store_vector<kPacket>(c.rows + row * depth + e + m * kStep, values);
+        }
+      }
     }
-#pragma unroll
-    for (unsigned n = 0; n < kBatch; ++n) {
-      const unsigned at = first + n * kThreads;
-      if (at >= rows * per_row) break;
-      float values[kPacket];
-      unpack(packets[n], c.row(at / per_row).type, values);
-#pragma unroll
-      for (int i = 0; i < kPacket; ++i) values[i] = is_absent(at / per_row) ? 0.0f : values[i];
-      store_vector<kPacket>(c.rows + at * kPacket, values);
-    }
-  }
 }
 
 /// Lengths of the texts and of the plain prompt, and where cached their unit vectors, a warp per row. A zero or NaN
@@ -218,7 +238,7 @@ __device__ bool align(const Context<kCached>& c, std::int64_t i, double& matchin
 template <bool kCached>
 __device__ void gradient(const Context<kCached>& c, std::int64_t i, int open, bool fallback, float* shared) {
   const Problem& p = c.p;
-  float* to = p.dtext + p.row(c.index, i) * p.depth;
+  float* to = p.dtext + c.text(i);
   // Every thread comes back to its own elements: the result's memory serves where there is no other.
   float* du = kCached ? c.gradient : to;
   const float hinge = -0.5f * static_cast<float>(p.weight) * static_cast<float>(open);
@@ -246,7 +266,7 @@ __device__ void gradient(const Context<kCached>& c, std::int64_t i, int open, bo
 template <bool kCached>
 __device__ void process_text(Context<kCached>& c, std::int64_t text, bool replace, float* shared) {
   const Problem& p = c.p;
-  c.index = text / p.categories;
+  c.enter(text / p.categories);
   const std::int64_t i = text % p.categories;
   // The previous text's rows are no longer read.
   __syncthreads();
@@ -290,12 +310,21 @@ __device__ void finish(Context<kCached>& c, double* shared, float* float_shared)
   hinge = block_sum<kThreads>(hinge, shared) * p.weight;
   matching = block_sum<kThreads>(matching, shared) / static_cast<double>(p.contexts);
   const bool fallback = block_sum<kThreads>(missing, shared) > 0;
-  for (std::int64_t pair = threadIdx.x / 32; pair < p.pairs; pair += kWarps) {
-    double sum = 0;
+  // A warp takes kAtOnce pairs, so that their reads are under way together.
+  constexpr int kAtOnce = 4;
+  for (std::int64_t first = threadIdx.x / 32; first < p.pairs; first += kAtOnce * kWarps) {
+    double sum[kAtOnce] = {};
     for (std::int64_t context = threadIdx.x % 32; context < p.contexts; context += 32)
-      sum += static_cast<double>(cosines[context * p.pairs + pair]);
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) p.cosines[pair] = static_cast<float>(sum / static_cast<double>(p.contexts));
+#pragma unroll
+      for (int n = 0; n < kAtOnce; ++n)
+        if (first + n * kWarps < p.pairs)
+          sum[n] += static_cast<double>(cosines[context * p.pairs + first + n * kWarps]);
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      sum[n] = warp_sum(sum[n]);
+      if (threadIdx.x % 32 == 0 && first + n * kWarps < p.pairs)
+        p.cosines[first + n * kWarps] = static_cast<float>(sum[n] / static_cast<double>(p.contexts));
+    }
   }
   if (fallback) alignment = matching;
   if (threadIdx.x == 0) {

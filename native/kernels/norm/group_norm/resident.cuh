@@ -27,14 +27,15 @@ constexpr std::int64_t kFixedBytes = 5 << 10;
 /// Groups of a slab, at most.
 constexpr unsigned kMostGroups = 32;
 
-/// Channels of a thread in the gradient's second pass: five numbers for each stay in registers.
+/// Channels of a thread in the gradient: five numbers for each stay in registers.
 constexpr int kGradLanes = 4;
 
 struct Slab {
   /// Groups and channels of a slab, channels of a group, slabs of a sample.
   unsigned groups, width, group_width, slabs;
-  /// Vectors of 16 bytes in a row, and rows that the block's threads move together.
-  unsigned vectors, row_step;
+  /// Vectors of a row (16 bytes; kGradLanes channels), rows that the block's threads take together, and groups that the
+  /// channels of one vector belong to, at most.
+  unsigned vectors, row_step, spans;
   /// Positions of a sample and of a block.
   std::int64_t positions, rows;
 };
@@ -45,8 +46,7 @@ struct __align__(16) Statistics {
   float mean[kMostGroups], squares[kMostGroups], all_mean[kMostGroups], all_rstd[kMostGroups];
 };
 struct __align__(16) GradStatistics {
-  float mean[kMostGroups], rstd[kMostGroups], along[kMostGroups], plain[kMostGroups], all_along[kMostGroups],
-      all_plain[kMostGroups];
+  float along[kMostGroups], plain[kMostGroups], all_along[kMostGroups], all_plain[kMostGroups];
 };
 
 struct Plan {
@@ -68,7 +68,7 @@ inline double rate(Device& device, const GroupNormDims& d, const Slab& s, unsign
   return sectors * pairs * (0.2 + 0.8 * busy) * worth / (1 + 0.02 * cluster);
 }
 
-/// The best way to keep x, or x, dy and the channels' parameters of a sample resident, if any.
+/// The best way to keep x, or x and dy of a sample resident, if any.
 inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t element, bool gradient) {
   Plan best;
   double best_rate = 0;
@@ -77,13 +77,16 @@ inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t elemen
   const auto size = static_cast<std::int64_t>(element);
   if (d.positions < 1 || d.channels > (1 << 20)) return best;
   for (unsigned groups = 1; groups <= kMostGroups && d.groups % groups == 0; groups *= 2) {
-    const std::int64_t width = groups * d.per_group(), vectors = width * size / 16;
-    if (width * size % 16 != 0 || (gradient ? width / kGradLanes : vectors) > kThreads) continue;
+    const std::int64_t width = groups * d.per_group(), lanes = gradient ? kGradLanes : 16 / size,
+                       vectors = width / lanes;
+    if (width * size % 16 != 0 || vectors > kThreads) continue;
+    std::int64_t spans = 1;
+    for (std::int64_t c = 0; c < width; c += lanes)
+      spans = std::max(spans, (c + lanes - 1) / d.per_group() - c / d.per_group() + 1);
     for (unsigned cluster = 1; cluster <= clusters; cluster *= 2) {
       const std::int64_t rows = (d.positions + cluster - 1) / cluster, tile = rows * width * size;
       const auto statistics = static_cast<std::int64_t>(gradient ? sizeof(GradStatistics) : sizeof(Statistics));
-      const std::int64_t shared =
-          statistics + (gradient ? 2 * tile + 2 * width * static_cast<std::int64_t>(sizeof(float)) : tile);
+      const std::int64_t shared = statistics + (gradient ? 2 : 1) * tile;
       const std::int64_t slabs = d.groups / groups;
       if (shared > most || d.samples * slabs * cluster > 0x7fffffff) continue;
       // Small tiles are not worth a cluster's barriers; half-used sectors of large ones not the spared pass.
@@ -94,6 +97,7 @@ inline Plan make_plan(Device& device, const GroupNormDims& d, std::size_t elemen
                       static_cast<unsigned>(slabs),
                       static_cast<unsigned>(vectors),
                       static_cast<unsigned>(kThreads / vectors),
+                      static_cast<unsigned>(spans),
                       d.positions,
                       rows};
       const double rated = rate(device, d, slab, cluster, shared, width * size);
@@ -119,69 +123,68 @@ __device__ inline Work find_work(const Slab& s, std::int64_t channels) {
   return {sample, rows, (sample * s.positions + begin) * channels + first_channel, rank, first_channel};
 }
 
-/// Starts copying the block's rows to `tile`; a thread moves the vector of one column from row to row.
+/// Where a thread works: the first of the kN channels that it takes, and the group that it begins in.
+template <int kN>
+struct Column {
+  unsigned channel, group, row;
+
+  __device__ explicit Column(const Slab& s)
+      : channel(threadIdx.x % s.vectors * kN), group(channel / s.group_width), row(threadIdx.x / s.vectors) {}
+  /// f(i, group) for its channels.
+  template <class F>
+  __device__ void for_channels(const Slab& s, F f) const {
+    unsigned g = group, within = channel - group * s.group_width;
+#pragma unroll
+    for (int i = 0; i < kN; ++i) {
+      f(i, g);
+      if (++within == s.group_width) ++g, within = 0;
+    }
+  }
+  /// f(row, element of the tile) for its rows.
+  template <int kUnroll, class F>
+  __device__ void for_rows(const Slab& s, std::int64_t rows, F f) const {
+    if (row >= s.row_step) return;
+    const auto count = static_cast<unsigned>(rows);
+#pragma unroll kUnroll
+    for (unsigned r = row; r < count; r += s.row_step) f(r, r * s.width + channel);
+  }
+};
+
+/// Starts copying the block's rows to `tile`, 16 bytes at a time.
 template <class T>
 __device__ inline void load_tile(const Slab& s, const Work& w, std::int64_t channels, const void* x, T* tile) {
-  const unsigned vector = threadIdx.x % s.vectors, first = threadIdx.x / s.vectors;
+  const unsigned vectors = s.width / kVector<T>, step = kThreads / vectors;
+  const unsigned vector = threadIdx.x % vectors, first = threadIdx.x / vectors;
   const auto* from = static_cast<const T*>(x) + w.first_element + vector * kVector<T>;
-  if (first < s.row_step)
-    for (std::int64_t row = first; row < w.rows; row += s.row_step)
+  if (first < step)
+    for (std::int64_t row = first; row < w.rows; row += step)
       copy_async(tile + row * s.width + vector * kVector<T>, from + row * channels, 16);
 }
 
-/// Calls f(i) for the channels of this thread's group (threadIdx.x % groups) in every row the thread takes: element i
-/// of the tile, two at a time where a word holds two. Neighbouring threads start at different channels and so read from
-/// different banks.
-template <int kPair, class F>
-__device__ inline void for_group_rows(const Slab& s, std::int64_t rows, F f) {
-  const unsigned group = threadIdx.x % s.groups, count = s.group_width / kPair;
-  for (std::int64_t row = threadIdx.x / s.groups; row < rows; row += kThreads / s.groups) {
-    unsigned at = threadIdx.x % 32 % count;
-    for (unsigned i = 0; i < count; ++i) {
-      f(row * s.width, group * s.group_width + at * kPair);
-      at = at + 1 == count ? 0 : at + 1;
+/// Adds up each group's share of all threads' values, one for each of their channels, to sums[group]. In every round a
+/// thread leaves the sum of those that belong to one of its groups, and a warp adds up those of each group.
+template <int kN>
+__device__ inline void add_groups(const Slab& s, const Column<kN>& column, const float (&values)[kN],
+                                  float (&partial)[kThreads], double* sums) {
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (unsigned round = 0; round < s.spans; ++round) {
+    float value = 0;
+    column.for_channels(s, [&](int i, unsigned group) { value += group == column.group + round ? values[i] : 0.0f; });
+    __syncthreads();
+    partial[threadIdx.x] = value;
+    __syncthreads();
+    for (unsigned group = warp; group < s.groups; group += kWarps) {
+      const unsigned begin = group * s.group_width, end = begin + s.group_width;
+      double total = 0;
+      for (unsigned v = begin / kN; v * kN < end; ++v) {
+        if (v * kN / s.group_width + round != group) continue;
+        for (unsigned r = lane; r < s.row_step; r += 32) total += static_cast<double>(partial[r * s.vectors + v]);
+      }
+      total = warp_sum(total);
+      if (lane == 0) sums[group] = round == 0 ? total : sums[group] + total;
     }
   }
-}
-
-/// Adds up each group's values of all threads, to sums[group].
-__device__ inline void add_threads(const Slab& s, float value, float (*partial)[32], double* sums) {
-  const unsigned lane = threadIdx.x % 32;
-  for (unsigned step = 16; step >= s.groups; step /= 2) value += __shfl_xor_sync(kFullWarp, value, step);
-  if (lane < s.groups) partial[threadIdx.x / 32][lane] = value;
   __syncthreads();
-  if (threadIdx.x < s.groups) {
-    double total = 0;
-#pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) total += static_cast<double>(partial[warp][threadIdx.x]);
-    sums[threadIdx.x] = total;
-  }
-  __syncthreads();
-}
-
-/// Whether a word holds two channels of one group, as 16-bit storage of groups of even width.
-template <class T>
-__device__ inline bool in_pairs(const Slab& s) {
-  return sizeof(T) == 2 && s.group_width % 2 == 0;
-}
-__device__ inline std::uint32_t pair_at(const void* tile, std::int64_t i) {
-  return static_cast<const std::uint32_t*>(tile)[i / 2];
-}
-
-/// Sums over the block's rows of f(x), by group.
-template <class T, class F>
-__device__ inline void group_sums(const Slab& s, const T* tile, std::int64_t rows, float (*partial)[32], double* sums,
-                                  F f) {
-  const unsigned group = threadIdx.x % s.groups;
-  float sum = 0;
-  if (in_pairs<T>(s))
-    for_group_rows<2>(s, rows, [&](std::int64_t row, unsigned c) {
-      const std::uint32_t x = pair_at(tile, row + c);
-      sum += f(low_bf16(x), group) + f(high_bf16(x), group);
-    });
-  else
-    for_group_rows<1>(s, rows, [&](std::int64_t row, unsigned c) { sum += f(to_float(tile[row + c]), group); });
-  add_threads(s, sum, partial, sums);
 }
 
 /// Combines mean and squared deviations of the cluster's blocks, in their order: for one group, on one thread.
@@ -206,8 +209,8 @@ template <class T, bool kSilu, int kCluster>
 EQ_CLUSTER(kCluster)
 __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, Slab s) {
   constexpr int kN = kVector<T>;
-  __shared__ float partial[kWarps][32];
-  __shared__ double sums[32];
+  __shared__ float partial[kThreads];
+  __shared__ double sums[kMostGroups];
   auto* const statistics = dynamic_shared<Statistics>();
   float *const mean = statistics->mean, *const squares = statistics->squares, *const all_mean = statistics->all_mean,
                *const all_rstd = statistics->all_rstd;
@@ -219,11 +222,28 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
   copy_wait<0>();
   __syncthreads();
   const auto count = static_cast<double>(max(std::int64_t{1}, work.rows) * s.group_width);
-  group_sums(s, tile, work.rows, partial, sums, [](float x, unsigned) { return x; });
+  const Column<kN> column(s);
+  float centre[kN], sum[kN] = {};
+  column.template for_rows<4>(s, work.rows, [&](unsigned, unsigned at) {
+    float x[kN];
+    load_vector(tile + at, x);
+#pragma unroll
+    for (int i = 0; i < kN; ++i) sum[i] += x[i];
+  });
+  add_groups(s, column, sum, partial, sums);
   if (threadIdx.x < s.groups) mean[threadIdx.x] = static_cast<float>(sums[threadIdx.x] / count);
   __syncthreads();
-  group_sums(s, tile, work.rows, partial, sums,
-             [mean](float x, unsigned group) { return (x - mean[group]) * (x - mean[group]); });
+  column.for_channels(s, [&](int i, unsigned group) {
+    centre[i] = mean[group];
+    sum[i] = 0;
+  });
+  column.template for_rows<4>(s, work.rows, [&](unsigned, unsigned at) {
+    float x[kN];
+    load_vector(tile + at, x);
+#pragma unroll
+    for (int i = 0; i < kN; ++i) sum[i] += (x[i] - centre[i]) * (x[i] - centre[i]);
+  });
+  add_groups(s, column, sum, partial, sums);
   if (threadIdx.x < s.groups) squares[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
   cluster_barrier<kCluster>();
   if (threadIdx.x < s.groups) {
@@ -239,28 +259,24 @@ __global__ void __launch_bounds__(kThreads, 2) normalise_slabs(GroupNormArgs a, 
   }
   // Also: no block leaves while others read its shared memory.
   cluster_barrier<kCluster>();
-  const unsigned vector = threadIdx.x % s.vectors, first = threadIdx.x / s.vectors;
-  if (first >= s.row_step) return;
-  float centre[kN], scale[kN], beta[kN];
-#pragma unroll
-  for (int i = 0; i < kN; ++i) {
-    const unsigned c = vector * kN + i, group = c / s.group_width;
+  float scale[kN], beta[kN];
+  column.for_channels(s, [&](int i, unsigned group) {
+    const unsigned c = work.first_channel + column.channel + i;
     centre[i] = all_mean[group];
-    scale[i] = all_rstd[group] * a.gamma[work.first_channel + c];
-    beta[i] = a.beta[work.first_channel + c];
-  }
-  auto* to = static_cast<T*>(a.y) + work.first_element + vector * kN;
-#pragma unroll 2
-  for (std::int64_t row = first; row < work.rows; row += s.row_step) {
+    scale[i] = all_rstd[group] * a.gamma[c];
+    beta[i] = a.beta[c];
+  });
+  auto* to = static_cast<T*>(a.y) + work.first_element + column.channel;
+  column.template for_rows<2>(s, work.rows, [&](unsigned row, unsigned at) {
     float x[kN];
-    load_vector(tile + row * s.width + vector * kN, x);
+    load_vector(tile + at, x);
 #pragma unroll
     for (int i = 0; i < kN; ++i) {
       x[i] = (x[i] - centre[i]) * scale[i] + beta[i];
       if constexpr (kSilu) x[i] = swish(x[i], 1.0f);
     }
     store_vector(to + row * channels, x);
-  }
+  });
 }
 
 // The gradient of x. With m, r the group's statistics and z = (x - m) r gamma + beta:
@@ -274,54 +290,56 @@ __device__ inline float before_activation(float dy, float z) {
 template <class T, bool kSilu, int kCluster>
 EQ_CLUSTER(kCluster)
 __global__ void __launch_bounds__(kThreads, 2) differentiate_slabs(GroupNormGradArgs a, Slab s) {
-  __shared__ float partial[kWarps][32];
-  __shared__ double sums[32];
+  constexpr int kN = kGradLanes;
+  __shared__ float partial[kThreads];
+  __shared__ double sums[kMostGroups];
   const std::int64_t channels = a.dims.channels;
   const Work work = find_work<kCluster>(s, channels);
   auto* const statistics = dynamic_shared<GradStatistics>();
-  float *const mean = statistics->mean, *const rstd = statistics->rstd, *const along = statistics->along,
-               *const plain = statistics->plain, *const all_along = statistics->all_along,
+  float *const along = statistics->along, *const plain = statistics->plain, *const all_along = statistics->all_along,
                *const all_plain = statistics->all_plain;
   T* x = reinterpret_cast<T*>(statistics + 1);
   T* dy = x + s.rows * s.width;
-  // r gamma and beta of the slab's channels.
-  auto* scale = reinterpret_cast<float*>(dy + s.rows * s.width);
-  float* beta = scale + s.width;
   load_tile(s, work, channels, a.x, x);
   load_tile(s, work, channels, a.dy, dy);
   copy_commit();
   const std::int64_t first_group = work.sample * a.dims.groups + work.first_channel / s.group_width;
-  if (threadIdx.x < s.groups) {
-    mean[threadIdx.x] = a.mean[first_group + threadIdx.x];
-    rstd[threadIdx.x] = a.rstd[first_group + threadIdx.x];
-  }
-  for (unsigned c = threadIdx.x; c < s.width; c += kThreads) {
-    scale[c] = a.rstd[first_group + c / s.group_width] * a.gamma[work.first_channel + c];
-    beta[c] = a.beta[work.first_channel + c];
-  }
+  const Column<kN> column(s);
+  float centre[kN], scale[kN], beta[kN];
+  column.for_channels(s, [&](int i, unsigned group) {
+    const unsigned c = work.first_channel + column.channel + i;
+    centre[i] = a.mean[first_group + group];
+    scale[i] = a.rstd[first_group + group] * a.gamma[c];
+    beta[i] = a.beta[c];
+  });
   copy_wait<0>();
   __syncthreads();
-  // Sums of g r and of g r (x - m): the factors of r are taken out of the group's means below.
-  float sum = 0, dot = 0;
-  const float centre = mean[threadIdx.x % s.groups];
-  const auto add = [&](float value, float up, unsigned c) {
-    const float g = before_activation<kSilu>(up, (value - centre) * scale[c] + beta[c]) * scale[c];
-    sum += g;
-    dot += g * (value - centre);
-  };
-  if (in_pairs<T>(s))
-    for_group_rows<2>(s, work.rows, [&](std::int64_t row, unsigned c) {
-      const std::uint32_t values = pair_at(x, row + c), ups = pair_at(dy, row + c);
-      add(low_bf16(values), low_bf16(ups), c);
-      add(high_bf16(values), high_bf16(ups), c + 1);
+  // f(row, x - m, dz r gamma) for the thread's part of the tile.
+  const auto for_gradients = [&](auto f) {
+    column.template for_rows<2>(s, work.rows, [&](unsigned row, unsigned at) {
+      float values[kN], ups[kN];
+      load_vector(x + at, values);
+      load_vector(dy + at, ups);
+#pragma unroll
+      for (int i = 0; i < kN; ++i) {
+        values[i] -= centre[i];
+        ups[i] = before_activation<kSilu>(ups[i], values[i] * scale[i] + beta[i]) * scale[i];
+      }
+      f(row, values, ups);
     });
-  else
-    for_group_rows<1>(s, work.rows,
-                      [&](std::int64_t row, unsigned c) { add(to_float(x[row + c]), to_float(dy[row + c]), c); });
-  add_threads(s, sum, partial, sums);
+  };
+  // Sums of g r and of g r (x - m): the factors of r are taken out of the group's means below.
+  float sum[kN] = {}, dot[kN] = {};
+  for_gradients([&](unsigned, const float(&values)[kN], const float(&ups)[kN]) {
+#pragma unroll
+    for (int i = 0; i < kN; ++i) {
+      sum[i] += ups[i];
+      dot[i] += ups[i] * values[i];
+    }
+  });
+  add_groups(s, column, sum, partial, sums);
   if (threadIdx.x < s.groups) plain[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
-  __syncthreads();
-  add_threads(s, dot, partial, sums);
+  add_groups(s, column, dot, partial, sums);
   if (threadIdx.x < s.groups) along[threadIdx.x] = static_cast<float>(sums[threadIdx.x]);
   cluster_barrier<kCluster>();
   if (threadIdx.x < s.groups) {
@@ -330,39 +348,24 @@ __global__ void __launch_bounds__(kThreads, 2) differentiate_slabs(GroupNormGrad
       plain_sum += static_cast<double>(cluster_read<kCluster>(plain + threadIdx.x, rank));
       along_sum += static_cast<double>(cluster_read<kCluster>(along + threadIdx.x, rank));
     }
-    const auto count = static_cast<double>(s.positions * s.group_width), r = static_cast<double>(rstd[threadIdx.x]);
+    const auto count = static_cast<double>(s.positions * s.group_width);
+    const auto r = static_cast<double>(a.rstd[first_group + threadIdx.x]);
     all_plain[threadIdx.x] = static_cast<float>(plain_sum / count);
     all_along[threadIdx.x] = static_cast<float>(along_sum * r * r / count);
   }
   // Also: no block leaves while others read its shared memory.
   cluster_barrier<kCluster>();
-  const unsigned vectors = s.width / kGradLanes, row_step = kThreads / vectors;
-  const unsigned vector = threadIdx.x % vectors, first = threadIdx.x / vectors;
-  if (first >= row_step) return;
-  float m[kGradLanes], own_scale[kGradLanes], own_beta[kGradLanes], own_plain[kGradLanes], own_along[kGradLanes];
+  column.for_channels(s, [&](int i, unsigned group) {
+    sum[i] = all_plain[group];
+    dot[i] = all_along[group];
+  });
+  auto* to = static_cast<T*>(a.dx) + work.first_element + column.channel;
+  for_gradients([&](unsigned row, const float(&values)[kN], const float(&ups)[kN]) {
+    float dx[kN];
 #pragma unroll
-  for (int i = 0; i < kGradLanes; ++i) {
-    const unsigned c = vector * kGradLanes + i, group = c / s.group_width;
-    m[i] = mean[group];
-    own_scale[i] = scale[c];
-    own_beta[i] = beta[c];
-    own_plain[i] = all_plain[group];
-    own_along[i] = all_along[group];
-  }
-  auto* to = static_cast<T*>(a.dx) + work.first_element + vector * kGradLanes;
-#pragma unroll 2
-  for (std::int64_t row = first; row < work.rows; row += row_step) {
-    float values[kGradLanes], ups[kGradLanes];
-    load_vector(x + row * s.width + vector * kGradLanes, values);
-    load_vector(dy + row * s.width + vector * kGradLanes, ups);
-#pragma unroll
-    for (int i = 0; i < kGradLanes; ++i) {
-      const float centred = values[i] - m[i];
-      const float dz = before_activation<kSilu>(ups[i], centred * own_scale[i] + own_beta[i]);
-      values[i] = dz * own_scale[i] - own_plain[i] - centred * own_along[i];
-    }
-    store_vector(to + row * channels, values);
-  }
+    for (int i = 0; i < kN; ++i) dx[i] = ups[i] - sum[i] - values[i] * dot[i];
+    store_vector(to + row * channels, dx);
+  });
 }
 
 }  // namespace eq::group_norm_resident
