@@ -2,6 +2,7 @@
  * Straightforward float64 definitions of the fused ops: the oracle of kernels and compositions. Nothing here is fast,
  * shares code with what it checks, or knows gradients: those come from central differences (`numericGradient`).
  */
+import { sizeOf } from './shapes.js';
 
 /** A dense row-major array of float64. */
 export interface Array64 {
@@ -11,11 +12,11 @@ export interface Array64 {
 
 /** An array of zeros. */
 export function zeros64(shape: readonly number[]): Array64 {
-  return { shape, data: new Float64Array(shape.reduce((a, b) => a * b, 1)) };
+  return { shape, data: new Float64Array(sizeOf(shape)) };
 }
 
 const last = (shape: readonly number[]): number => shape[shape.length - 1] as number;
-const rowCount = (shape: readonly number[]): number => shape.slice(0, -1).reduce((a, b) => a * b, 1);
+const rowCount = (shape: readonly number[]): number => sizeOf(shape.slice(0, -1));
 const get = (a: Array64, i: number): number => a.data[i] as number;
 
 /** Gauss error function to float64 accuracy: its Taylor series, or the continued fraction of erfc beyond 3. */
@@ -298,7 +299,7 @@ export function directionLoss64(options: {
   const minus = (a: number[], b: number[]): number[] => a.map((value, i) => value - (b[i] as number));
 
   const k = categories[attribute] as number;
-  const after = categories.slice(attribute + 1).reduce((a, b) => a * b, 1);
+  const after = sizeOf(categories.slice(attribute + 1));
   const n = text.shape[0] as number;
   const category = (i: number): number => Math.floor(i / after) % k;
   const contexts = Array.from({ length: n }, (_, i) => i).filter((i) => category(i) === 0);

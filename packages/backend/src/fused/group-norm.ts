@@ -61,7 +61,7 @@ type Shape4 = [number, number, number, number];
 const grouped = (x: tf.Tensor, groups: number): Shape4 => {
   const batch = x.shape[0] as number;
   const channels = x.shape[x.rank - 1] as number;
-  return [batch, x.shape.slice(1, -1).reduce((a, b) => a * b, 1), groups, channels / groups];
+  return [batch, tf.util.sizeFromShape(x.shape.slice(1, -1)), groups, channels / groups];
 };
 
 function composeForward({ x, gamma, beta }: GroupNormInputs, attrs: GroupNormAttrs): tf.Tensor[] {

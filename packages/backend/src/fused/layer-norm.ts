@@ -40,7 +40,7 @@ export type LayerNormParamGradInputs = Omit<LayerNormGradInputs, 'gamma'>;
 
 const rowsOf = (x: tf.Tensor): [number, number] => {
   const channels = x.shape[x.rank - 1] as number;
-  return [x.shape.slice(0, -1).reduce((a, b) => a * b, 1), channels];
+  return [tf.util.sizeFromShape(x.shape.slice(0, -1)), channels];
 };
 
 const normalised = ({ x, mean, rstd }: LayerNormParamGradInputs): tf.Tensor =>

@@ -47,7 +47,7 @@ export function checkResidual(
 
 /** A tensor [..., C] as its rows [M, C]; C may be zero. */
 export function asRows(x: tf.Tensor): tf.Tensor2D {
-  return tf.reshape(x, [x.shape.slice(0, -1).reduce((a, b) => a * b, 1), x.shape[x.rank - 1] as number]);
+  return tf.reshape(x, [tf.util.sizeFromShape(x.shape.slice(0, -1)), x.shape[x.rank - 1] as number]);
 }
 
 const runGradWeight = defineKernel<{ dy: tf.Tensor; x: tf.Tensor }, object>({

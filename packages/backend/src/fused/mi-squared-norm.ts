@@ -20,7 +20,7 @@ export interface MISquaredNormInputs {
 
 const asSamples = (x: tf.Tensor): tf.Tensor2D => {
   const batch = x.shape[0] as number;
-  return tf.reshape(x, [batch, x.shape.slice(1).reduce((a, b) => a * b, 1)]);
+  return tf.reshape(x, [batch, tf.util.sizeFromShape(x.shape.slice(1))]);
 };
 
 /** sum over everything but the batch of (a - b)^2, [B]; 0 for empty samples. */

@@ -61,7 +61,7 @@ function words(op: string, argument: string, value: unknown): [number, number] {
 function resolve(op: string, shape: readonly number[], options: RandomOptions): RandomAttrs {
   if (!Array.isArray(shape)) throw typeError(op, 'shape', 'an array of sizes', shape);
   for (const size of shape) checkInteger(op, 'shape', size, 0);
-  const size = shape.reduce((a, b) => a * b, 1);
+  const size = tf.util.sizeFromShape(shape);
   if (size > 2 ** 40) throw rangeError(op, 'shape', 'at most 2^40 elements', shape);
   if (typeof options !== 'object' || options === null)
     throw typeError(op, 'options', 'seed and stream', options);

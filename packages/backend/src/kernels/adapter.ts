@@ -2,8 +2,9 @@ import type { Handle } from '@equipoise/native';
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { DoraAttrs } from '../fused/dora-linear.js';
 import { defineNative, type KernelCall } from './define.js';
+import { product } from './geometry.js';
 
-const rowCount = ({ shape }: TensorInfo): number => shape.slice(0, -1).reduce((a, b) => a * b, 1);
+const rowCount = ({ shape }: TensorInfo): number => product(shape.slice(0, -1));
 const inputHandle = (call: KernelCall, name: string): Handle => call.handle(call.input(name));
 const optionalHandle = (call: KernelCall, name: string): Handle | null => {
   const tensor = call.optional(name);

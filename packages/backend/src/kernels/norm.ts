@@ -2,6 +2,7 @@ import type { Handle } from '@equipoise/native';
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { GroupNormAttrs } from '../fused/group-norm.js';
 import { defineNative, type KernelCall } from './define.js';
+import { product } from './geometry.js';
 
 const handles = <N extends string>(call: KernelCall, ...names: N[]): Record<N, Handle> =>
   Object.fromEntries(names.map((name) => [name, call.handle(call.input(name))])) as Record<N, Handle>;
@@ -16,7 +17,7 @@ defineNative('LayerNorm', (call) => {
   const { shape } = call.input('x');
   const { x, gamma, beta } = handles(call, 'x', 'gamma', 'beta');
   const [y, mean, rstd] = call.ops.layerNorm(x, gamma, beta, call.attr('epsilon'));
-  const rows = [shape.slice(0, -1).reduce((a, b) => a * b, 1)];
+  const rows = [product(shape.slice(0, -1))];
   return [
     call.output(y, shape, 'float32'),
     call.output(mean, rows, 'float32'),

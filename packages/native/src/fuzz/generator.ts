@@ -10,6 +10,11 @@ export interface KnownTensor {
 const SPECIALS = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0, 1e-42, 3e38, -3e38];
 const EXTREMES = [-(2 ** 31), 2 ** 31 - 1, -1, 2 ** 24, 1000];
 
+/** Elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((size, side) => size * side, 1);
+}
+
 /** Releases a handle that the call itself may have released already. */
 export function discard(native: NativeAddon, handle: Handle): void {
   try {
@@ -55,7 +60,7 @@ export class Generator extends FuzzRandom {
    * @param frozen for floats alone; one in five by default
    */
   tensor(shape: readonly number[], storage: Storage = this.pick(['f32', 'bf16']), frozen?: boolean): Handle {
-    const size = shape.reduce((a, b) => a * b, 1);
+    const size = sizeOf(shape);
     if (storage === 'i32') return this.integers(shape, -5, 5);
     if (storage === 'bool')
       return this.keep(
@@ -77,7 +82,7 @@ export class Generator extends FuzzRandom {
 
   /** A trainable parameter, or its gradient or moments: stored as f32 and never frozen. */
   variable(shape: readonly number[]): Handle {
-    const size = shape.reduce((a, b) => a * b, 1);
+    const size = sizeOf(shape);
     const values = Float32Array.from({ length: size }, () => this.unit() * 2 - 1);
     return this.keep(this.native.upload(values, 'f32', shape, 'f32', false), shape, 'f32');
   }
@@ -88,7 +93,7 @@ export class Generator extends FuzzRandom {
 
   /** int32 values from low to high; one tensor in eight holds one far outside, as bad indices do. */
   integers(shape: readonly number[], low: number, high: number): Handle {
-    const size = shape.reduce((a, b) => a * b, 1);
+    const size = sizeOf(shape);
     const values = Int32Array.from({ length: size }, () => this.int(low, high));
     if (size > 0 && this.chance(0.125)) values[this.int(0, size - 1)] = this.pick(EXTREMES);
     return this.keep(this.native.upload(values, 'i32', shape, 'i32', false), shape, 'i32');

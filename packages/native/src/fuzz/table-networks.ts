@@ -1,5 +1,5 @@
 /** Valid arguments of the ops that networks and training are made of. */
-import type { Generator } from './generator.js';
+import { type Generator, sizeOf } from './generator.js';
 import type { FuzzTable } from './table.js';
 
 /** Batch, heads, query and key lengths, channels of one attention call. */
@@ -37,7 +37,7 @@ function fusedMatMul(g: Generator): unknown[] {
 function linear(g: Generator): unknown[] {
   const lead = g.shape(g.int(1, 2));
   const [k, n, rank] = [g.dim(), g.dim(), g.int(1, 8)];
-  const m = lead.reduce((a, b) => a * b, 1);
+  const m = sizeOf(lead);
   const lowRank = g.bool();
   const optional = (shape: number[]): unknown => (g.bool() ? g.tensor(shape) : null);
   const activation = g.pick([0, 1, 2, 3, 4, 6, 7, 8, 9]);
@@ -59,7 +59,7 @@ function linear(g: Generator): unknown[] {
 function normInput(g: Generator): { x: unknown; rows: number; channels: number } {
   const lead = g.shape(g.int(0, 3));
   const channels = g.dim(1);
-  return { x: g.tensor([...lead, channels]), rows: lead.reduce((a, b) => a * b, 1), channels };
+  return { x: g.tensor([...lead, channels]), rows: sizeOf(lead), channels };
 }
 
 function groupNormInput(g: Generator): {

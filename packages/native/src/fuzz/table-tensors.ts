@@ -1,7 +1,7 @@
 /** Valid arguments of the elementwise, movement, index and reduction ops. */
 import type { Storage } from '../binding.js';
 import { BINARY_OPS, UNARY_OPS } from '../ops/elementwise.js';
-import type { Generator } from './generator.js';
+import { type Generator, sizeOf } from './generator.js';
 import type { FuzzTable } from './table.js';
 
 const VIEWS = [
@@ -41,7 +41,7 @@ function binary(storages: readonly Storage[]) {
 /** A window of strides that stays inside a tensor. */
 function view(g: Generator): unknown[] {
   const shape = g.shape(g.int(1, 4), 1);
-  const strides = shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+  const strides = shape.map((_, i) => sizeOf(shape.slice(i + 1)));
   const dims = shape.map((d) => g.int(0, d));
   const offset = shape.reduce(
     (sum, d, i) => sum + g.int(0, Math.max(0, d - (dims[i] as number))) * (strides[i] as number),

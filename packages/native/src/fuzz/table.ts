@@ -1,6 +1,6 @@
 /** Every function of the addon, with a maker of valid arguments. A function that is not listed here fails a test. */
 import type { NativeAddon, Storage } from '../binding.js';
-import type { Generator } from './generator.js';
+import { type Generator, sizeOf } from './generator.js';
 import { layerTable } from './table-layers.js';
 import { networkTable } from './table-networks.js';
 import { tensorTable } from './table-tensors.js';
@@ -17,7 +17,7 @@ export const opTable: FuzzTable = { ...tensorTable, ...networkTable, ...layerTab
 export const coreTable: FuzzTable = {
   upload: (g) => {
     const shape = g.anyShape();
-    const size = shape.reduce((a, b) => a * b, 1);
+    const size = sizeOf(shape);
     const [values, source, storage] = g.pick([
       [new Float32Array(size), 'f32', 'f32'],
       [new Float32Array(size), 'f32', 'bf16'],
