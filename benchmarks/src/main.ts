@@ -1,104 +1,89 @@
 /**
- * `npm run bench -- --suite kernels --json FILE`: times kernels beside peers and ceilings in interleaved rounds.
- * Benchmarks are never cached and never part of the tests.
+ * `npm run bench -- --suite SUITE --json FILE`: times kernels, op dispatch, or whole jobs on the embedded model, beside
+ * peers and ceilings in interleaved rounds. Benchmarks are never cached and never part of the tests.
  */
-import { writeFile } from 'node:fs/promises';
 import { currentDevice } from '@equipoise/backend';
-import {
-  defineOptions,
-  formatError,
-  gitState,
-  machineInfo,
-  type OptionsOf,
-  option,
-  packageVersions,
-  readCommandLine,
-  z,
-} from '@equipoise/core';
-import { PeerPool, peerVersions } from './measure/peer.js';
-import { type BenchmarkRecord, type CaseRecord, FORMAT } from './record.js';
-import { renderRecord } from './report.js';
+import { defineOptions, invalid, type JobContext, type OptionsOf, option, z } from '@equipoise/core';
+import { parseCase } from './kernels/families.js';
+import { PeerPool, usePeers } from './measure/peer.js';
+import { median } from './measure/statistics.js';
+import { benchmarkProgram, type Findings, jsonOption, pythonOption, roundOptions } from './program.js';
+import type { CaseRecord } from './record.js';
 import { runDispatchSuite } from './suites/dispatch.js';
 import { runKernelSuite, summarise } from './suites/kernels.js';
+import { runThroughputSuite } from './suites/throughput.js';
 
-const options = defineOptions('bench', {
-  suite: option(
-    z.enum(['kernels', 'dispatch']).default('kernels'),
-    'What to time; kernels includes dispatch.',
-  ),
-  json: option(z.string().min(1).optional(), 'File for the JSON record.'),
-  filter: option(z.string().default(''), 'Only cases whose name contains this text.'),
-  precision: option(z.enum(['f32', 'bf16', 'both']).default('both'), 'Storage precision.'),
-  rounds: option(z.int().min(3).max(1000).default(9), 'Rounds at full clock.'),
-  seconds: option(z.number().min(0.001).max(60).default(0.05), 'Length of each turn.'),
-  python: option(
-    z.string().min(1).optional(),
-    'Python with PyTorch (and PEFT) for the peers; default $EQUIPOISE_PYTHON, else no peers.',
-  ),
-});
+const options = defineOptions(
+  'bench',
+  {
+    suite: option(
+      z.enum(['kernels', 'dispatch', 'throughput']).default('kernels'),
+      'What to time: kernels (and dispatch), dispatch alone, or images, pairs and updates per second.',
+    ),
+    json: jsonOption,
+    filter: option(z.string().default(''), 'Only cases whose name contains this text.'),
+    case: option(
+      z.array(z.string()).default([]),
+      'A kernel at sizes of your own, as linear:m=4096,k=320,n=320; repeat it for several.',
+      { whole: true },
+    ),
+    precision: option(z.enum(['f32', 'bf16', 'both']).default('both'), 'Storage precision.'),
+    ...roundOptions(9, 0.05),
+    python: pythonOption,
+  },
+  ({ suite, case: cases, filter }, name) => {
+    if (cases.length > 0 && (suite !== 'kernels' || filter !== ''))
+      throw invalid(name('case'), 'neither --filter nor another suite than kernels', cases.join(' '));
+    if (suite === 'dispatch' && filter !== '')
+      throw invalid(name('filter'), 'nothing for the dispatch suite', filter);
+  },
+);
 type BenchOptions = OptionsOf<typeof options>;
 
-async function runSuite(
-  settings: BenchOptions,
-  pool: PeerPool | undefined,
-): Promise<{ cases: CaseRecord[]; summary: Record<string, number> }> {
-  const dispatch = await runDispatchSuite();
-  const summary = Object.fromEntries(
-    dispatch.map(({ op, microseconds }) => [`dispatch ${op}: microseconds per op`, microseconds]),
+function dispatchSummary(cases: readonly CaseRecord[]): Record<string, number> {
+  return Object.fromEntries(
+    cases.map(({ id, seconds }) => [`${id}: microseconds per op`, 1e6 * median(seconds)]),
   );
-  if (settings.suite === 'dispatch') return { cases: [], summary };
-  const threads = Number(currentDevice()?.native.describe().threads ?? 1);
-  const suite = {
-    filter: settings.filter,
-    rounds: settings.rounds,
-    budget: settings.seconds,
-    precisions: settings.precision === 'both' ? (['f32', 'bf16'] as const) : [settings.precision],
-    peerThreads: [...new Set([1, threads])],
-  };
-  const onProgress = ({ task, done, total }: { task: string; done: number; total?: number }): void => {
-    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${done + 1}/${total} ${task}`);
-  };
-  const cases = await runKernelSuite(suite, pool, { onProgress });
-  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
-  if (cases.length === 0)
-    throw new Error(`--filter: expected text that some case contains, got "${settings.filter}"`);
-  return { cases, summary: { ...summarise(cases), ...summary } };
 }
 
-async function main(argv: readonly string[]): Promise<void> {
-  const settings = readCommandLine(options, argv);
-  if (settings === undefined) return;
-  const startedAt = new Date();
-  const python = settings.python ?? process.env.EQUIPOISE_PYTHON;
-  const { versions, problem } = peerVersions(python);
-  const pool = versions === null ? undefined : new PeerPool(python as string);
+async function kernels(settings: BenchOptions, context: JobContext): Promise<Findings> {
+  const chosen = settings.case.map(parseCase);
+  const peers = usePeers(settings.python);
+  const pool = peers.python === undefined ? undefined : new PeerPool(peers.python);
   try {
-    const { cases, summary } = await runSuite(settings, pool);
-    const record: BenchmarkRecord = {
-      format: FORMAT,
-      suite: settings.suite,
-      argv,
-      startedAt: startedAt.toISOString(),
-      seconds: (Date.now() - startedAt.getTime()) / 1e3,
-      git: await gitState(process.cwd()),
-      machine: machineInfo(),
-      device: { ...currentDevice()?.native.describe() },
-      packages: await packageVersions(['@tensorflow/tfjs-core'], import.meta.url),
-      peerVersions: versions,
-      peerProblem: problem,
-      cases,
-      summary,
-    };
-    for (const line of renderRecord(record)) console.log(line);
-    if (settings.json !== undefined) await writeFile(settings.json, `${JSON.stringify(record, null, 2)}\n`);
+    const dispatch =
+      settings.filter === '' && chosen.length === 0 ? await runDispatchSuite(settings.rounds, context) : [];
+    const threads = Number(currentDevice()?.native.describe().threads ?? 1);
+    const suite = { ...suiteOptions(settings), chosen, peerThreads: [...new Set([1, threads])] };
+    const { cases, failures } = await runKernelSuite(suite, pool, context);
+    requireCases(settings, [...cases, ...Object.keys(failures)]);
+    const summary = { ...summarise(cases), ...dispatchSummary(dispatch) };
+    const { versions: peerVersions, problem: peerProblem } = peers;
+    return { suite: 'kernels', cases: [...cases, ...dispatch], failures, summary, peerVersions, peerProblem };
   } finally {
     pool?.close();
   }
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  console.error(formatError(error));
-  process.exitCode = 1;
+function suiteOptions({ filter, rounds, seconds, precision }: BenchOptions) {
+  const precisions = precision === 'both' ? (['f32', 'bf16'] as const) : [precision];
+  return { filter, rounds, budget: seconds, precisions };
 }
+
+function requireCases({ filter, precision }: BenchOptions, found: readonly unknown[]): void {
+  if (found.length === 0)
+    throw invalid('--filter', `text that a case of precision ${precision} contains`, filter);
+}
+
+async function run(settings: BenchOptions, context: JobContext): Promise<Findings> {
+  if (settings.suite === 'kernels') return kernels(settings, context);
+  if (settings.suite === 'dispatch') {
+    const cases = await runDispatchSuite(settings.rounds, context);
+    return { suite: 'dispatch', cases, summary: dispatchSummary(cases) };
+  }
+  const findings = await runThroughputSuite(suiteOptions(settings), context);
+  requireCases(settings, [...findings.cases, ...Object.keys(findings.failures)]);
+  return { suite: 'throughput', ...findings };
+}
+
+await benchmarkProgram(options, run);

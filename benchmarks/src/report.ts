@@ -8,26 +8,33 @@ export function duration(seconds: number): string {
   return seconds < 1 ? `${(seconds * 1e3).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
 }
 
-function rate({ flops, bytes, seconds }: CaseRecord): string {
+function rate({ flops, bytes, seconds, units }: CaseRecord): string {
   const time = median(seconds);
+  if (units !== undefined) return `${Number((units.count / time).toPrecision(3))} ${units.name}s/s`;
   return flops > 0 ? `${(flops / time / 1e9).toFixed(0)} GFLOP/s` : `${(bytes / time / 1e9).toFixed(1)} GB/s`;
 }
 
 function row(item: CaseRecord): string {
   const peers = Object.entries(item.peers).map(
     ([name, { seconds, threads, ratio }]) =>
-      `${name} ${duration(seconds)} (${threads} thr.) = ${ratio.toFixed(2)}x`,
+      `${name} ${duration(seconds)}${threads === undefined ? '' : ` (${threads} thr.)`} = ${ratio.toFixed(2)}x`,
   );
   const problems = Object.entries(item.peerProblems).map(([name, problem]) => `${name}: ${problem}`);
   const columns = [
     item.id.padEnd(46),
     duration(median(item.seconds)).padStart(9),
     rate(item).padStart(14),
-    `floor ${duration(median(item.floors))}`.padEnd(15),
-    `${(100 * item.ofCeiling).toFixed(0).padStart(4)} %`,
+    (item.ofCeiling === null ? '' : `floor ${duration(median(item.floors))}`).padEnd(15),
+    (item.ofCeiling === null ? '' : `${(100 * item.ofCeiling).toFixed(0)} %`).padStart(6),
     [...peers, ...problems].join('; '),
   ];
   return `${columns.join('  ')}${item.discarded > 0 ? `  (${item.discarded} throttled rounds discarded)` : ''}`.trimEnd();
+}
+
+function peerLine({ peerVersions, peerProblem }: BenchmarkRecord): string[] {
+  if (peerVersions === null) return peerProblem === null ? [] : [`peers absent: ${peerProblem}`];
+  const versions = Object.entries(peerVersions).map(([name, version]) => `${name} ${version}`);
+  return [`peers: ${versions.join(', ')}`];
 }
 
 /** The table of a run: times, floors, shares of the ceiling, ratios to peers, and the means. */
@@ -35,16 +42,15 @@ export function renderRecord(record: BenchmarkRecord): string[] {
   const { device, machine } = record;
   const lines = [
     `${record.suite}: ${device.model}, ${device.isa}, ${device.threads} threads; Node ${machine.node}`,
-    record.peerVersions === null
-      ? `peers absent: ${record.peerProblem}`
-      : `peers: ${Object.entries(record.peerVersions)
-          .map(([name, version]) => `${name} ${version}`)
-          .join(', ')}`,
+    ...peerLine(record),
     '',
     ...record.cases.map(row),
+    ...Object.entries(record.failures).map(
+      ([id, message]) => `${id.padEnd(46)}  FAILED: ${message.split('\n')[0]}`,
+    ),
     '',
   ];
   for (const [name, value] of Object.entries(record.summary))
-    lines.push(`${name.padEnd(60)} ${value.toFixed(2)}`);
+    if (value !== null) lines.push(`${name.padEnd(60)} ${value.toFixed(2)}`);
   return lines;
 }

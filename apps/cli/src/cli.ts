@@ -1,5 +1,6 @@
 /** The program: finds the command, validates its options, runs it, and turns errors into exit statuses. */
 import {
+  createProgress,
   EquipoiseError,
   type ErrorCode,
   formatError,
@@ -12,7 +13,6 @@ import { parseWords } from './arguments.js';
 import type { Command, CommandContext, CommandEntry, CommandIo } from './command.js';
 import { commands as allCommands } from './commands/index.js';
 import { commandHelp, programHelp } from './help.js';
-import { createProgress } from './progress.js';
 import { StopRequest, untilStopped } from './stop.js';
 import { programVersion } from './version.js';
 

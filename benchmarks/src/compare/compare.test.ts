@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { BenchmarkRecord, CaseRecord } from '../record.js';
+import { type BenchmarkRecord, type CaseRecord, FORMAT, parseRecord } from '../record.js';
 import { compareRecords, EXIT_STATUS } from './compare.js';
 
 /** A case whose samples vary by `noise` around `time`, with floors that vary with the clock. */
@@ -32,9 +33,10 @@ function record(cases: CaseRecord[], change: Partial<BenchmarkRecord> = {}): Ben
     peerVersions: null,
     peerProblem: 'none',
     summary: {},
+    failures: {},
     argv: [],
   };
-  return { format: 1, suite: 'kernels', startedAt: '', seconds: 1, device, cases, ...rest, ...change };
+  return { format: FORMAT, suite: 'kernels', startedAt: '', seconds: 1, device, cases, ...rest, ...change };
 }
 
 t.test('verdicts', (t) => {
@@ -67,10 +69,40 @@ t.test('records that cannot be compared', (t) => {
     reasons(record([caseOf('a', 1)], { device: { device: 'cpu', model: 'N', isa: 'avx2', threads: 2 } })),
     /model M and N/,
   );
-  t.match(reasons(record([caseOf('a', 1)], { format: 2 as never })), /format 1/);
+  t.match(
+    reasons(record([caseOf('a', 1)], { failures: { c: 'Error: no\n  at x' } })),
+    /^c failed: Error: no$/,
+  );
   const short = { ...caseOf('a', 1), seconds: [1, 1], floors: [0.5, 0.5] };
   t.match(reasons(record([short])), /no case has 5 steady samples/);
   t.match(reasons(record([{ ...caseOf('a', 1), seconds: Array(9).fill(Number.NaN) }])), /no case has 5/);
+  t.end();
+});
+
+t.test('cases of one record alone are named, not judged', (t) => {
+  const comparison = compareRecords(
+    record([caseOf('a', 1), caseOf('gone', 1)]),
+    record([caseOf('a', 1), caseOf('new', 9)]),
+  );
+  t.match(comparison, { verdict: 'same', onlyBase: ['gone'], onlyNext: ['new'] });
+  t.equal(comparison.cases.length, 1);
+  t.end();
+});
+
+t.test('what is no record is refused by what is wrong with it', (t) => {
+  const good = record([caseOf('a', 1)]);
+  const read = (change: object): BenchmarkRecord =>
+    parseRecord(JSON.stringify({ ...good, ...change }), 'f.json');
+  t.same(read({}), good);
+  t.throws(() => read({ cases: [{ ...caseOf('a', 1), seconds: [1, null] }] }), {
+    message: /f\.json: cases\.0\.seconds\.1: expected a benchmark record/,
+  });
+  t.throws(() => read({ cases: undefined }), { message: /f\.json: cases: expected a benchmark record/ });
+  const { failures: _, ...first } = { ...good, format: 1 };
+  t.same(parseRecord(JSON.stringify(first), 'f.json').failures, {}, 'format 1 is read');
+  const baseline = new URL('../../baselines/cpu-zen5-avx512bf16.json', import.meta.url);
+  const known = parseRecord(readFileSync(baseline, 'utf8'), 'baseline');
+  t.equal(compareRecords(known, known).cases.length, known.cases.length);
   t.end();
 });
 
@@ -79,16 +111,33 @@ t.test('the program ends with the status of its verdict', (t) => {
     'base.json': JSON.stringify(record([caseOf('a', 1)])),
     'slow.json': JSON.stringify(record([caseOf('a', 2)])),
     'noise.json': '[]',
+    'cut.json': JSON.stringify(record([caseOf('a', 1)])).slice(0, 300),
+    'future.json': JSON.stringify({ ...record([caseOf('a', 1)]), format: 3 }),
   });
   const program = fileURLToPath(new URL('./main.ts', import.meta.url));
-  const run = (...names: string[]): number | null => {
-    const files = names.map((name) => `${folder}/${name}.json`);
-    return spawnSync(process.execPath, ['--import=tsx', '--conditions=equipoise-source', program, ...files])
-      .status;
+  const run = (names: string[], ...more: string[]): { status: number | null; stderr: string } => {
+    const words = [...names.map((name) => `${folder}/${name}.json`), ...more];
+    return spawnSync(process.execPath, ['--import=tsx', '--conditions=equipoise-source', program, ...words], {
+      encoding: 'utf8',
+    });
   };
-  t.equal(run('base', 'slow'), EXIT_STATUS.slower);
-  t.equal(run('slow', 'base'), EXIT_STATUS.faster);
-  t.equal(run('base', 'noise'), EXIT_STATUS.invalid);
+  const verdict = `${folder}/verdict.json`;
+  t.equal(run(['base', 'slow'], '--json', verdict).status, EXIT_STATUS.slower);
+  t.match(JSON.parse(readFileSync(verdict, 'utf8')), {
+    format: 1,
+    verdict: 'slower',
+    cases: [{ id: 'a', verdict: 'slower' }],
+  });
+  t.equal(run(['slow', 'base']).status, EXIT_STATUS.faster);
+  const refused: [string[], RegExp][] = [
+    [['base', 'noise'], /noise\.json: expected a record that a benchmark wrote with --json/],
+    [['base', 'cut'], /cut\.json: expected valid JSON, got a syntax error/],
+    [['future', 'base'], /future\.json: format: expected 1 or 2, got 3\n.*another version/],
+    [['base', 'absent'], /ENOENT.*absent\.json/],
+    [['base'], /--new: expected non-empty text, got nothing/],
+  ];
+  for (const [names, message] of refused)
+    t.match(run(names), { status: EXIT_STATUS.invalid, stderr: message }, names.join(' '));
   t.equal(new Set(Object.values(EXIT_STATUS)).size, 5);
   t.end();
 });

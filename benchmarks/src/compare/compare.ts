@@ -1,7 +1,7 @@
 /** Judges a benchmark record against an earlier one. */
 import { PhiloxSequence } from '@equipoise/core';
 import { geometricMean, median, ratioInterval } from '../measure/statistics.js';
-import { type BenchmarkRecord, type CaseRecord, FORMAT } from '../record.js';
+import type { BenchmarkRecord, CaseRecord } from '../record.js';
 
 export type Verdict = 'same' | 'slower' | 'faster' | 'ambiguous' | 'invalid';
 
@@ -29,6 +29,9 @@ export interface Comparison {
   /** Why nothing can be said; empty unless the verdict is invalid. */
   readonly reasons: readonly string[];
   readonly cases: readonly CaseComparison[];
+  /** Cases of one record alone: they are not judged. */
+  readonly onlyBase: readonly string[];
+  readonly onlyNext: readonly string[];
   /** Geometric mean of the cases' ratios. */
   readonly ratio: number;
 }
@@ -43,44 +46,47 @@ const FEWEST_SAMPLES = 5;
  * any surely is; else `same`.
  */
 export function compareRecords(base: BenchmarkRecord, next: BenchmarkRecord): Comparison {
+  const [old, fresh] = [base, next].map((record) => new Map(record.cases.map((item) => [item.id, item])));
+  const missing = (from: BenchmarkRecord, other: typeof old): string[] =>
+    from.cases.flatMap(({ id }) => (other?.has(id) ? [] : [id]));
+  const apart = { onlyBase: missing(base, fresh), onlyNext: missing(next, old) };
+  const invalid = (reasons: string[], cases: CaseComparison[] = []): Comparison => ({
+    verdict: 'invalid',
+    reasons,
+    cases,
+    ...apart,
+    ratio: Number.NaN,
+  });
   const reasons = incomparable(base, next);
-  if (reasons.length > 0) return { verdict: 'invalid', reasons, cases: [], ratio: Number.NaN };
-  const old = new Map(base.cases.map((item) => [item.id, item]));
+  if (reasons.length > 0) return invalid(reasons);
   const cases = next.cases.flatMap((item) => {
-    const before = old.get(item.id);
+    const before = old?.get(item.id);
     return before === undefined ? [] : [compareCase(before, item)];
   });
   const measured = cases.filter((item) => item.verdict !== 'invalid');
-  if (measured.length === 0) {
-    return {
-      verdict: 'invalid',
-      reasons: [`no case has ${FEWEST_SAMPLES} steady samples in both`],
-      cases,
-      ratio: Number.NaN,
-    };
-  }
+  if (measured.length === 0) return invalid([`no case has ${FEWEST_SAMPLES} steady samples in both`], cases);
+  const ratio = geometricMean(measured.map((item) => item.ratio));
+  return { verdict: overall(cases), reasons: [], cases, ...apart, ratio };
+}
+
+function overall(cases: readonly CaseComparison[]): Verdict {
   const any = (verdict: Verdict): boolean => cases.some((item) => item.verdict === verdict);
-  const verdict = any('slower')
-    ? 'slower'
-    : any('ambiguous') || any('invalid')
-      ? 'ambiguous'
-      : any('faster')
-        ? 'faster'
-        : 'same';
-  return { verdict, reasons: [], cases, ratio: geometricMean(measured.map((item) => item.ratio)) };
+  if (any('slower')) return 'slower';
+  if (any('ambiguous') || any('invalid')) return 'ambiguous';
+  return any('faster') ? 'faster' : 'same';
 }
 
 function incomparable(base: BenchmarkRecord, next: BenchmarkRecord): string[] {
   const reasons: string[] = [];
-  if (base.format !== FORMAT || next.format !== FORMAT)
-    reasons.push(`expected records of format ${FORMAT}, got ${base.format} and ${next.format}`);
   if (base.suite !== next.suite) reasons.push(`different suites: ${base.suite} and ${next.suite}`);
-  for (const key of ['model', 'isa', 'threads'] as const) {
-    const [a, b] = [base.device?.[key], next.device?.[key]];
+  for (const key of ['model', 'isa', 'matrixIsa', 'threads'] as const) {
+    const [a, b] = [base.device[key], next.device[key]];
     if (a !== b) reasons.push(`different devices: ${key} ${String(a)} and ${String(b)}`);
   }
-  const ids = new Set((base.cases ?? []).map((item) => item.id));
-  if (!(next.cases ?? []).some((item) => ids.has(item.id))) reasons.push('no case is in both');
+  const ids = new Set(base.cases.map((item) => item.id));
+  if (!next.cases.some((item) => ids.has(item.id))) reasons.push('no case is in both');
+  for (const [id, message] of Object.entries(next.failures))
+    reasons.push(`${id} failed: ${message.split('\n')[0]}`);
   return reasons;
 }
 

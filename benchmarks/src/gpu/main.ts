@@ -1,41 +1,51 @@
 /**
- * Kernel times on a GPU: `node ... benchmarks/src/gpu/main.ts --json FILE [--filter TEXT] [--python PATH]`.
+ * Kernel times on a GPU: `npm run gpu -w benchmarks -- --json FILE [--filter TEXT] [--python PYTHON]`.
  *
  * A case's launches are recorded as a CUDA graph and replayed, so that what is timed is the device and not JavaScript;
  * ceilings (copy, bf16 product) are measured by the same means in the same run. Peers are PyTorch's kernels on the
  * same GPU, timed with events (tools/peers/torch_gpu.py).
  */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { currentDevice, type Precision, setPrecision, useEngine } from '@equipoise/backend';
-import { formatError } from '@equipoise/core';
+import { currentDevice, setPrecision, useEngine } from '@equipoise/backend';
+import {
+  defineOptions,
+  formatError,
+  invalid,
+  type JobContext,
+  type OptionsOf,
+  option,
+  throwIfCancelled,
+  z,
+} from '@equipoise/core';
 import type { NativeAddon } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { kernelFamilies } from '../kernels/families.js';
 import { makeInputs } from '../kernels/inputs.js';
+import { usePeers } from '../measure/peer.js';
 import { median } from '../measure/statistics.js';
+import { benchmarkProgram, type Findings, jsonOption, pythonOption } from '../program.js';
+import type { CaseRecord } from '../record.js';
 import { GPU_CASES, type GpuCase } from './cases.js';
 
 const ROUNDS = 7;
 const ROUND_SECONDS = 0.02;
 const peersScript = fileURLToPath(new URL('../../../tools/peers/torch_gpu.py', import.meta.url));
 
-interface GpuResult {
-  readonly id: string;
-  readonly seconds: number;
-  /** Of the copy ceiling (bytes read and written) and of the bf16 matrix product. */
-  readonly copyShare: number | null;
-  readonly multiplyShare: number | null;
-  /** Seconds of the peers, by name. */
-  readonly peers: Readonly<Record<string, number>>;
-  readonly error?: string;
+const options = defineOptions('gpu', {
+  json: jsonOption,
+  filter: option(z.string().default(''), 'Only cases whose name contains this text.'),
+  python: pythonOption,
+});
+
+/** Bytes per second of a copy and FLOP/s of a bf16 product: what both kinds of kernels are held against. */
+interface GpuCeilings {
+  readonly copy: number;
+  readonly multiply: number;
 }
 
-/** Median seconds of one call of `compute`, which is recorded `inner` times over. */
-function timeRecorded(native: NativeAddon, compute: () => void, inner: number): number {
+/** Seconds of one call of `compute`, which is recorded `inner` times over, in each round. */
+function timeRecorded(native: NativeAddon, compute: () => void, inner: number): number[] {
   compute();
   native.synchronize();
   native.beginRecording();
@@ -57,15 +67,15 @@ function timeRecorded(native: NativeAddon, compute: () => void, inner: number): 
   const n = Math.max(1, Math.ceil((ROUND_SECONDS * 4) / replays(4)));
   const times = Array.from({ length: ROUNDS }, () => replays(n) / (n * inner));
   native.releaseRecording(recording);
-  return median(times);
+  return times;
 }
 
 /** Bytes per second of a copy (read and written), and FLOP/s of a bf16 product, of sizes that fill the chip. */
-function ceilings(native: NativeAddon): { copy: number; multiply: number } {
+function measureCeilings(native: NativeAddon): GpuCeilings {
   const words = 1 << 28;
   const from = native.ops.fill('f32', [words], 1);
   const to = native.ops.fill('f32', [words], 2);
-  const copySeconds = timeRecorded(native, () => native.copyInto(to, from), 2);
+  const copySeconds = median(timeRecorded(native, () => native.copyInto(to, from), 2));
   for (const handle of [from, to]) native.release(handle);
   const size = 8192;
   const [a, b] = tf.tidy(() =>
@@ -80,13 +90,13 @@ function ceilings(native: NativeAddon): { copy: number; multiply: number } {
   );
   const product = (): void =>
     native.release(native.ops.matMul(half[0] as never, half[1] as never, false, true, false));
-  const multiplySeconds = timeRecorded(native, product, 2);
+  const multiplySeconds = median(timeRecorded(native, product, 2));
   for (const handle of half) native.release(handle);
   tf.dispose([a, b]);
   return { copy: (8 * words) / copySeconds, multiply: (2 * size ** 3) / multiplySeconds };
 }
 
-function measure(native: NativeAddon, item: GpuCase, limits: { copy: number; multiply: number }): GpuResult {
+function measure(native: NativeAddon, item: GpuCase, ceilings: GpuCeilings): CaseRecord {
   const family = kernelFamilies.find(({ name }) => name === item.family);
   if (family === undefined) throw new Error(`no family ${item.family}`);
   const { sizes, precision } = item;
@@ -96,12 +106,20 @@ function measure(native: NativeAddon, item: GpuCase, limits: { copy: number; mul
     const seconds = timeRecorded(native, compute, item.inner);
     const bytes = family.bytes(sizes, precision === 'bf16' ? 2 : 4);
     const flops = family.flops(sizes);
+    const floor = Math.max(flops / ceilings.multiply, bytes / ceilings.copy);
     return {
       id: idOf(item),
+      family: family.name,
+      precision,
+      kernels: [...family.kernels],
+      flops,
+      bytes,
       seconds,
-      copyShare: bytes / seconds / limits.copy,
-      multiplyShare: flops > 0 ? flops / seconds / limits.multiply : null,
+      floors: seconds.map(() => floor),
       peers: {},
+      peerProblems: {},
+      ofCeiling: floor / median(seconds),
+      discarded: 0,
     };
   } finally {
     tf.dispose(inputs);
@@ -135,65 +153,51 @@ function askPeers(
   return JSON.parse(stdout) as { times: Record<string, Record<string, number>>; note: string };
 }
 
-function render(results: readonly GpuResult[]): string[] {
-  const share = (x: number | null): string => (x === null ? '' : `${(100 * x).toFixed(0)} %`).padStart(7);
-  return results.map(({ id, seconds, copyShare, multiplyShare, peers, error }) => {
-    if (error !== undefined) return `${id.padEnd(56)} FAILED: ${error}`;
-    const beside = Object.entries(peers).map(([name, s]) => `${(s / seconds).toFixed(2)}x ${name}`);
-    return `${id.padEnd(56)} ${(seconds * 1e6).toFixed(1).padStart(10)} us ${share(copyShare)} of copy ${share(multiplyShare)} of product  ${beside.join(', ')}`;
-  });
+/** The case beside its peers' medians; theirs are of rounds of their own, so the ratio is that of the medians. */
+function withPeers(item: CaseRecord, times: Readonly<Record<string, number>> = {}): CaseRecord {
+  const own = median(item.seconds);
+  const peers = Object.entries(times).map(([name, seconds]) => [name, { seconds, ratio: seconds / own }]);
+  return { ...item, peers: Object.fromEntries(peers) };
 }
 
-async function main(argv: readonly string[]): Promise<void> {
-  const string = { type: 'string' } as const;
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { json: string, filter: string, python: string },
-  });
+async function run(
+  { filter, python }: OptionsOf<typeof options>,
+  { signal, onProgress }: JobContext,
+): Promise<Findings> {
+  const chosen = GPU_CASES.filter((item) => idOf(item).includes(filter));
+  if (chosen.length === 0) throw invalid('--filter', 'text that some case contains', filter);
+  const peers = usePeers(python);
   await useEngine('equipoise-cuda');
   const native = currentDevice()?.native;
   if (native === undefined) throw new Error('the equipoise-cuda engine did not start');
-  const limits = ceilings(native);
-  console.log(
-    `copy ${(limits.copy / 1e12).toFixed(2)} TB/s, bf16 product ${(limits.multiply / 1e12).toFixed(0)} TFLOP/s`,
-  );
-  const cases = GPU_CASES.filter((item) => idOf(item).includes(values.filter ?? ''));
-  const results = cases.map((item): GpuResult => {
-    setPrecision(item.precision as Precision);
+  const ceilings = measureCeilings(native);
+  const cases: CaseRecord[] = [];
+  const failures: Record<string, string> = {};
+  for (const [done, item] of chosen.entries()) {
+    throwIfCancelled(signal, 'gpu');
+    onProgress?.({ task: idOf(item), done, total: chosen.length, unit: 'case' });
+    setPrecision(item.precision);
     try {
-      return measure(native, item, limits);
+      cases.push(measure(native, item, ceilings));
     } catch (error) {
-      return {
-        id: idOf(item),
-        seconds: Number.NaN,
-        copyShare: null,
-        multiplyShare: null,
-        peers: {},
-        error: formatError(error),
-      };
+      failures[idOf(item)] = formatError(error);
     }
-  });
-  const { times, note } = askPeers(values.python ?? process.env.EQUIPOISE_PYTHON ?? 'python3', cases);
-  const all = results.map((result) => ({ ...result, peers: times[result.id] ?? {} }));
-  for (const line of render(all)) console.log(line);
-  if (note) console.log(`peers: ${note}`);
-  const record = {
-    format: 1,
-    command: ['benchmarks/src/gpu/main.ts', ...argv],
-    device: native.describe(),
-    memory: native.memory(),
-    ceilings: { ...limits, peer: times.product ?? {} },
-    peers: note,
-    cases: all,
+  }
+  // The checks of a bare machine (tools/gpu/check.sh) take whatever Python it has.
+  const asked = askPeers(peers.python ?? 'python3', chosen);
+  const product = Object.entries(asked.times.product ?? {});
+  return {
+    suite: 'gpu',
+    cases: cases.map((item) => withPeers(item, asked.times[item.id])),
+    failures,
+    summary: {
+      'copy: TB/s': ceilings.copy / 1e12,
+      'bf16 product: TFLOP/s': ceilings.multiply / 1e12,
+      ...Object.fromEntries(product.map(([name, seconds]) => [`bf16 product of ${name}: seconds`, seconds])),
+    },
+    peerVersions: peers.versions,
+    peerProblem: asked.note,
   };
-  if (values.json !== undefined)
-    writeFileSync(path.resolve(values.json), `${JSON.stringify(record, null, 1)}\n`);
-  if (all.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  console.error(formatError(error));
-  process.exitCode = 1;
-}
+await benchmarkProgram(options, run);

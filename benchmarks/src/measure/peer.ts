@@ -3,19 +3,30 @@ import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:chil
 import path from 'node:path';
 import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { EquipoiseError } from '@equipoise/core';
+import { EquipoiseError, invalid, prose } from '@equipoise/core';
 import type { PeerCall } from '../kernels/case.js';
 
 // The same from src/ and dist/.
 const folder = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'tools', 'peers');
 
-/** Versions of the packages that peers need, or why there are none. */
-export function peerVersions(python: string | undefined): {
-  versions: Record<string, string> | null;
-  problem: string | null;
-} {
+export interface Peers {
+  /** The Python to ask; undefined where none was named. */
+  readonly python: string | undefined;
+  readonly versions: Record<string, string> | null;
+  readonly problem: string | null;
+}
+
+/**
+ * The peers' Python, `named` or that of EQUIPOISE_PYTHON.
+ *
+ * @throws EquipoiseError `missing` when one is named and is of no use: figures without the peer that was asked for would
+ * pass for complete ones
+ */
+export function usePeers(named: string | undefined): Peers {
+  const python = named ?? process.env.EQUIPOISE_PYTHON;
   if (python === undefined) {
-    return { versions: null, problem: 'no Python with PyTorch was named (--python or EQUIPOISE_PYTHON)' };
+    const problem = 'no Python with PyTorch was named (--python or EQUIPOISE_PYTHON)';
+    return { python, versions: null, problem };
   }
   const program = [
     'import importlib.metadata as m, json, platform',
@@ -24,14 +35,13 @@ export function peerVersions(python: string | undefined): {
     'print(json.dumps({"python": platform.python_version(), **{n: found[n] for n in names if n in found}}))',
   ].join('\n');
   const result = spawnSync(python, ['-c', program], { encoding: 'utf8' });
+  const refuse = (reason: string): EquipoiseError =>
+    invalid('--python', 'a Python with PyTorch', prose(`${python}: ${reason}`), { code: 'missing' });
   if (result.status !== 0)
-    return {
-      versions: null,
-      problem: `${python} could not be run: ${(result.stderr ?? '').trim() || result.error?.message}`,
-    };
+    throw refuse((result.stderr ?? '').trim() || result.error?.message || 'it could not be run');
   const versions = JSON.parse(result.stdout) as Record<string, string>;
-  if (versions.torch === undefined) return { versions: null, problem: `${python} has no torch` };
-  return { versions, problem: null };
+  if (versions.torch === undefined) throw refuse('torch is not installed');
+  return { python, versions, problem: null };
 }
 
 /** One process per script, started when first asked. */

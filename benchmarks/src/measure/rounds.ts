@@ -1,4 +1,5 @@
 /** Interleaved rounds: everybody takes a short turn in each, so that other load and clock changes meet all alike. */
+import { setImmediate } from 'node:timers/promises';
 import type { Ceilings } from '@equipoise/backend';
 import { median } from './statistics.js';
 
@@ -33,6 +34,8 @@ export async function playRounds(
   const played: Round[] = [];
   let kept: Round[] = [];
   while (kept.length < rounds && played.length < 3 * rounds) {
+    // Contestants may never leave the thread: signals and progress have to get through between rounds.
+    await setImmediate();
     const before = ceilings();
     const seconds: Record<string, number> = {};
     for (const [name, contestant] of Object.entries(contestants)) seconds[name] = await contestant(budget);
@@ -60,4 +63,9 @@ export function timed(once: () => void | Promise<void>): Contestant {
 /** Median seconds of one contestant. */
 export function medianSeconds(rounds: readonly Round[], name: string): number {
   return median(rounds.map((round) => round.seconds[name] as number));
+}
+
+/** Median of the rounds' own ratios of one contestant's seconds to another's. */
+export function medianRatio(rounds: readonly Round[], name: string, other: string): number {
+  return median(rounds.map(({ seconds }) => (seconds[name] as number) / (seconds[other] as number)));
 }

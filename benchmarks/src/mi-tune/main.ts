@@ -2,67 +2,71 @@
  * MI-TUNE's own figures, on the embedded model and on layers of SD-2.1's size:
  *
  *     npm run mi-tune -w benchmarks -- --part pair|sweep|precision|steps [--pairs 1000] [--steps 20] [--images 8]
- *         [--python PYTHON]
+ *         [--python PYTHON] [--json FILE]
  *
  *   pair       a candidate with its MI against generation alone (at most 1.03 is wanted), and what the savings save
  *   sweep      seconds, bytes and memory of a whole sweep of --pairs pairs; two sizes show that cost is linear
  *   precision  rank correlation of scores in bf16 with those in f32 on 200 pairs (at least 0.98 is wanted)
  *   steps      a training step with DoRA against LoRA (at most 1.05) and against PEFT's DoRA (at least 1.8 times faster)
  */
-import { writeFile } from 'node:fs/promises';
-import { CeilingProbe, type Ceilings, currentDevice, useEngine } from '@equipoise/backend';
-import { defineOptions, formatError, machineInfo, option, readCommandLine, z } from '@equipoise/core';
-import { PeerPool, peerVersions } from '../measure/peer.js';
+import { CeilingProbe, currentDevice, useEngine } from '@equipoise/backend';
+import { defineOptions, invalid, type JobContext, type OptionsOf, option, z } from '@equipoise/core';
+import { PeerPool, usePeers } from '../measure/peer.js';
+import { benchmarkProgram, type Findings, jsonOption, pythonOption, roundOptions } from '../program.js';
 import { measurePair, measurePrecision, measureSweep } from './pairs.js';
 import { measureSteps } from './steps.js';
 
-/** Measures the ceilings: the yardstick of the clock in every round. */
-export type Probe = (precision: 'f32' | 'bf16') => () => Ceilings;
+/** What all parts measure with. */
+export interface Bench {
+  readonly probe: CeilingProbe;
+  readonly signal: AbortSignal | undefined;
+}
+export type Part = Pick<Findings, 'cases' | 'summary'>;
 
-const options = defineOptions('mi-tune', {
-  part: option(z.enum(['pair', 'sweep', 'precision', 'steps']), 'What to measure.'),
-  pairs: option(z.int().min(50).default(1000), 'Pairs of the sweep.'),
-  steps: option(z.int().min(1).max(1000).default(20), 'Denoising steps.'),
-  images: option(z.int().min(1).max(1000).default(8), 'Images of a training step (published: 8).'),
-  rounds: option(z.int().min(3).max(1000).default(7), 'Rounds at full clock.'),
-  seconds: option(z.number().min(0.001).max(60).default(0.3), 'Length of each turn.'),
-  python: option(z.string().min(1).optional(), 'Python with PyTorch and PEFT; default $EQUIPOISE_PYTHON.'),
-  json: option(z.string().min(1).optional(), 'File for the figures.'),
-});
+const options = defineOptions(
+  'mi-tune',
+  {
+    part: option(z.enum(['pair', 'sweep', 'precision', 'steps']), 'What to measure.'),
+    pairs: option(z.int().min(50).default(1000), 'Pairs of the sweep.'),
+    steps: option(z.int().min(1).max(1000).default(20), 'Denoising steps.'),
+    images: option(z.int().min(1).max(1000).default(8), 'Images of a training step (published: 8).'),
+    ...roundOptions(7, 0.3),
+    python: pythonOption,
+    json: jsonOption,
+  },
+  ({ part, python }, name) => {
+    if (python !== undefined && part !== 'steps')
+      throw invalid(name('python'), 'nothing for a part without peers', python);
+  },
+);
+type Settings = OptionsOf<typeof options>;
 
-async function main(argv: readonly string[]): Promise<void> {
-  const settings = readCommandLine(options, argv);
-  if (settings === undefined) return;
-  const { part, pairs, steps, json } = settings;
+function measure(settings: Settings, bench: Bench, context: JobContext): Promise<Part> {
+  const { part, pairs, steps } = settings;
+  if (part === 'pair') return measurePair(bench, steps, settings);
+  return part === 'sweep' ? measureSweep(pairs, steps, context) : measurePrecision(10, 20, steps);
+}
+
+async function run(settings: Settings, context: JobContext): Promise<Findings> {
+  const suite = `mi-tune ${settings.part}`;
   await useEngine('equipoise-cpu');
   const native = currentDevice()?.native;
   if (native === undefined) throw new Error('the equipoise-cpu engine did not start');
-  const ceilings = new CeilingProbe(native);
-  const probe: Probe = (precision) => () => ceilings.measure(precision);
-  const python = settings.python ?? process.env.EQUIPOISE_PYTHON;
-  const { versions, problem } = part === 'steps' ? peerVersions(python) : { versions: null, problem: null };
-  if (problem !== null) console.error(`no peer: ${problem}`);
-  const pool = versions === null ? undefined : new PeerPool(python as string);
+  const probe = new CeilingProbe(native);
+  const bench = { probe, signal: context.signal };
   try {
-    const result =
-      part === 'pair'
-        ? await measurePair(probe, steps, settings)
-        : part === 'sweep'
-          ? await measureSweep(pairs, steps)
-          : part === 'precision'
-            ? await measurePrecision(10, 20, steps)
-            : await measureSteps(probe, pool, settings);
-    const record = { part, settings: { ...settings }, machine: machineInfo(), versions, result };
-    console.log(JSON.stringify(result, null, 2));
-    if (json !== undefined) await writeFile(json, `${JSON.stringify(record, null, 2)}\n`);
+    if (settings.part !== 'steps') return { suite, ...(await measure(settings, bench, context)) };
+    const { python, versions: peerVersions, problem: peerProblem } = usePeers(settings.python);
+    const pool = python === undefined ? undefined : new PeerPool(python);
+    try {
+      const threads = [...new Set([1, Number(native.describe().threads)])];
+      return { suite, ...(await measureSteps(bench, pool, settings, threads)), peerVersions, peerProblem };
+    } finally {
+      pool?.close();
+    }
   } finally {
-    pool?.close();
+    probe.dispose();
   }
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  console.error(formatError(error));
-  process.exitCode = 1;
-}
+await benchmarkProgram(options, run);

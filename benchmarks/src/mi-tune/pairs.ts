@@ -4,6 +4,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setPrecision, useEngine } from '@equipoise/backend';
+import { type JobContext, throwIfCancelled } from '@equipoise/core';
 import { createSampler, denoise, latentNoise } from '@equipoise/diffusion';
 import { spearman } from '@equipoise/metrics';
 import {
@@ -17,8 +18,11 @@ import {
 } from '@equipoise/mi-tune';
 import { SHIPPED_WEIGHTS, suitePrompts } from '@equipoise/tiny-world';
 import * as tf from '@tensorflow/tfjs-core';
-import { medianSeconds, playRounds, timed } from '../measure/rounds.js';
-import type { Probe } from './main.js';
+import { medianRatio, playRounds, timed } from '../measure/rounds.js';
+import { median } from '../measure/statistics.js';
+import { countWork, floorSeconds, totalWork } from '../measure/work.js';
+import type { CaseRecord } from '../record.js';
+import type { Bench, Part } from './main.js';
 
 const GUIDANCE = 4;
 
@@ -54,21 +58,12 @@ async function generateAlone(
   tf.dispose([latents, initial, cond, uncond]);
 }
 
-export interface PairCost {
-  readonly millisecondsPerPair: number;
-  /** Median over rounds: a finished candidate with its MI over generation alone. At most 1.03 is wanted. */
-  readonly withMiToGeneration: number;
-  /** A scored candidate with all exact savings over one with none. */
-  readonly savingsToNone: number;
-  readonly discarded: number;
-}
-
-/** 16 candidates of 4 prompts, `steps` steps. */
+/** 16 candidates of 4 prompts, `steps` steps: alone, with MI, and scored with and without the exact savings. */
 export async function measurePair(
-  probe: Probe,
+  { probe, signal }: Bench,
   steps: number,
   options: { rounds: number; seconds: number },
-): Promise<PairCost> {
+): Promise<Part> {
   const parts = await tinyParts();
   const prompts = promptsOf(4).flatMap((prompt) => [prompt, prompt, prompt, prompt]);
   const sampling = { seed: 1, steps, guidance: GUIDANCE };
@@ -84,77 +79,84 @@ export async function measurePair(
     );
     latents.dispose();
   };
+  const calls: Record<string, () => Promise<void>> = {
+    'generation alone': () => generateAlone(parts, prompts, steps),
+    'with MI': score(true, true),
+    'scores alone': score(false, true),
+    'with MI, no savings': score(true, false),
+  };
   const { kept, discarded } = await playRounds(
-    {
-      alone: timed(() => generateAlone(parts, prompts, steps)),
-      withMi: timed(score(true, true)),
-      savings: timed(score(false, true)),
-      none: timed(score(true, false)),
+    Object.fromEntries(Object.entries(calls).map(([name, call]) => [name, timed(call)])),
+    () => {
+      throwIfCancelled(signal, 'mi-tune');
+      return probe.measure('f32');
     },
-    probe('f32'),
     { rounds: options.rounds, budget: options.seconds },
   );
-  const ratio = (a: string, b: string): number => {
-    const values = kept
-      .map(({ seconds }) => (seconds[a] as number) / (seconds[b] as number))
-      .sort((x, y) => x - y);
-    return values[values.length >> 1] as number;
-  };
+  const cases: CaseRecord[] = [];
+  for (const [name, call] of Object.entries(calls)) {
+    const work = await countWork(call);
+    const seconds = kept.map((round) => round.seconds[name] as number);
+    const floors = kept.map((round) => floorSeconds(work, round.ceilings));
+    cases.push({
+      id: `${prompts.length} pairs, ${steps} steps, ${name} f32`,
+      family: 'pair',
+      precision: 'f32',
+      kernels: [],
+      ...totalWork(work),
+      seconds,
+      floors,
+      units: { name: 'pair', count: prompts.length },
+      peers: {},
+      peerProblems: {},
+      ofCeiling: median(seconds.map((value, i) => (floors[i] as number) / value)),
+      discarded,
+    });
+  }
   return {
-    millisecondsPerPair: (1e3 * medianSeconds(kept, 'savings')) / prompts.length,
-    withMiToGeneration: ratio('withMi', 'alone'),
-    savingsToNone: ratio('savings', 'none'),
-    discarded,
+    cases,
+    summary: {
+      'a candidate with its MI over generation alone (at most 1.03 is wanted)': medianRatio(
+        kept,
+        'with MI',
+        'generation alone',
+      ),
+      'a scored candidate with all exact savings over one with none': medianRatio(
+        kept,
+        'scores alone',
+        'with MI, no savings',
+      ),
+    },
   };
-}
-
-export interface SweepScale {
-  readonly pairs: number;
-  readonly steps: number;
-  readonly seconds: number;
-  readonly pairsPerSecond: number;
-  readonly journalBytesPerPair: number;
-  readonly parquetBytesPerPair: number;
-  readonly peakMegabytes: number;
 }
 
 /** A whole sweep of `pairs` pairs, 50 per prompt. */
-export async function measureSweep(pairs: number, steps: number): Promise<SweepScale> {
+export async function measureSweep(pairs: number, steps: number, context: JobContext): Promise<Part> {
   const parts = await tinyParts();
   const folder = await mkdtemp(join(tmpdir(), 'equipoise-sweep-'));
   try {
     const started = performance.now();
     const prompts = promptsOf(Math.ceil(pairs / 50));
     const options = { seed: 1, steps, guidance: GUIDANCE, prompts, candidates: 50, batch: 32 };
-    const rows = await sweep({ folder, parts, options });
+    const rows = await sweep({ folder, parts, options }, context);
     const seconds = (performance.now() - started) / 1e3;
-    return {
+    const bytes = (file: string): number => statSync(join(folder, file)).size / rows.length;
+    const summary = {
       pairs: rows.length,
-      steps,
       seconds,
-      pairsPerSecond: rows.length / seconds,
-      journalBytesPerPair: statSync(join(folder, 'scores.jsonl')).size / rows.length,
-      parquetBytesPerPair: statSync(join(folder, 'scores.parquet')).size / rows.length,
-      peakMegabytes: process.resourceUsage().maxRSS / 1024,
+      'pairs per second': rows.length / seconds,
+      'bytes per pair, journal': bytes('scores.jsonl'),
+      'bytes per pair, Parquet': bytes('scores.parquet'),
+      'resident MB at the peak': process.resourceUsage().maxRSS / 1024,
     };
+    return { cases: [], summary };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-export interface PrecisionAgreement {
-  readonly pairs: number;
-  /** Spearman's rank correlation of the scores in bf16 with those in f32, over all pairs and within prompts. */
-  readonly overall: number;
-  readonly withinPrompts: number;
-}
-
 /** The same pairs scored in either storage. */
-export async function measurePrecision(
-  prompts: number,
-  candidates: number,
-  steps: number,
-): Promise<PrecisionAgreement> {
+export async function measurePrecision(prompts: number, candidates: number, steps: number): Promise<Part> {
   const texts = promptsOf(prompts);
   const requests = texts.flatMap((prompt) =>
     Array.from({ length: candidates }, (_, candidate) => ({ prompt, candidate })),
@@ -183,9 +185,10 @@ export async function measurePrecision(
       half.slice(p * candidates, (p + 1) * candidates),
     ),
   );
-  return {
+  const summary = {
     pairs: requests.length,
-    overall: spearman(full, half),
-    withinPrompts: within.reduce((sum, rho) => sum + rho, 0) / within.length,
+    'rank correlation of bf16 with f32 (at least 0.98 is wanted)': spearman(full, half),
+    'rank correlation within prompts, mean': within.reduce((sum, rho) => sum + rho, 0) / within.length,
   };
+  return { cases: [], summary };
 }

@@ -2,17 +2,29 @@
 import {
   type AdamWParameter,
   adamW,
+  type Ceilings,
   doraLinear,
   doraNorm,
   getPrecision,
   setPrecision,
   useEngine,
 } from '@equipoise/backend';
+import { throwIfCancelled } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { makeInputs } from '../kernels/inputs.js';
 import type { PeerPool } from '../measure/peer.js';
-import { type Contestant, medianSeconds, playRounds, timed } from '../measure/rounds.js';
-import type { Probe } from './main.js';
+import {
+  type Contestant,
+  medianRatio,
+  medianSeconds,
+  playRounds,
+  type Round,
+  timed,
+} from '../measure/rounds.js';
+import { median } from '../measure/statistics.js';
+import { countWork, floorSeconds, totalWork } from '../measure/work.js';
+import type { CaseRecord } from '../record.js';
+import type { Bench, Part } from './main.js';
 
 /** Layers of SD-2.1's UNet that carry adapters: rows of an image, inputs, outputs; the last is a key of the cross-attention. */
 const LAYERS = [
@@ -22,18 +34,6 @@ const LAYERS = [
   [77, 1024, 1280],
 ] as const;
 const RANK = 32;
-
-export interface StepRecord {
-  readonly layer: string;
-  readonly precision: 'f32' | 'bf16';
-  readonly loraMs: number;
-  readonly doraMs: number;
-  /** Median over rounds of DoRA's time over LoRA's. */
-  readonly doraToLora: number;
-  /** Median over rounds of PEFT's DoRA over ours; null without a peer. */
-  readonly peftToDora: number | null;
-  readonly discarded: number;
-}
 
 /** Forward, backward and AdamW of one adapted layer. DoRA's norms are computed in every step: accumulation 1. */
 function trainer(kind: 'lora' | 'dora', [m, k, n]: readonly [number, number, number]): () => Promise<void> {
@@ -80,56 +80,72 @@ function trainer(kind: 'lora' | 'dora', [m, k, n]: readonly [number, number, num
 }
 
 export async function measureSteps(
-  probe: Probe,
+  { probe, signal }: Bench,
   pool: PeerPool | undefined,
-  { rounds, seconds, images }: { rounds: number; seconds: number; images: number },
-): Promise<StepRecord[]> {
+  { rounds, seconds: budget, images }: { rounds: number; seconds: number; images: number },
+  threads: readonly number[],
+): Promise<Part> {
   await useEngine('equipoise-cpu');
-  const records: StepRecord[] = [];
+  const cases: CaseRecord[] = [];
+  const summary: Record<string, number> = {};
   for (const precision of ['f32', 'bf16'] as const) {
     setPrecision(precision);
     for (const [perImage, inputs, outputs] of LAYERS) {
       const rows = images * perImage;
       const layer = [rows, inputs, outputs] as const;
-      const contestants: Record<string, Contestant> = {
-        lora: timed(trainer('lora', layer)),
-        dora: timed(trainer('dora', layer)),
+      const calls = { lora: trainer('lora', layer), dora: trainer('dora', layer) };
+      const contestants: Record<string, Contestant> = { lora: timed(calls.lora), dora: timed(calls.dora) };
+      const peers = pool === undefined ? [] : threads.map((count) => ({ key: `peft ${count}`, count }));
+      const dora = { kind: 'dora', rows, inputs, outputs, rank: RANK };
+      for (const { key, count } of peers)
+        contestants[key] = (seconds) =>
+          (pool as PeerPool).time({ script: 'torch_fused.py', case: dora }, precision, count, seconds);
+      const ceilings = (): Ceilings => {
+        throwIfCancelled(signal, 'mi-tune');
+        return probe.measure(precision);
       };
-      if (pool !== undefined)
-        for (const threads of [1, 2])
-          contestants[`peft ${threads}`] = (budget) =>
-            pool.time(
-              { script: 'torch_fused.py', case: { kind: 'dora', rows, inputs, outputs, rank: RANK } },
-              precision,
-              threads,
-              budget,
-            );
-      const { kept, discarded } = await playRounds(contestants, probe(precision), {
-        rounds,
-        budget: seconds,
-      });
-      const ratio = (over: (own: Readonly<Record<string, number>>) => number): number => {
-        const values = kept.map(({ seconds: own }) => over(own)).sort((x, y) => x - y);
-        return values[values.length >> 1] as number;
-      };
-      const record: StepRecord = {
-        layer: `${rows}x${inputs}x${outputs} r${RANK}`,
-        precision,
-        loraMs: 1e3 * medianSeconds(kept, 'lora'),
-        doraMs: 1e3 * medianSeconds(kept, 'dora'),
-        doraToLora: ratio((own) => (own.dora as number) / (own.lora as number)),
-        peftToDora:
-          pool === undefined
-            ? null
-            : ratio(
-                (own) => Math.min(own['peft 1'] as number, own['peft 2'] as number) / (own.dora as number),
-              ),
-        discarded,
-      };
-      records.push(record);
-      console.log(JSON.stringify(record));
+      const { kept, discarded } = await playRounds(contestants, ceilings, { rounds, budget });
+      const name = `${rows}x${inputs}x${outputs} r${RANK}`;
+      for (const kind of ['lora', 'dora'] as const) {
+        const work = await countWork(calls[kind]);
+        const seconds = kept.map((round) => round.seconds[kind] as number);
+        const floors = kept.map((round) => floorSeconds(work, round.ceilings));
+        cases.push({
+          id: `${kind} step ${name} ${precision}`,
+          family: `${kind} step`,
+          precision,
+          kernels: [],
+          ...totalWork(work),
+          seconds,
+          floors,
+          units: { name: 'update', count: 1 },
+          peers: kind === 'dora' ? fastestPeft(kept, peers) : {},
+          peerProblems: {},
+          ofCeiling: median(seconds.map((value, i) => (floors[i] as number) / value)),
+          discarded,
+        });
+      }
+      summary[`${name} ${precision}: DoRA over LoRA (at most 1.05 is wanted)`] = medianRatio(
+        kept,
+        'dora',
+        'lora',
+      );
     }
   }
   setPrecision('f32');
-  return records;
+  return { cases, summary };
+}
+
+/** PEFT at the number of threads with the better median. */
+function fastestPeft(
+  kept: readonly Round[],
+  peers: readonly { readonly key: string; readonly count: number }[],
+): CaseRecord['peers'] {
+  const [best] = peers
+    .map(({ key, count }) => ({ key, threads: count, seconds: medianSeconds(kept, key) }))
+    .sort((a, b) => a.seconds - b.seconds);
+  if (best === undefined) return {};
+  const { key, threads, seconds } = best;
+  const samples = kept.map((round) => round.seconds[key] as number);
+  return { peft: { seconds, threads, ratio: medianRatio(kept, key, 'dora'), samples } };
 }

@@ -9,6 +9,7 @@ import { setPrecision, useEngine } from '@equipoise/backend';
 import { AutoencoderKL, CLIPTextModel, UNet2DConditionModel } from '@equipoise/models';
 import { openFolder, type StateDict } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
+import { countWork, type Work } from '../measure/work.js';
 import type { ModelKind, ModelReply, ModelRequest } from './protocol.js';
 
 const folders = { unet: 'unet', text: 'text_encoder', vae: 'vae' } as const;
@@ -74,10 +75,12 @@ async function readWhole(path: string, fresh: boolean): Promise<void> {
   }
 }
 
-async function perform(request: ModelRequest): Promise<void> {
+async function perform(request: ModelRequest): Promise<Work | undefined> {
+  if (request.op === 'count') return countWork(() => run(request.batch));
   if (request.op === 'load') await load(request.folder, request.model);
   else if (request.op === 'run') await run(request.batch);
   else await readWhole(request.path, request.fresh);
+  return undefined;
 }
 
 async function main(): Promise<void> {
@@ -87,8 +90,9 @@ async function main(): Promise<void> {
     let reply: ModelReply;
     try {
       const start = performance.now();
-      await perform(JSON.parse(line) as ModelRequest);
-      reply = { seconds: (performance.now() - start) / 1e3, peakBytes: await peakBytes() };
+      const work = await perform(JSON.parse(line) as ModelRequest);
+      const seconds = (performance.now() - start) / 1e3;
+      reply = { seconds, peakBytes: await peakBytes(), ...(work !== undefined && { work }) };
     } catch (error) {
       reply = { error: error instanceof Error ? error.message : String(error) };
     }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { EquipoiseError } from '@equipoise/core';
+import type { Work } from '../measure/work.js';
 import type { ModelReply, ModelRequest } from './protocol.js';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -14,6 +15,8 @@ export interface Measurement {
   readonly seconds: number;
   /** Largest resident size of the process so far. */
   readonly peakBytes: number;
+  /** What a `count` found. */
+  readonly work?: Work;
 }
 
 export class Participant {

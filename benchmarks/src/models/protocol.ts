@@ -1,4 +1,6 @@
 /** What the full-size benchmark asks of both sides. */
+import type { Work } from '../measure/work.js';
+
 export type ModelKind = 'unet' | 'text' | 'vae';
 
 export type ModelRequest =
@@ -12,9 +14,11 @@ export type ModelRequest =
     }
   /** One forward: 64 x 64 latents and 77 x 1024 contexts, 77 tokens, or latents to 512 x 512 pixels. */
   | { readonly op: 'run'; readonly batch: number }
+  /** Ours only: the same, with the work that the device has in it. */
+  | { readonly op: 'count'; readonly batch: number }
   /** Ours only: reads a file into fresh memory of its size, or through one buffer. */
   | { readonly op: 'read'; readonly path: string; readonly fresh: boolean };
 
 export type ModelReply =
-  | { readonly seconds: number; readonly peakBytes: number }
+  | { readonly seconds: number; readonly peakBytes: number; readonly work?: Work }
   | { readonly error: string };

@@ -1,10 +1,9 @@
 /** The kernel suite: every family at every size and precision, beside peers and ceilings. */
 import { CeilingProbe, type Ceilings, currentDevice, type Precision, useEngine } from '@equipoise/backend';
-import type { JobContext } from '@equipoise/core';
-import { throwIfCancelled } from '@equipoise/core';
+import { formatError, type JobContext, throwIfCancelled } from '@equipoise/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { KernelFamily, Sizes } from '../kernels/case.js';
-import { kernelFamilies } from '../kernels/families.js';
+import { type ChosenCase, kernelFamilies } from '../kernels/families.js';
 import { makeInputs } from '../kernels/inputs.js';
 import type { PeerPool } from '../measure/peer.js';
 import { type Contestant, medianSeconds, playRounds, type Round, timed } from '../measure/rounds.js';
@@ -14,6 +13,8 @@ import type { CaseRecord } from '../record.js';
 export interface KernelSuiteOptions {
   /** Only cases whose id contains this. */
   readonly filter: string;
+  /** Other sizes than those that families list; empty for the families' own. */
+  readonly chosen: readonly ChosenCase[];
   readonly rounds: number;
   /** Seconds of each turn. */
   readonly budget: number;
@@ -29,16 +30,18 @@ interface PlannedCase {
   readonly precision: Precision;
 }
 
-function plan({ filter, precisions }: KernelSuiteOptions): PlannedCase[] {
-  const cases = kernelFamilies.flatMap((family) =>
-    family.sizes.flatMap((sizes) =>
-      family.precisions.map((precision) => ({
-        id: `${family.name} ${family.label(sizes)} ${precision}`,
-        family,
-        sizes,
-        precision,
-      })),
-    ),
+function plan({ filter, chosen, precisions }: KernelSuiteOptions): PlannedCase[] {
+  const all =
+    chosen.length > 0
+      ? chosen
+      : kernelFamilies.flatMap((family) => family.sizes.map((sizes) => ({ family, sizes })));
+  const cases = all.flatMap(({ family, sizes }) =>
+    family.precisions.map((precision) => ({
+      id: `${family.name} ${family.label(sizes)} ${precision}`,
+      family,
+      sizes,
+      precision,
+    })),
   );
   return cases.filter(({ id, precision }) => id.includes(filter) && precisions.includes(precision));
 }
@@ -48,23 +51,34 @@ export async function runKernelSuite(
   options: KernelSuiteOptions,
   peers: PeerPool | undefined,
   { onProgress, signal }: JobContext,
-): Promise<CaseRecord[]> {
+): Promise<{ cases: CaseRecord[]; failures: Record<string, string> }> {
   await useEngine('equipoise-cpu');
   const native = currentDevice()?.native;
   if (native === undefined) throw new Error('the equipoise-cpu engine did not start');
   const probe = new CeilingProbe(native);
   const planned = plan(options);
-  const records: CaseRecord[] = [];
+  const cases: CaseRecord[] = [];
+  const failures: Record<string, string> = {};
   try {
     for (const [i, item] of planned.entries()) {
       throwIfCancelled(signal, 'bench');
       onProgress?.({ task: item.id, done: i, total: planned.length, unit: 'case' });
-      records.push(await runCase(item, options, peers, () => probe.measure(item.precision)));
+      try {
+        const measure = (): Ceilings => {
+          throwIfCancelled(signal, 'bench');
+          return probe.measure(item.precision);
+        };
+        cases.push(await runCase(item, options, peers, measure));
+      } catch (error) {
+        throwIfCancelled(signal, 'bench');
+        // The other cases are worth their time all the same.
+        failures[item.id] = formatError(error);
+      }
     }
   } finally {
     probe.dispose();
   }
-  return records;
+  return { cases, failures };
 }
 
 async function runCase(
@@ -94,7 +108,7 @@ async function runCase(
       id,
       family: family.name,
       precision,
-      kernels: family.kernels,
+      kernels: [...family.kernels],
       flops,
       bytes,
       seconds: kept.map((round) => round.seconds.ours as number),
@@ -148,14 +162,15 @@ async function peerContestants(
 
 /** For each peer the number of threads with the best median; the ratio is the median of the rounds' own ratios. */
 function bestPeers(kept: readonly Round[], usable: readonly PeerContestant[]): CaseRecord['peers'] {
-  const best: Record<string, { seconds: number; threads: number; ratio: number }> = {};
+  const best: CaseRecord['peers'] = {};
   for (const { key, name, threads } of usable) {
     const seconds = medianSeconds(kept, key);
     if (best[name] !== undefined && best[name].seconds <= seconds) continue;
     const ratio = median(
       kept.map((round) => (round.seconds[key] as number) / (round.seconds.ours as number)),
     );
-    best[name] = { seconds, threads, ratio };
+    const samples = kept.map((round) => round.seconds[key] as number);
+    best[name] = { seconds, threads, ratio, samples };
   }
   return best;
 }
@@ -169,7 +184,7 @@ export function summarise(cases: readonly CaseRecord[]): Record<string, number> 
     groups.set(key, [...(groups.get(key) ?? []), item]);
   }
   for (const [key, items] of groups) {
-    summary[`${key}: share of ceiling`] = geometricMean(items.map((item) => item.ofCeiling));
+    summary[`${key}: share of ceiling`] = geometricMean(items.map((item) => item.ofCeiling as number));
     for (const name of new Set(items.flatMap((item) => Object.keys(item.peers)))) {
       const ratios = items.flatMap((item) =>
         item.peers[name] === undefined ? [] : [item.peers[name].ratio],

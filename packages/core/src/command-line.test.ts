@@ -28,6 +28,19 @@ t.test('words of a command line by schema', async (t) => {
   t.throws(() => readCommandLine(options, []), /--suite: expected one of "kernels", "dispatch", got nothing/);
 });
 
+t.test('words that need no flag, and options that may be repeated', async (t) => {
+  const set = defineOptions('compare', {
+    base: option(z.string(), 'Before.'),
+    next: option(z.string(), 'After.'),
+    cases: option(z.array(z.string()).default([]), 'Cases.', { whole: true }),
+  });
+  const read = (...words: string[]) => readCommandLine(set, words, undefined, ['base', 'next']);
+  t.same(read('a', '--cases', 'x,y', 'b', '--cases', 'z'), { base: 'a', next: 'b', cases: ['x,y', 'z'] });
+  t.throws(() => read('a'), { message: /--next: expected text, got nothing/ });
+  t.throws(() => read('a', 'b', '--cases'), { message: /--cases: expected a list, each text, got true/ });
+  t.throws(() => read('a', 'b', 'c'), { message: /compare: expected BASE NEXT, got "c"/ });
+});
+
 t.test('help instead of values', async (t) => {
   const printed: string[] = [];
   t.equal(

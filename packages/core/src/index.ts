@@ -12,6 +12,7 @@ export * from './nearest.js';
 export type { FieldKind } from './option-kinds.js';
 export * from './options.js';
 export * from './progress.js';
+export * from './progress-lines.js';
 export * from './random.js';
 export * from './round.js';
 export * from './run.js';

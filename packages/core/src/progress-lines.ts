@@ -1,10 +1,10 @@
 /** Progress on standard error: one line redrawn in place on a terminal, a line every ten seconds elsewhere. */
-import type { ProgressEvent, ProgressListener } from '@equipoise/core';
+import type { ProgressEvent, ProgressListener } from './progress.js';
 
 const REDRAW_MS = 100;
 const LOG_MS = 10_000;
 
-export interface Progress {
+export interface ProgressLines {
   readonly onProgress: ProgressListener;
   /** Leaves the terminal on a fresh line. */
   end(): void;
@@ -13,7 +13,7 @@ export interface Progress {
 export function createProgress(
   note: (line: string) => void,
   stream: NodeJS.WriteStream = process.stderr,
-): Progress {
+): ProgressLines {
   let last = 0;
   let drawn = false;
   let task: string | undefined;
@@ -44,7 +44,7 @@ export function createProgress(
 }
 
 /** `denoise: 12/50 steps (24%) loss=0.1234`. */
-export function describeProgress(event: ProgressEvent): string {
+function describeProgress(event: ProgressEvent): string {
   const { done, total, unit, values } = event;
   const count = total === undefined ? `${done}` : `${done}/${total}`;
   const share = total === undefined || total === 0 ? '' : ` (${Math.floor((100 * done) / total)}%)`;
