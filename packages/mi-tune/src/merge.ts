@@ -9,6 +9,7 @@ import {
   ProgressCounter,
   prose,
   Run,
+  type RunRecord,
 } from '@equipoise/core';
 import { exportScores } from './scores-table.js';
 import {
@@ -45,12 +46,13 @@ export async function mergeSweeps(
   for (const other of sweeps) requireSameSweep(first, other);
   requireAllShards(sweeps);
   for (const one of sweeps) requireComplete(one);
-  const { record, prompts } = first;
+  const { record, prompts } =
+    sweeps.find(({ record: { options } }) => options.sampler !== undefined) ?? first;
   const plan = { ...first.plan, shard: WHOLE };
   const run = await Run.open(folder, {
     command: SWEEP_COMMAND,
     options: { ...record.options, shard: shardText(WHOLE) },
-    upgrade: upgradeSweep,
+    upgrade: (earlier) => upgradeSweep(earlier, record.options.sampler),
     seeds: Object.fromEntries(Object.entries(record.seeds).map(([name, seed]) => [name, BigInt(seed)])),
     inputs: record.inputs,
   });
@@ -80,13 +82,15 @@ export async function mergeSweeps(
 }
 
 /** Settings and inputs of a sweep but for its shard. */
-function identity({ record: { options, inputs, seeds } }: StoredSweep): Record<string, unknown> {
+function identity({ options, inputs, seeds }: RunRecord): Record<string, unknown> {
   const { shard: _, ...settings } = options;
   return { ...settings, ...inputs, ...seeds };
 }
 
 function requireSameSweep(first: StoredSweep, other: StoredSweep): void {
-  const [a, b] = [identity(first), identity(other)];
+  const [a, b] = [first, other].map(({ record }, i, both) =>
+    identity(upgradeSweep(record, both[1 - i]?.record.options.sampler)),
+  ) as [Record<string, unknown>, Record<string, unknown>];
   const differences = [...new Set([...Object.keys(a), ...Object.keys(b)])]
     .filter((key) => canonicalJson(a[key] ?? null) !== canonicalJson(b[key] ?? null))
     .map((key) => `  ${key}: ${describe(a[key])} and ${describe(b[key])}`);

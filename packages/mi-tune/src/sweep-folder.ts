@@ -10,6 +10,7 @@ import {
   EquipoiseError,
   exists,
   invalid,
+  type JsonValue,
   parseJson,
   prose,
   type RunRecord,
@@ -48,14 +49,20 @@ function parseShard(text: unknown): Shard {
 /**
  * The record of an earlier version in today's terms. It did not name the autoencoder that pictures went through: such a
  * sweep can be read, and merged with its like, but nobody knows with what to go on.
+ *
+ * @param sampler of the sweep that it is compared with, where it named none: the model's hash covers it, too
  */
-export function upgradeSweep(earlier: RunRecord): RunRecord {
+export function upgradeSweep(earlier: RunRecord, sampler?: JsonValue): RunRecord {
   const { command, options, inputs } = earlier;
   if (command !== SWEEP_COMMAND) return earlier;
   const pictures = options.pictures === true || (options.scorers as readonly string[]).length > 0;
   return {
     ...earlier,
-    options: { ...options, shard: shardText(parseShard(options.shard)) },
+    options: {
+      ...(sampler !== undefined && { sampler }),
+      ...options,
+      shard: shardText(parseShard(options.shard)),
+    },
     inputs: pictures ? { vae: UNKNOWN_VAE, ...inputs } : inputs,
   };
 }

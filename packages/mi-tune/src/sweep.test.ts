@@ -180,9 +180,18 @@ t.test('shards merge to the whole', async (t) => {
   // As earlier versions counted.
   const record = path.join(first.folder, 'run.json');
   fs.writeFileSync(record, fs.readFileSync(record, 'utf8').replace('"1 of 4"', '"0/4"'));
+  fs.writeFileSync(record, fs.readFileSync(record, 'utf8').replace(/^.*"sampler".*$/m, ''));
   t.same(await mergeSweeps(at('merged'), shards), whole);
   t.same(await sweep({ ...first, shard: { index: 0, count: 4 } }), rows[0]);
-  t.match(fs.readFileSync(record, 'utf8'), '"1 of 4"');
+  t.match((await readSweep(first.folder)).record.options, { sampler: 'DDPMScheduler', shard: '1 of 4' });
+  const scheduler = { ...parts.scheduler, className: 'DDIMScheduler' as const };
+  await t.rejects(
+    sweep({ ...first, parts: { ...parts, scheduler, hash: 'x' }, shard: { index: 0, count: 4 } }),
+    {
+      code: 'conflict',
+      message: /option sampler: "DDPMScheduler" in the folder, "DDIMScheduler" now\n {2}input model: /,
+    },
+  );
   await sweep({
     folder: at('other'),
     parts,

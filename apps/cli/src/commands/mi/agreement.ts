@@ -1,4 +1,4 @@
-import { defineOptions, option, z } from '@equipoise/core';
+import { defineOptions, invalid, option, prose, z } from '@equipoise/core';
 import {
   agreementOf,
   PAPER_RANKS,
@@ -11,9 +11,13 @@ import { tableOf, toMarkdown } from '@equipoise/report';
 import { defineCommand } from '../../command.js';
 
 const options = defineOptions('mi agreement', {
-  sweep: option(z.string(), 'Folder of a sweep that recorded further scores (--clip, --scorer).', {
-    placeholder: 'folder',
-  }),
+  sweep: option(
+    z.string(),
+    'Folder of a sweep that recorded further scores (--picture-mi, --clip, --scorer).',
+    {
+      placeholder: 'folder',
+    },
+  ),
   ranks: option(
     z
       .array(z.int().min(1))
@@ -33,6 +37,10 @@ export const miAgreement = defineCommand({
     const stored = await readSweep(sweep);
     requireComplete(stored);
     const measures = ['mi', ...stored.plan.scorers];
+    if (measures.length < 2)
+      throw invalid(sweep, 'a sweep that recorded further scores', prose('MI alone'), {
+        hints: ['mi sweep records them with --picture-mi, --clip or --scorer.'],
+      });
     const pairs = agreementOf(rankedPicks(sweepRows(stored), ranks), measures);
     const records = pairs.map(({ first, second, tau, tied }) => ({
       measures: `${first}, ${second}`,
