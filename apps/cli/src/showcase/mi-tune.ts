@@ -82,32 +82,21 @@ export async function runMiTune(
   settings: MiTuneSettings,
   context: JobContext,
 ): Promise<MiTuneResult> {
-  const { parts } = embedded;
-  const { seed, steps, guidance } = settings;
+  const { seed } = settings;
   const { training, test } = splitPrompts(settings);
-  const texts = training.map(({ text }) => text);
-  const sampling: SamplingOptions = { seed, steps, guidance };
   const started = performance.now();
-  const rows = await sweep(
-    {
-      folder: join(folder, 'sweep'),
-      parts,
-      options: { ...sampling, prompts: texts, candidates: settings.candidates, batch: 32 },
-      pictures: {
-        scorers: [
-          pictureMiScorer(parts, encoderOf(embedded.pipeline, parts), { truncation: PICTURES_ABOVE }),
-          await sceneScorer(embedded, training),
-        ],
-        decode: decoderOf(embedded.pipeline),
-      },
-    },
-    context,
-  );
+  const rows = await scoreCandidates(embedded, join(folder, 'sweep'), training, settings, context);
   const pairsPerSecond = rows.length / ((performance.now() - started) / 1000);
   const chosen = selectCandidates(rows, 1, { by: 'score', name: PICTURE_MI });
-  const base = await evaluate(embedded, 'base model', test, sampling, [], context);
-  const tuneOn = (name: string, to: string, examples: readonly SweepRow[]): Promise<TunedResult> =>
-    tuned(embedded, join(folder, to), name, examples, test, sampling, settings, context);
+  const tuneOn = async (name: string, to: string, examples: readonly SweepRow[]): Promise<TunedResult> => {
+    const { adapter, log } = await tune(embedded, join(folder, to), examples, settings, context);
+    try {
+      return { ...(await evaluate(embedded, name, test, settings, context)), log };
+    } finally {
+      adapter.remove();
+    }
+  };
+  const base = { ...(await evaluate(embedded, 'base model', test, settings, context)), log: [] };
   const random = await tuneOn('random choice', 'random', selectCandidates(rows, 1, { by: 'random', seed }));
   const best = await tuneOn('MI-TUNE', 'chosen', chosen);
   const share = (some: readonly SweepRow[]): number =>
@@ -139,6 +128,39 @@ function splitPrompts({ suite, prompts, testPrompts, seed }: MiTuneSettings): {
   if (distinct.length < wanted)
     throw invalid('prompts and test-prompts', `at most ${distinct.length} together`, wanted);
   return { training: distinct.slice(0, prompts), test: distinct.slice(prompts, wanted) };
+}
+
+const samplingOf = ({ seed, steps, guidance }: MiTuneSettings): SamplingOptions => ({
+  seed,
+  steps,
+  guidance,
+});
+
+/** The candidates of the training prompts with both kinds of MI and the judge's verdict. */
+async function scoreCandidates(
+  embedded: Embedded,
+  folder: string,
+  training: readonly ScenePrompt[],
+  settings: MiTuneSettings,
+  context: JobContext,
+): Promise<SweepRow[]> {
+  const { parts, pipeline } = embedded;
+  const prompts = training.map(({ text }) => text);
+  return sweep(
+    {
+      folder,
+      parts,
+      options: { ...samplingOf(settings), prompts, candidates: settings.candidates, batch: 32 },
+      pictures: {
+        scorers: [
+          pictureMiScorer(parts, encoderOf(pipeline, parts), { truncation: PICTURES_ABOVE }),
+          await sceneScorer(embedded, training),
+        ],
+        decode: decoderOf(pipeline),
+      },
+    },
+    context,
+  );
 }
 
 /** 1 where the scene judge finds every object as the prompt asks for it. */
@@ -179,19 +201,16 @@ function tauOf(rows: readonly SweepRow[], measure: string): number {
   return pair?.tau?.value ?? Number.NaN;
 }
 
-async function tuned(
-  embedded: Embedded,
+/** Makes the chosen candidates a set and tunes an adapter on it, which is attached afterwards. */
+async function tune(
+  { parts, pipeline }: Embedded,
   folder: string,
-  name: string,
   chosen: readonly SweepRow[],
-  test: readonly ScenePrompt[],
-  sampling: SamplingOptions,
   settings: MiTuneSettings,
   context: JobContext,
-): Promise<TunedResult> {
-  const { parts, pipeline } = embedded;
-  const decode = decoderOf(pipeline);
-  await buildSet(join(folder, 'set'), parts, { chosen }, sampling, { batch: 32, decode }, context);
+): ReturnType<typeof tuneJob> {
+  const how = { batch: 32, decode: decoderOf(pipeline) };
+  await buildSet(join(folder, 'set'), parts, { chosen }, samplingOf(settings), how, context);
   const options = {
     ...FINE_TUNE_DEFAULTS,
     learningRate: 1e-3,
@@ -202,7 +221,7 @@ async function tuned(
     updates: settings.updates,
     seed: settings.seed,
   };
-  const { adapter, log } = await tuneJob(
+  return tuneJob(
     {
       folder: join(folder, 'tune'),
       parts,
@@ -213,21 +232,16 @@ async function tuned(
     },
     context,
   );
-  try {
-    return await evaluate(embedded, name, test, sampling, log, context);
-  } finally {
-    adapter.remove();
-  }
 }
 
 async function evaluate(
   embedded: Embedded,
   name: string,
   test: readonly ScenePrompt[],
-  sampling: SamplingOptions,
-  log: readonly FineTuneLog[],
+  settings: MiTuneSettings,
   context: JobContext,
-): Promise<TunedResult> {
+): Promise<Omit<TunedResult, 'log'>> {
+  const sampling = samplingOf(settings);
   const wanted = Array.from({ length: PICTURES_PER_TEST_PROMPT }, () => test).flat();
   const images: RgbImage[] = [];
   for (let start = 0; start < wanted.length; start += 32) {
@@ -245,5 +259,5 @@ async function evaluate(
   }
   const found = await findScenes(embedded.judges.scene, wanted, packed(images));
   const right = found.map(({ bound }) => (bound ? 1 : 0));
-  return { name, right: meanWithInterval(right, { seed: sampling.seed }), images, log };
+  return { name, right: meanWithInterval(right, { seed: sampling.seed }), images };
 }
