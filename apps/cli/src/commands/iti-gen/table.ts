@@ -16,7 +16,7 @@ const options = benchOptions.extend('iti-gen table', {
         'beard',
         'smile',
         'hairLength',
-        'eyeglasses+hat',
+        'hat+eyeglasses',
         'hat+beard+smile',
         'skinTone+eyeglasses',
       ]),
