@@ -275,6 +275,7 @@ t.test('bad input is refused by name', async (t) => {
   };
   const param = { parameter: tf.variable(c), gradient: c, m: tf.variable(c), v: tf.variable(c) };
   const step = { epsUncond: c, epsCond: c, latents: c, guidance: 1, miWeight: 1, cx: 1, ce: 1 };
+  const guided = (change: object) => () => fused.guidedStep({ ...step, ...change });
   const refusals: Array<[() => unknown, string, RegExp]> = [
     [() => fused.silu(gone), 'TypeError', /silu: x: expected a live tensor/],
     [() => fused.gelu([1] as never), 'TypeError', /gelu: x: expected a tensor, got \[1\]/],
@@ -349,9 +350,20 @@ t.test('bad input is refused by name', async (t) => {
     [() => fused.doraLinear(x, { ...w, norm: tf.ones([4]) }), 'TypeError', /norm/],
     [() => fused.doraLinear(x, { ...w, scaling: Infinity }), 'RangeError', /scaling/],
     [() => fused.miSquaredNorm(x, x, tf.ones([3])), 'RangeError', /weights: expected shape \[2\]/],
-    [() => fused.guidedStep({ ...step, cn: 1 }), 'TypeError', /noise/],
-    [() => fused.guidedStep({ ...step, noise: c }), 'TypeError', /cn/],
-    [() => fused.guidedStep({ ...step, guidance: NaN }), 'RangeError', /guidance/],
+    [
+      () => fused.miSquaredNorm(tf.scalar(1), tf.scalar(1), c),
+      'RangeError',
+      /epsCond: expected rank at least 1/,
+    ],
+    [() => fused.guidedStep(null as never), 'TypeError', /guidedStep: options: expected an object, got null/],
+    [guided({ latents: tf.scalar(1) }), 'RangeError', /latents: expected rank at least 1/],
+    [guided({ epsUncond: gone }), 'TypeError', /guidedStep: epsUncond: expected a live tensor/],
+    [guided({ epsUncond: tf.ones([7]) }), 'RangeError', /guidedStep: epsUncond: expected shape \[8\]/],
+    [guided({ epsCond: tf.ones([1]) }), 'RangeError', /guidedStep: epsCond: expected shape \[8\]/],
+    [guided({ cn: 1, noise: tf.ones([7]) }), 'RangeError', /guidedStep: noise: expected shape \[8\]/],
+    [guided({ cn: 1 }), 'TypeError', /noise/],
+    [guided({ noise: c }), 'TypeError', /cn/],
+    [guided({ guidance: NaN }), 'RangeError', /guidance/],
     [() => fused.adamW([], { step: 1, learningRate: 1 }), 'RangeError', /parameters/],
     [() => fused.adamW([param], { step: 0, learningRate: 1 }), 'RangeError', /step: .* >= 1, got 0/],
     [() => fused.adamW([param], { step: 1, learningRate: 1, beta1: 1 }), 'RangeError', /beta1/],
