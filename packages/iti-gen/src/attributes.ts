@@ -38,33 +38,69 @@ export interface AttributeFiles {
   readonly categories: readonly { readonly name: string; readonly files: readonly string[] }[];
 }
 
-const IMAGE = /\.(jpe?g|png|webp|tiff?|gif|avif)$/i;
+const IMAGE = /\.(jpe?g|jfif|png|webp|tiff?|gif|avif)$/i;
+/** Pictures, too, but none that can be read: to leave them out unsaid would change what is learned or counted. */
+const UNREADABLE = /\.(bmp|heic|heif|jp2|jxl|p[bgnp]m|psd|svg|tga)$/i;
 
-async function list(folder: string, what: string): Promise<import('node:fs').Dirent[]> {
-  try {
-    const entries = await fs.readdir(folder, { withFileTypes: true });
-    // Numbers by value, so that a category "10_19" follows "3_9".
-    return entries.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
-  } catch (cause) {
+interface Entry {
+  readonly name: string;
+  readonly path: string;
+  readonly isFolder: boolean;
+}
+
+/** What a folder holds but for hidden names, links followed. */
+async function list(folder: string, what: string): Promise<Entry[]> {
+  const names = await fs.readdir(folder).catch((cause: unknown) => {
     throw new EquipoiseError('missing', `${what}: ${folder} is not a readable folder`, { cause });
-  }
+  });
+  const entries = names
+    .filter((name) => !name.startsWith('.'))
+    // Numbers by value, so that a category "10_19" follows "3_9".
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+    .map(async (name) => {
+      const own = path.join(folder, name);
+      const found = await fs.stat(own).catch((cause: unknown) => {
+        throw new EquipoiseError('missing', `${what}: ${own} cannot be read, or is a link to nothing`, {
+          cause,
+        });
+      });
+      return { name, path: own, isFolder: found.isDirectory() };
+    });
+  return Promise.all(entries);
+}
+
+/** @throws EquipoiseError `unsupported` for a picture that cannot be read */
+function isImage({ path: file, isFolder }: Entry): boolean {
+  if (!isFolder && UNREADABLE.test(file))
+    throw invalid(file, 'a picture in one of JPEG, PNG, WebP, TIFF, GIF, AVIF', path.extname(file), {
+      code: 'unsupported',
+      hints: ['Convert it, for instance to PNG, or move it elsewhere.'],
+    });
+  return !isFolder && IMAGE.test(file);
 }
 
 async function imagesIn(folder: string, what: string): Promise<string[]> {
-  const entries = await list(folder, what);
-  return entries.filter((e) => e.isFile() && IMAGE.test(e.name)).map((e) => path.join(folder, e.name));
+  return (await list(folder, what)).filter(isImage).map((entry) => entry.path);
 }
 
-/** All images of a folder and of the folders below it, in order of name. */
-export async function imagesUnder(folder: string): Promise<string[]> {
+/** All images of a folder and of the folders below it, in order of name; a folder that links lead to again counts once. */
+export async function imagesUnder(folder: string, seen: Set<string> = new Set()): Promise<string[]> {
   const files: string[] = [];
   for (const entry of await list(folder, 'images')) {
-    const target = path.join(folder, entry.name);
-    if (entry.isDirectory()) files.push(...(await imagesUnder(target)));
-    else if (entry.isFile() && IMAGE.test(entry.name)) files.push(target);
+    if (!entry.isFolder) {
+      if (isImage(entry)) files.push(entry.path);
+      continue;
+    }
+    const real = await fs.realpath(entry.path);
+    if (seen.has(real)) continue;
+    seen.add(real);
+    files.push(...(await imagesUnder(entry.path, seen)));
   }
   return files;
 }
+
+/** A folder's name as people type it: some systems store letters and their accents apart. */
+const typed = (name: string): string => name.normalize('NFC');
 
 /**
  * Attributes as folders: `root/<Attribute>/<Category>/*.{jpg,png,...}` (the layout of ITI-GEN's data).
@@ -72,21 +108,19 @@ export async function imagesUnder(folder: string): Promise<string[]> {
  * @param names which attributes, in order; all folders of `root` if empty
  */
 export async function findAttributes(root: string, names: readonly string[]): Promise<AttributeFiles[]> {
+  const all = (await list(root, 'data')).filter(({ isFolder }) => isFolder);
   const folders = selected(
-    (await list(root, 'data')).filter((e) => e.isDirectory()),
+    all.map((entry) => ({ ...entry, name: typed(entry.name) })),
     names,
   );
   const found: AttributeFiles[] = [];
-  for (const { name } of folders) {
-    const folder = path.join(root, name);
-    const categories = (await list(folder, `attribute ${name}`)).filter((e) => e.isDirectory());
+  for (const { name, path: folder } of folders) {
+    const what = `attribute ${name}`;
+    const categories = (await list(folder, what)).filter(({ isFolder }) => isFolder);
     found.push({
       name,
       categories: await Promise.all(
-        categories.map(async (c) => ({
-          name: c.name,
-          files: await imagesIn(path.join(folder, c.name), `attribute ${name}`),
-        })),
+        categories.map(async (c) => ({ name: typed(c.name), files: await imagesIn(c.path, what) })),
       ),
     });
   }
@@ -264,7 +298,7 @@ export function combinations(sizes: readonly number[]): number[][] {
   );
 }
 
-/** Names joined by underscores, safe as a file name. */
+/** Names joined by underscores, safe as a file name: letters of any script, digits, and what does no harm. */
 export function fileName(names: readonly string[]): string {
-  return names.join('_').replace(/[^A-Za-z0-9._-]+/g, '-');
+  return names.join('_').replace(/[^\p{L}\p{M}\p{N}._-]+/gu, '-');
 }

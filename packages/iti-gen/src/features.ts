@@ -67,7 +67,8 @@ function cacheFile(source: FeatureSource, image: ReferenceImage): string | undef
     image: image.hash,
     clip: source.clipHash,
     preprocess: source.preprocess,
-    format: 1,
+    // 1: without turning images upright by their EXIF orientation.
+    format: 2,
   });
   return path.join(source.cacheFolder, key.slice(0, 2), `${key}.f32`);
 }

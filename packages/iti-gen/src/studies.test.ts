@@ -102,6 +102,13 @@ t.test('images are shared out exactly, and named by what they show', (t) => {
     planImages({ ...(job as object), noise: 'own' } as never).map(({ seed }) => seed),
     [40, 41, 42],
   );
+  const scripts = [{ Âge: '年轻' }, { Âge: '年老' }].map((labels, i) => ({ indices: [i], labels }));
+  t.same(
+    planImages({ ...(job as object), count: 2, prompts: { combinations: scripts } } as never).map(
+      ({ file }) => file,
+    ),
+    [join('out', 'Âge_年轻', '00000.png'), join('out', 'Âge_年老', '00000.png')],
+  );
   const clash = [{ Age: 'a b' }, { Age: 'a/b' }].map((labels, i) => ({ indices: [i], labels }));
   t.throws(
     () => planImages({ ...(job as object), prompts: { combinations: clash } } as never),

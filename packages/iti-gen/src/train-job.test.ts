@@ -1,5 +1,5 @@
 /** Runs as users have them: folders, manifests, bad input, interruptions. */
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
 import { readJournal, readRunRecord } from '@equipoise/core';
@@ -12,6 +12,7 @@ import {
   composeTokens,
   findAttributes,
   type InclusiveTokens,
+  imagesUnder,
   JOINS,
   type Join,
   joinTokens,
@@ -153,6 +154,49 @@ t.test('a loss that is not a number stops the run and loses nothing', async (t) 
   t.ok(await loadTokens(join(folder, 'run', 'tokens-epoch-2.safetensors')));
   const log = await readJournal<StepLog[]>(join(folder, 'run', 'log.jsonl'));
   t.ok([...log.values()].flat().every(({ loss }) => Number.isFinite(loss)));
+});
+
+t.test('folders as people have them: links, hidden files, accents, other scripts', async (t) => {
+  const folder = await references(t, { Tone: { light: 2, dark: 2 } });
+  const tone = join(folder, 'data', 'Tone');
+  const accents = 'foncé';
+  await rename(join(tone, 'light'), join(folder, 'elsewhere'));
+  await symlink(join(folder, 'elsewhere'), join(tone, '明るい'));
+  await rename(join(tone, 'dark'), join(tone, accents.normalize('NFD')));
+  await symlink(join(folder, 'elsewhere', '000.png'), join(tone, accents.normalize('NFD'), 'a link.JPG'));
+  // As macOS and notebooks leave beside the files.
+  await writeFile(join(tone, accents.normalize('NFD'), '._000.png'), 'resource fork');
+  await writeFile(join(tone, accents.normalize('NFD'), 'notes.txt'), 'no picture');
+  await mkdir(join(folder, 'data', '.ipynb_checkpoints'));
+  const found = await findAttributes(join(folder, 'data'), []);
+  t.same(
+    found.map(({ name, categories }) => [name, categories.map((c) => [c.name, c.files.length])]),
+    [
+      [
+        'Tone',
+        [
+          [accents, 3],
+          ['明るい', 2],
+        ],
+      ],
+    ],
+  );
+  t.equal((await imagesUnder(folder)).length, 3 + 2, 'a folder with two names counts once');
+  await symlink(folder, join(folder, 'data', 'loop'));
+  t.ok((await imagesUnder(join(folder, 'data'))).length >= 5, 'a loop of links ends');
+  await rm(join(folder, 'data', 'loop'));
+  await writeFile(join(folder, 'elsewhere', 'scan.bmp'), 'BM');
+  await t.rejects(findAttributes(join(folder, 'data'), []), {
+    code: 'unsupported',
+    message: /scan\.bmp: expected a picture in one of JPEG, .*, got ".bmp"/,
+    hints: [/^Convert it/],
+  });
+  await rm(join(folder, 'elsewhere', 'scan.bmp'));
+  await symlink(join(folder, 'nowhere'), join(folder, 'elsewhere', 'broken.png'));
+  await t.rejects(findAttributes(join(folder, 'data'), []), {
+    code: 'missing',
+    message: /attribute Tone: .*broken\.png cannot be read, or is a link to nothing/,
+  });
 });
 
 t.test('images that cannot be used are named', async (t) => {

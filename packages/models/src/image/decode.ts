@@ -1,4 +1,4 @@
-/** Image files to raw 8-bit RGB through sharp, which only decodes: it neither resizes nor rotates. */
+/** Image files to raw 8-bit RGB through sharp, which decodes and turns upright, but does not resize. */
 import { EquipoiseError, invalid, prose } from '@equipoise/core';
 import sharp, { type Metadata } from 'sharp';
 import type { RgbImage } from './resize-bicubic.js';
@@ -13,7 +13,7 @@ export interface DecodeOptions {
   maxPixels?: number;
   /** An animation or several pages: refuse it (default), or take its first frame. */
   frames?: 'refuse' | 'first';
-  /** Turn the image upright by its EXIF orientation. Default false: training pipelines do not. */
+  /** Turn the image upright by its EXIF orientation, as the loaders of transformers and diffusers do. Default true. */
   orient?: boolean;
 }
 
@@ -39,7 +39,7 @@ function check(metadata: Metadata, name: string, options: DecodeOptions): void {
   if ((pages ?? 1) > 1 && options.frames !== 'first') {
     throw invalid(name, 'a single picture', prose(`an animation or document of ${pages} frames`), {
       code: 'unsupported',
-      hints: ["pass frames: 'first' to use the first one"],
+      hints: ['Save the frame that is meant as a picture of its own.'],
     });
   }
 }
@@ -65,7 +65,7 @@ export async function decodeImage(
   check(metadata, name, options);
   try {
     let pipeline = sharp(input, { ...common, ignoreIcc: metadata.space !== 'cmyk', page: 0, pages: 1 });
-    if (options.orient) pipeline = pipeline.autoOrient();
+    if (options.orient ?? true) pipeline = pipeline.autoOrient();
     const { data, info } = await pipeline
       .removeAlpha()
       .toColourspace('srgb')

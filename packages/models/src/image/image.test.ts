@@ -76,11 +76,25 @@ t.test('files decode to the pixels that Pillow reads', async (t) => {
   }
   const original = (await decodeImage(path('rgb.png'))).data;
   for (const name of ['picture.jpg', 'cmyk.jpg', 'rotated.jpg']) {
-    const image = await decodeImage(await readFile(path(name)), { name });
+    const image = await decodeImage(await readFile(path(name)), { name, orient: false });
     t.match(image, { width: 12, height: 8 }, name);
     t.equal(image.data.length, original.length);
   }
-  t.match(await decodeImage(path('rotated.jpg'), { orient: true }), { width: 8, height: 12 });
+  // Orientation 6: the first row of the file is the right side of the picture.
+  const [lying, upright] = [
+    await decodeImage(path('rotated.jpg'), { orient: false }),
+    await decodeImage(path('rotated.jpg')),
+  ];
+  t.match(upright, { width: 8, height: 12 });
+  const pixel = ({ width, data }: RgbImage, x: number, y: number): number[] => [
+    ...data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3),
+  ];
+  for (const [x, y] of [
+    [0, 0],
+    [11, 0],
+    [5, 3],
+  ] as const)
+    t.same(pixel(upright, 7 - y, x), pixel(lying, x, y), `pixel ${x}, ${y}`);
 });
 
 t.test('images that cannot be used are refused by name', async (t) => {
