@@ -56,15 +56,17 @@ int cuda_device_count() {
 }
 
 CudaDevice::CudaDevice(int ordinal)
-    : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")), exact_(flag("EQUIPOISE_CUDA_EXACT")) {
+    : ordinal_(ordinal), synchronous_(flag("EQUIPOISE_CUDA_SYNC")), exact_(flag("EQUIPOISE_CUDA_EXACT")) {}
+
+void CudaDevice::open() {
   const std::string unusable = cuda_unusable();
-  check_type(unusable.empty(), "device cuda:", ordinal, ": ", unusable);
+  check_type(unusable.empty(), "device cuda:", ordinal_, ": ", unusable);
   const int count = cuda_device_count();
-  check_type(ordinal >= 0 && ordinal < count, "device cuda:", ordinal, ": this machine has ", count,
+  check_type(ordinal_ >= 0 && ordinal_ < count, "device cuda:", ordinal_, ": this machine has ", count,
              count == 1 ? " GPU" : " GPUs");
-  check_cuda(cudaSetDevice(ordinal), "device");
-  check_cuda(cudaGetDeviceProperties(&properties_, ordinal), "device");
-  check_type(properties_.major >= 8, "device cuda:", ordinal, ": ", properties_.name, " has compute capability ",
+  check_cuda(cudaSetDevice(ordinal_), "device");
+  check_cuda(cudaGetDeviceProperties(&properties_, ordinal_), "device");
+  check_type(properties_.major >= 8, "device cuda:", ordinal_, ": ", properties_.name, " has compute capability ",
              properties_.major, ".", properties_.minor, ", 8.0 or later is needed");
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "device");
   void* record = nullptr;
@@ -72,7 +74,7 @@ CudaDevice::CudaDevice(int ordinal)
   check_cuda(cudaMalloc(&record, kRecordBytes), "device");
   record_ = static_cast<FaultRecord*>(record);
   fill(record_, 0, kRecordBytes);
-  completions_ = std::make_unique<Completions>(ordinal, events_);
+  completions_ = std::make_unique<Completions>(ordinal_, events_);
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "device");
   memory_ = std::make_unique<CachingAllocator>(*this, free / 20 * 19);
@@ -84,12 +86,15 @@ CudaDevice::~CudaDevice() {
   completions_.reset();
   recycle_uploads(0);
   memory_.reset();
-  cudaFree(record_);
-  cudaStreamDestroy(stream_);
+  // Neither is there where the device could not be opened.
+  if (record_) cudaFree(record_);
+  if (stream_) cudaStreamDestroy(stream_);
 }
 
 std::shared_ptr<CudaDevice> CudaDevice::create(int ordinal) {
-  return std::shared_ptr<CudaDevice>(new CudaDevice(ordinal));
+  const std::shared_ptr<CudaDevice> device(new CudaDevice(ordinal));
+  device->open();
+  return device;
 }
 
 void* CudaDevice::raw_allocate(std::size_t bytes) {
@@ -166,7 +171,9 @@ Fault CudaDevice::fault_site(const OpInfo& info, const char* message) {
 void CudaDevice::recycle_uploads(std::size_t room) {
   while (!uploads_.empty()) {
     Upload& first = uploads_.front();
-    if (uploading_ > room)
+    if (!first.event)
+      note(cudaStreamSynchronize(stream_));
+    else if (uploading_ > room)
       note(cudaEventSynchronize(first.event));
     else if (cudaEventQuery(first.event) != cudaSuccess) {
       cudaGetLastError();  // not ready is no error
@@ -174,7 +181,7 @@ void CudaDevice::recycle_uploads(std::size_t room) {
     }
     uploading_ -= first.staging.bytes;
     pinned_.give_back(first.staging);
-    events_.give_back(first.event);
+    if (first.event) events_.give_back(first.event);
     uploads_.pop_front();
   }
 }
@@ -198,8 +205,10 @@ void CudaDevice::queue_upload(void* to, const void* source, DType source_dtype, 
     if (recording_) {
       graph_->staging.push_back(staging);  // read again by every replay
     } else {
-      uploads_.push_back({events_.record(stream_), staging});
+      // The bytes count from now on; without an event, until the stream has been waited for.
+      uploads_.push_back({nullptr, staging});
       uploading_ += staging.bytes;
+      uploads_.back().event = events_.record(stream_);
     }
   }
 }
@@ -223,7 +232,7 @@ void CudaDevice::fill(void* p, int value, std::size_t bytes) {
 }
 
 void CudaDevice::copy(const Tensor& to, const Tensor& from) {
-  if (from.bytes() == 0) return;
+  if (from.bytes() == 0 || to.data() == from.data()) return;
   check_cuda(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, stream_), "copy");
   ++submitted_;
 }
@@ -290,6 +299,7 @@ void CudaDevice::launch(const OpInfo& info, const void* kernel, const Launch& la
   const cudaError_t status = cudaLaunchKernel(kernel, dim3(launch.grid_x, launch.grid_y, launch.grid_z),
                                               dim3(launch.block), parameters, launch.shared, stream_);
   ++submitted_;
+  if (status != cudaSuccess) cudaGetLastError();  // told below; the range ends all the same
   if (timed) profile_.end(stream_);
   if (status != cudaSuccess) check_cuda(status, info.describe().c_str());
   if (synchronous_ && !recording_) check_cuda(cudaStreamSynchronize(stream_), info.describe().c_str());

@@ -58,6 +58,7 @@ class CudaDevice final : public Device {
  private:
   class Graph;
   explicit CudaDevice(int ordinal);
+  void open();
   void queue_upload(void* to, const void* source, DType source_dtype, DType dtype, std::int64_t n);
   void recycle_uploads(std::size_t room);
   void replay(Graph& graph);
@@ -77,7 +78,7 @@ class CudaDevice final : public Device {
   bool synchronous_ = false, exact_ = false;
 
   struct Upload {
-    cudaEvent_t event;
+    cudaEvent_t event;  ///< null if none could be had
     Pinned staging;
   };
   std::deque<Upload> uploads_;

@@ -1,5 +1,7 @@
 #include "runtime/cuda/event_profile.h"
 
+#include <utility>
+
 #include "runtime/cuda/kernel.cuh"
 
 namespace eq {
@@ -13,14 +15,16 @@ EventProfile::~EventProfile() {
   if (base_) cudaEventDestroy(base_);
 }
 
-cudaEvent_t EventProfile::take() {
-  cudaEvent_t event;
-  if (free_.empty()) {
-    check_cuda(cudaEventCreate(&event), "profiler");
-  } else {
-    event = free_.back();
-    free_.pop_back();
+/// Records one of the free events, and makes a second one free to be recorded at the range's end.
+cudaEvent_t EventProfile::record(cudaStream_t stream) {
+  while (free_.size() < 2) {
+    cudaEvent_t fresh = nullptr;
+    check_cuda(cudaEventCreate(&fresh), "profiler");
+    free_.push_back(fresh);
   }
+  const cudaEvent_t event = free_.back();
+  check_cuda(cudaEventRecord(event, stream), "profiler");
+  free_.pop_back();
   return event;
 }
 
@@ -34,25 +38,35 @@ void EventProfile::begin(cudaStream_t stream, const OpInfo& info, std::uint64_t 
   } else if (const Range& last = ranges_.back(); last.call == call && last.info.name == info.name) {
     return;  // goes on
   }
-  ranges_.push_back({info, call, take(), take()});
-  check_cuda(cudaEventRecord(ranges_.back().start, stream), "profiler");
+  const cudaEvent_t start = record(stream);
+  ranges_.push_back({info, call, start, free_.back()});
+  free_.pop_back();
 }
 
-void EventProfile::end(cudaStream_t stream) { check_cuda(cudaEventRecord(ranges_.back().end, stream), "profiler"); }
+void EventProfile::end(cudaStream_t stream) {
+  const cudaError_t status = cudaEventRecord(ranges_.back().end, stream);
+  if (status == cudaSuccess) return;
+  recycle(ranges_.back());  // a range without an end is none
+  ranges_.pop_back();
+  check_cuda(status, "profiler");
+}
+
+void EventProfile::recycle(const Range& range) {
+  free_.push_back(range.start);
+  free_.push_back(range.end);
+}
 
 void EventProfile::flush(Profiler& profiler) {
-  if (ranges_.empty()) return;
-  check_cuda(cudaEventSynchronize(ranges_.back().end), "profiler");
-  for (const Range& r : ranges_) {
+  const std::vector<Range> ranges = std::exchange(ranges_, {});
+  for (const Range& r : ranges) recycle(r);
+  if (!ranges.empty()) check_cuda(cudaEventSynchronize(ranges.back().end), "profiler");
+  for (const Range& r : ranges) {
     float start = 0, length = 0;
     check_cuda(cudaEventElapsedTime(&start, base_, r.start), "profiler");
     check_cuda(cudaEventElapsedTime(&length, r.start, r.end), "profiler");
     const std::int64_t begin = base_ns_ + static_cast<std::int64_t>(static_cast<double>(start) * 1e6);
     profiler.record(r.info, begin, begin + static_cast<std::int64_t>(static_cast<double>(length) * 1e6));
-    free_.push_back(r.start);
-    free_.push_back(r.end);
   }
-  ranges_.clear();
 }
 
 }  // namespace eq

@@ -29,7 +29,8 @@ class EventProfile {
     std::uint64_t call;
     cudaEvent_t start, end;
   };
-  cudaEvent_t take();
+  cudaEvent_t record(cudaStream_t stream);
+  void recycle(const Range& range);
 
   std::vector<Range> ranges_;
   std::vector<cudaEvent_t> free_;

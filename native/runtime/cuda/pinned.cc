@@ -58,7 +58,9 @@ cudaEvent_t EventPool::record(cudaStream_t stream) {
     }
   }
   if (!event) check_cuda(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming), "event");
-  check_cuda(cudaEventRecord(event, stream), "event");
+  const cudaError_t status = cudaEventRecord(event, stream);
+  if (status != cudaSuccess) give_back(event);
+  check_cuda(status, "event");
   return event;
 }
 

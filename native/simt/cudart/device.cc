@@ -41,7 +41,7 @@ unsigned Model::most_shared() const {
   return (large ? 227u : capability == 80 || capability == 87 ? 163u : 99u) << 10;
 }
 
-void refuse(const char* call, int times) { model().refusals[call] = times; }
+void refuse(const char* call, int times, int after) { model().refusals[call] = {after, times}; }
 
 std::string left_over() {
   const Model& m = model();
@@ -69,8 +69,10 @@ Entry::Entry(const char* call, unsigned needs) : lock_(model().mutex), call_(cal
     }
   if ((needs & kNoError) && last != cudaSuccess)
     violation(call, std::string("queues work while an error is untaken: ") + cudaGetErrorName(last));
-  if (const auto refusal = m.refusals.find(call); refusal != m.refusals.end() && refusal->second > 0) {
-    --refusal->second;
+  const auto refusal = m.refusals.find(call);
+  const bool counted = refusal != m.refusals.end() && refusal->second.times > 0;
+  if (counted && refusal->second.after-- <= 0) {
+    --refusal->second.times;
     result_ = last = cudaErrorMemoryAllocation;
   } else if (needs != kNothing && current >= 0 && m.broken[current] != cudaSuccess) {
     result_ = last = m.broken[current];

@@ -78,7 +78,10 @@ struct Model {
   int capability = 80;
   bool running = false;  ///< device memory may be touched
   bool unloaded = false;
-  std::map<std::string, int> refusals;  ///< calls that fail, and how often they still do
+  struct Refusal {
+    int after, times;
+  };
+  std::map<std::string, Refusal> refusals;  ///< calls that are to fail
 
   Model();
   /// What an address is, for errors.
@@ -88,8 +91,8 @@ struct Model {
 };
 Model& model();
 
-/// For tests: lets the next `times` calls of a function fail; how much is left of everything.
-void refuse(const char* call, int times);
+/// For tests: lets `times` calls of a function fail, after so many that do not; how much is left of everything.
+void refuse(const char* call, int times, int after = 0);
 std::string left_over();
 
 struct Capture {

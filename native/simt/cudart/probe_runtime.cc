@@ -277,6 +277,52 @@ void profile(DevicePointer device) {
   device->launch_external(OpInfo("Left", {}), [] { return true; });
 }
 
+/// Whatever call fails, and whenever: there is an error, the device works on, and nothing is lost.
+void refusals(DevicePointer device) {
+  const auto everything = [&] {
+    const Tensor x = numbers(*device, 100, 1), y = numbers(*device, 100, 2);
+    device->fill(y.data(), 0, 4);
+    device->profiler().enable(true);
+    device->begin_call();
+    launch_kernel(*device, kInfo, large_kernel, {.grid_x = 1, .block = 1, .shared = 60u << 10}, y.data<float>());
+    device->flush_profile();
+    device->profiler().enable(false);
+    device->begin_recording();
+    add(*device, y, numbers(*device, 100, 3), 1);
+    const auto graph = device->end_recording();
+    graph->replay();
+    device->copy(x, y);
+    const auto read = start_read(*device, x);
+    if (const std::string fault = read->fault.get(); !fault.empty()) throw std::runtime_error(fault);
+    device->synchronize();
+  };
+  everything();
+  for (const char* call : {"cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaLaunchKernel",
+                           "cudaFuncSetAttribute", "cudaEventCreate", "cudaEventCreateWithFlags", "cudaEventRecord",
+                           "cudaEventSynchronize", "cudaEventElapsedTime", "cudaStreamBeginCapture",
+                           "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"}) {
+    for (int after = 0; after < 12; ++after) {
+      cudart::refuse(call, 1, after);
+      try {
+        everything();
+      } catch (const std::exception& e) {
+        require(std::strstr(e.what(), "memory"), call, ": ", e.what());
+      }
+      device->abandon_recording();
+      cudart::refuse(call, 0);
+      try {
+        device->synchronize();  // tells what no call could
+      } catch (const std::exception&) {
+      }
+      expect(*device, plus(*device, numbers(*device, 10, 1), 1), 2);
+    }
+  }
+  for (const char* call : {"cudaStreamCreateWithFlags", "cudaMalloc", "cudaMemsetAsync", "cudaMemGetInfo"}) {
+    cudart::refuse(call, 1);
+    require_error([] { CudaDevice::create(1); }, "memory");
+  }
+}
+
 /// Two GPUs, each used by a thread of its own, with reads under way.
 void two_devices(DevicePointer device) {
   device.reset();
@@ -319,9 +365,10 @@ struct Promise {
 };
 #define EQ_PROMISE(name) {#name, name}
 constexpr Promise kPromises[] = {
-    EQ_PROMISE(uploads),       EQ_PROMISE(reuse),      EQ_PROMISE(frees),       EQ_PROMISE(out_of_memory),
-    EQ_PROMISE(graphs),        EQ_PROMISE(graph_ends), EQ_PROMISE(faults),      EQ_PROMISE(broken_device),
-    EQ_PROMISE(shared_memory), EQ_PROMISE(profile),    EQ_PROMISE(two_devices), EQ_PROMISE(reads_at_the_end),
+    EQ_PROMISE(uploads),          EQ_PROMISE(reuse),      EQ_PROMISE(frees),    EQ_PROMISE(out_of_memory),
+    EQ_PROMISE(graphs),           EQ_PROMISE(graph_ends), EQ_PROMISE(faults),   EQ_PROMISE(broken_device),
+    EQ_PROMISE(shared_memory),    EQ_PROMISE(profile),    EQ_PROMISE(refusals), EQ_PROMISE(two_devices),
+    EQ_PROMISE(reads_at_the_end),
 };
 #undef EQ_PROMISE
 
