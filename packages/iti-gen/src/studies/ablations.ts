@@ -1,6 +1,5 @@
 /** What results depend on: the number of references, other attributes, the weight of the prompt's meaning. */
 import type { JobContext } from '@equipoise/core';
-import { meanWithInterval } from '@equipoise/metrics';
 import { type Block, barChart, type Cell, lineChart, type Section, tableOf } from '@equipoise/report';
 import type { CellResult, Laboratory, Learning } from '../laboratory.js';
 import { inclusiveTextFeatures } from './directions.js';
@@ -207,6 +206,43 @@ export async function studySingle(
   };
 }
 
+interface DriftRecord {
+  readonly set: string;
+  readonly lambda: number;
+  /** Cosines of learned prompts to the plain one: their mean and the least. */
+  readonly text: number;
+  readonly least: number;
+  readonly summary: SeedSummary;
+}
+
+async function driftRecord(
+  laboratory: Laboratory,
+  options: StudyOptions,
+  attributes: readonly string[],
+  lambda: number,
+  context: JobContext,
+): Promise<DriftRecord> {
+  const change = { consistency: lambda };
+  const cosines: number[] = [];
+  for (const seed of options.seeds) {
+    const { tokens } = await laboratory.learn(attributes, learningOf(options, change), seed, context);
+    cosines.push(...(await textCosines(tokens, laboratory)));
+  }
+  const cells = await cellsOf(
+    laboratory,
+    options,
+    { method: 'iti-gen', attributes, learning: change },
+    context,
+  );
+  return {
+    set: setName(attributes),
+    lambda,
+    text: meanOf(cosines),
+    least: Math.min(...cosines),
+    summary: summarize(cells),
+  };
+}
+
 /** How far tokens move the prompt's meaning, for each lambda. */
 export async function studyDrift(
   laboratory: Laboratory,
@@ -214,31 +250,11 @@ export async function studyDrift(
   lambdas: readonly number[],
   context: JobContext = {},
 ): Promise<Section> {
-  const records: { set: string; lambda: number; text: number; least: number; summary: SeedSummary }[] = [];
-  for (const attributes of options.sets) {
-    for (const lambda of lambdas) {
-      const change = { consistency: lambda };
-      const cosines: number[] = [];
-      for (const seed of options.seeds) {
-        const { tokens } = await laboratory.learn(attributes, learningOf(options, change), seed, context);
-        cosines.push(...(await textCosines(tokens, laboratory)));
-      }
-      const cells = await cellsOf(
-        laboratory,
-        options,
-        { method: 'iti-gen', attributes, learning: change },
-        context,
-      );
-      records.push({
-        set: setName(attributes),
-        lambda,
-        text: meanWithInterval(cosines).value,
-        least: Math.min(...cosines),
-        summary: summarize(cells),
-      });
-    }
-  }
-  const points = (value: (record: (typeof records)[number]) => number | null) =>
+  const records: DriftRecord[] = [];
+  for (const attributes of options.sets)
+    for (const lambda of lambdas)
+      records.push(await driftRecord(laboratory, options, attributes, lambda, context));
+  const points = (value: (record: DriftRecord) => number | null) =>
     records.map((record) => ({ x: record.lambda, y: value(record) ?? Number.NaN, series: record.set }));
   return {
     title: 'Semantic drift against lambda',
