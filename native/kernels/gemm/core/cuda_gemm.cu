@@ -161,7 +161,7 @@ void gemm_built_in(Device& device, const OpInfo& info, const Gemm& g) {
     p.b = {static_cast<const T*>(g.b.data), along_b() ? g.n : g.k, along_b() ? g.k : g.n, g.b.pitch};
     p.k = g.k;
     p.batches = g.batches;
-    p.low_rank = g.low_rank;
+    p.low_rank = ready_low_rank(g.low_rank);
     p.out = g.out;
     p.out.m = g.m;
     p.out.n = g.n;

@@ -118,7 +118,7 @@ bool wgmma_dense(Device& device, const OpInfo& info, const Gemm& g, const WgmmaT
   p.out.m = g.m;
   p.out.n = g.n;
   p.out.vectors = rows_fit(g.out, g.out.rows.pitch);
-  p.low_rank = g.low_rank;
+  p.low_rank = ready_low_rank(g.low_rank);
   if (g.type != DType::BF16 || !g.a.along_k || g.batches.rank != 0 || g.out.rows.spread || !suits(p.out, g.k))
     return false;
   p.source.steps = p.source.steps_per_tap = static_cast<int>((g.k + kDepth - 1) / kDepth);

@@ -53,6 +53,13 @@ inline bool rows_fit(const Output& out, std::int64_t pitch) {
   return pitch % 8 == 0 && aligned(out.c) && (!out.epilogue.addend || aligned(out.epilogue.addend));
 }
 
+/// The same of a low-rank term, whose rows are then read eight elements at a time.
+inline LowRank ready_low_rank(LowRank low) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  low.vectors = low.k % 8 == 0 && aligned(low.a) && aligned(low.b);
+  return low;
+}
+
 /// A matrix whose lines fit: along k, or along the rows (columns) of the product.
 struct Matrix {
   const void* data;

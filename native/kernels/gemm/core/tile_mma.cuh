@@ -85,21 +85,33 @@ __device__ inline void multiply(Sums<Config>& sums, const bf16* tile_a, const bf
   }
 }
 
-/// Rounds rows `first`.. of a low-rank operand [rows, depth] at steps from k, times `factor`, into a k-major tile.
+/// Rounds both operands of a low-rank term at steps from k into k-major tiles: chunks of eight steps, a few of a thread
+/// under way together.
 template <class Config>
-__device__ inline void load_low_rank(bf16* tile, const void* from, DType type, std::int64_t first, std::int64_t rows,
-                                     int tile_rows, int k, int depth, float factor) {
+__device__ inline void fill_low_rank(const LowRank& low, const Output& out, bf16* tile_a, bf16* tile_b,
+                                     std::int64_t tile_row, std::int64_t tile_column, int k) {
   using Layout = Permuted<Config::kDepth / 8>;
+  constexpr int kRow = Config::kDepth / 8, kBatch = 2;
+  constexpr int kCount = (Config::kM + Config::kN) * kRow / Config::kThreads;
+  static_assert(kCount % kBatch == 0 && (Config::kM + Config::kN) * kRow % Config::kThreads == 0);
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < tile_rows * (Config::kDepth / 8); i += Config::kThreads) {
-    const int row = i / (Config::kDepth / 8), chunk = i % (Config::kDepth / 8);
-    float v[8];
+  for (int first = 0; first < kCount; first += kBatch) {
+    float v[kBatch][8];
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int at = k + chunk * 8 + j;
-      v[j] = first + row < rows && at < depth ? factor * load_float(from, type, (first + row) * depth + at) : 0.0f;
+    for (int n = 0; n < kBatch; ++n) {
+      const int i = (first + n) * Config::kThreads + static_cast<int>(threadIdx.x), row = i / kRow;
+      const int at = k + i % kRow * 8;
+      if (row < Config::kM)
+        load_low_rank(low.a, low.a_type, low.vectors, tile_row + row, out.m, at, low.k, low.scale, v[n]);
+      else
+        load_low_rank(low.b, low.b_type, low.vectors, tile_column + row - Config::kM, out.n, at, low.k, 1.0f, v[n]);
     }
-    store_vector<8>(tile + Layout::at(row, chunk), v);
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int i = (first + n) * Config::kThreads + static_cast<int>(threadIdx.x), row = i / kRow;
+      store_vector<8>(
+          (row < Config::kM ? tile_a : tile_b) + Layout::at(row < Config::kM ? row : row - Config::kM, i % kRow), v[n]);
+    }
   }
 }
 
@@ -110,8 +122,7 @@ __device__ inline void add_low_rank(Sums<Config>& sums, const LowRank& low, cons
 #pragma unroll 1
   for (int k = 0; k < low.k; k += Config::kDepth) {
     __syncthreads();
-    load_low_rank<Config>(shared, low.a, low.a_type, tile_row, out.m, Config::kM, k, low.k, low.scale);
-    load_low_rank<Config>(tile_b, low.b, low.b_type, tile_column, out.n, Config::kN, k, low.k, 1.0f);
+    fill_low_rank<Config>(low, out, shared, tile_b, tile_row, tile_column, k);
     __syncthreads();
     multiply<Config, true, true>(sums, shared, tile_b, row, column);
   }

@@ -45,7 +45,27 @@ struct LowRank {
   DType a_type = DType::F32, b_type = DType::F32;
   int k = 0;
   float scale = 1.0f;
+  bool vectors = false;  ///< rows of both start at multiples of 16 bytes, and of eight elements
 };
+
+/// Elements at .. at + 8 of a row of A2 or B2 times `factor`; what does not exist is zero.
+__device__ inline void load_low_rank(const void* from, DType type, bool vectors, std::int64_t row, std::int64_t rows,
+                                     int at, int depth, float factor, float (&v)[8]) {
+#pragma unroll
+  for (float& x : v) x = 0.0f;
+  if (row >= rows || at >= depth) return;
+  const std::int64_t first = row * depth + at;
+  if (vectors) {
+    type == DType::BF16 ? load_vector<8>(static_cast<const bf16*>(from) + first, v)
+                        : load_vector<8>(static_cast<const float*>(from) + first, v);
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      if (at + j < depth) v[j] = load_float(from, type, first + j);
+  }
+#pragma unroll
+  for (float& x : v) x *= factor;
+}
 
 /// Where row i of the product begins in the output: i * pitch, or a pixel of every out_step-th row and column of an
 /// image (transposed convolution).

@@ -96,11 +96,12 @@ __device__ inline bool produce(const CUtensorMap& map_a, const CUtensorMap& map_
 template <class Config>
 using WgmmaSums = float[Config::kParts][Config::kN / 2];
 
-/// Adds the products of one stage. A's rows are those of the warpgroup.
-template <class Config, bool kTransposedB>
+/// Queues the products of one stage, kSteps times 16 of k. A's rows are those of the warpgroup.
+template <class Config, bool kTransposedB, int kSteps = Config::kDepth / 16>
 __device__ inline void multiply_stage(WgmmaSums<Config>& sums, unsigned tile_a, unsigned tile_b) {
+  hopper::products_begin();
 #pragma unroll
-  for (int k = 0; k < Config::kDepth / 16; ++k) {
+  for (int k = 0; k < kSteps; ++k) {
     const std::uint64_t b = kTransposedB ? hopper::descriptor(tile_b + k * 2048, 64 * Config::kDepth * 2)
                                          : hopper::descriptor(tile_b + k * 32, 16);
 #pragma unroll
@@ -109,6 +110,7 @@ __device__ inline void multiply_stage(WgmmaSums<Config>& sums, unsigned tile_a, 
       hopper::WarpgroupProduct<Config::kN, kTransposedB>::add(sums[part], a, b);
     }
   }
+  hopper::products_commit();
 }
 
 /// Waits until at most kPending groups of products are under way.
@@ -118,20 +120,33 @@ __device__ inline void wait_for_products(WgmmaSums<Config>& sums) {
   for (auto& part : sums) hopper::products_wait<kPending>(part);
 }
 
-/// Rounds rows of a low-rank operand [rows, depth] at steps k .. k + 64 into a k-major tile as copies leave it.
+/// Rounds both operands of a low-rank term, `chunks` (4 or 8) times eight steps from k, into k-major tiles as copies
+/// leave them.
 template <class Config>
-__device__ inline void load_low_rank_swizzled(bf16* tile, const void* from, DType type, std::int64_t first,
-                                              std::int64_t rows, int tile_rows, int k, int depth, float factor) {
+__device__ inline void fill_low_rank_swizzled(const LowRank& low, const Output& out, bf16* tile_a, bf16* tile_b,
+                                              int tile_row, int tile_column, int k, int chunks) {
+  constexpr int kBatch = 2, kRows = Config::kM + Config::kN;
+  const int shift = chunks == 4 ? 2 : 3, count = kRows << shift;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < tile_rows * 8; i += Config::kConsumers) {
-    const int row = i / 8, chunk = i % 8;
-    float v[8];
+  for (int first = static_cast<int>(threadIdx.x); first < count; first += kBatch * Config::kConsumers) {
+    float v[kBatch][8];
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int at = k + chunk * 8 + j;
-      v[j] = first + row < rows && at < depth ? factor * load_float(from, type, (first + row) * depth + at) : 0.0f;
+    for (int n = 0; n < kBatch; ++n) {
+      const int i = first + n * Config::kConsumers, row = i >> shift, at = k + (i & (chunks - 1)) * 8;
+      if (i >= count) break;
+      if (row < Config::kM)
+        load_low_rank(low.a, low.a_type, low.vectors, tile_row + row, out.m, at, low.k, low.scale, v[n]);
+      else
+        load_low_rank(low.b, low.b_type, low.vectors, tile_column + row - Config::kM, out.n, at, low.k, 1.0f, v[n]);
     }
-    store_vector<8>(tile + Permuted<8>::at(row, chunk), v);
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int i = first + n * Config::kConsumers, row = i >> shift, chunk = i & (chunks - 1);
+      if (i >= count) break;
+      store_vector<8>(
+          (row < Config::kM ? tile_a : tile_b) + Permuted<8>::at(row < Config::kM ? row : row - Config::kM, chunk),
+          v[n]);
+    }
   }
 }
 
@@ -193,9 +208,7 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
       break;
     }
     const unsigned tile = ring_at + stage * Config::kStage;
-    hopper::products_begin();
     multiply_stage<Config, Config::kTransposedB>(sums, tile + own_a, tile + Config::kBytesA);
-    hopper::products_commit();
     // The warp's products of the step before are done: when all warps' are, its stage may be filled again.
     wait_for_products<1, Config>(sums);
     if (step > 0 && lane == 0) hopper::barrier_arrive(empty + (step - 1) % kStages * 8);
@@ -205,17 +218,19 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
   hopper::named_barrier(1, Config::kConsumers);
 #pragma unroll 1
   for (int k = 0; k < p.low_rank.k; k += Config::kDepth) {
-    const LowRank& low = p.low_rank;
     bf16* const tile_a = reinterpret_cast<bf16*>(ring);
-    load_low_rank_swizzled<Config>(tile_a, low.a, low.a_type, tile_row, p.out.m, Config::kM, k, low.k, low.scale);
-    load_low_rank_swizzled<Config>(tile_a + Config::kM * Config::kDepth, low.b, low.b_type, tile_column, p.out.n,
-                                   Config::kN, k, low.k, 1.0f);
+    const int chunks = p.low_rank.k - k <= 32 ? 4 : 8;
+    fill_low_rank_swizzled<Config>(p.low_rank, p.out, tile_a, tile_a + Config::kM * Config::kDepth, tile_row,
+                                   tile_column, k, chunks);
     hopper::fence_shared();
     hopper::named_barrier(1, Config::kConsumers);
-    hopper::products_begin();
-    multiply_stage<Config, false>(sums, ring_at + own_a, ring_at + Config::kBytesA);
-    hopper::products_commit();
-    wait_for_products<0, Config>(sums);
+    if (chunks == 4) {
+      multiply_stage<Config, false, 2>(sums, ring_at + own_a, ring_at + Config::kBytesA);
+      wait_for_products<0, Config>(sums);
+    } else {
+      multiply_stage<Config, false>(sums, ring_at + own_a, ring_at + Config::kBytesA);
+      wait_for_products<0, Config>(sums);
+    }
     hopper::named_barrier(1, Config::kConsumers);
   }
 
@@ -235,9 +250,13 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
   for (int column = 0; column < Config::kN; column += 32) {
     const ColumnValues columns = column_values(p.out, tile_column + column + lane % 4 * 8);
 #pragma unroll 1
-    for (int part = 0; part < Config::kParts; ++part)
-      finish_rows<16, 32, 32>(p.out, columns, staging + part * kStaging + column, Config::kPitch,
-                              tile_row + first_row + part * 64 + warp % 4 * 16, tile_column + column, 0, lane);
+    for (int part = 0; part < Config::kParts; ++part) {
+      float* const own = staging + part * kStaging + column;
+      const int row = tile_row + first_row + part * 64 + warp % 4 * 16;
+      const bool added = p.out.epilogue.addend != nullptr;
+      if (added) add_rows<16, 32, 32>(p.out, columns, own, Config::kPitch, row, tile_column + column, 0, lane);
+      finish_rows<16, 32, 32>(p.out, columns, own, Config::kPitch, row, tile_column + column, 0, lane, added);
+    }
   }
 #else
   __trap();
