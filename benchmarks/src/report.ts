@@ -51,6 +51,6 @@ export function renderRecord(record: BenchmarkRecord): string[] {
     '',
   ];
   for (const [name, value] of Object.entries(record.summary))
-    if (value !== null) lines.push(`${name.padEnd(60)} ${value.toFixed(2)}`);
+    if (value !== null) lines.push(`${name.padEnd(60)} ${Number(value.toPrecision(4))}`);
   return lines;
 }

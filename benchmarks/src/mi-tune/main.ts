@@ -19,7 +19,7 @@ import { measureSteps } from './steps.js';
 /** What all parts measure with. */
 export interface Bench {
   readonly probe: CeilingProbe;
-  readonly signal: AbortSignal | undefined;
+  readonly context: JobContext;
 }
 export type Part = Pick<Findings, 'cases' | 'summary'>;
 
@@ -41,10 +41,10 @@ const options = defineOptions(
 );
 type Settings = OptionsOf<typeof options>;
 
-function measure(settings: Settings, bench: Bench, context: JobContext): Promise<Part> {
+function measure(settings: Settings, bench: Bench): Promise<Part> {
   const { part, pairs, steps } = settings;
   if (part === 'pair') return measurePair(bench, steps, settings);
-  return part === 'sweep' ? measureSweep(pairs, steps, context) : measurePrecision(10, 20, steps);
+  return part === 'sweep' ? measureSweep(pairs, steps, bench.context) : measurePrecision(10, 20, steps);
 }
 
 async function run(settings: Settings, context: JobContext): Promise<Findings> {
@@ -53,9 +53,9 @@ async function run(settings: Settings, context: JobContext): Promise<Findings> {
   const native = currentDevice()?.native;
   if (native === undefined) throw new Error('the equipoise-cpu engine did not start');
   const probe = new CeilingProbe(native);
-  const bench = { probe, signal: context.signal };
+  const bench = { probe, context };
   try {
-    if (settings.part !== 'steps') return { suite, ...(await measure(settings, bench, context)) };
+    if (settings.part !== 'steps') return { suite, ...(await measure(settings, bench)) };
     const { python, versions: peerVersions, problem: peerProblem } = usePeers(settings.python);
     const pool = python === undefined ? undefined : new PeerPool(python);
     try {

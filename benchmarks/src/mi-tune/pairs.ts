@@ -60,7 +60,7 @@ async function generateAlone(
 
 /** 16 candidates of 4 prompts, `steps` steps: alone, with MI, and scored with and without the exact savings. */
 export async function measurePair(
-  { probe, signal }: Bench,
+  { probe, context: { signal } }: Bench,
   steps: number,
   options: { rounds: number; seconds: number },
 ): Promise<Part> {

@@ -80,7 +80,7 @@ function trainer(kind: 'lora' | 'dora', [m, k, n]: readonly [number, number, num
 }
 
 export async function measureSteps(
-  { probe, signal }: Bench,
+  { probe, context: { signal, onProgress } }: Bench,
   pool: PeerPool | undefined,
   { rounds, seconds: budget, images }: { rounds: number; seconds: number; images: number },
   threads: readonly number[],
@@ -88,10 +88,13 @@ export async function measureSteps(
   await useEngine('equipoise-cpu');
   const cases: CaseRecord[] = [];
   const summary: Record<string, number> = {};
+  let done = 0;
   for (const precision of ['f32', 'bf16'] as const) {
     setPrecision(precision);
     for (const [perImage, inputs, outputs] of LAYERS) {
       const rows = images * perImage;
+      const task = `${rows}x${inputs}x${outputs} ${precision}`;
+      onProgress?.({ task, done: done++, total: 2 * LAYERS.length, unit: 'layer' });
       const layer = [rows, inputs, outputs] as const;
       const calls = { lora: trainer('lora', layer), dora: trainer('dora', layer) };
       const contestants: Record<string, Contestant> = { lora: timed(calls.lora), dora: timed(calls.dora) };

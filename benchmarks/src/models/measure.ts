@@ -45,7 +45,8 @@ function peersOf(kept: readonly Round[], names: readonly string[], threads: numb
     names.map((name) => {
       const samples = of(name);
       const ratio = median(of(OURS).map((own, i) => (samples[i] as number) / own));
-      return [name, { seconds: medianSeconds(kept, name), threads, ratio, samples }];
+      const peer = { seconds: medianSeconds(kept, name), ratio, samples };
+      return [name, name.startsWith('PyTorch') ? { ...peer, threads } : peer];
     }),
   );
 }

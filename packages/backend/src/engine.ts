@@ -1,5 +1,6 @@
 /** Choosing the engine that runs TensorFlow.js, and its storage precision. */
 import { createRequire } from 'node:module';
+import { EquipoiseError } from '@equipoise/core';
 import { AddonLoadError, loadAddon } from '@equipoise/native';
 import * as tf from '@tensorflow/tfjs-core';
 import { followEngine } from './profile/session.js';
@@ -47,7 +48,7 @@ export function selectCudaDevice(index: number): void {
 /**
  * Makes an engine current. `tensorflow` needs `@tensorflow/tfjs-node-gpu` or `@tensorflow/tfjs-node`, which are
  * optional peer dependencies.
- * @throws Error that says how to install or build what is missing
+ * @throws EquipoiseError `missing` that says how to install or build it
  */
 export async function useEngine(engine: Engine | typeof SIMT_ENGINE): Promise<void> {
   if (engine !== SIMT_ENGINE && !ENGINES.includes(engine))
@@ -57,7 +58,7 @@ export async function useEngine(engine: Engine | typeof SIMT_ENGINE): Promise<vo
   if (engine === 'equipoise-cuda') {
     // Asked for by name: what keeps it from working is an error, never a reason to compute elsewhere.
     const problem = cudaProblem();
-    if (problem !== undefined) throw new Error(`engine equipoise-cuda: ${problem}`);
+    if (problem !== undefined) throw new EquipoiseError('missing', `engine equipoise-cuda: ${problem}`);
     loadAddon('cuda').describe();
   }
   if (!(await tf.setBackend(engine))) throw new Error(`engine ${engine} could not be initialised`);
@@ -76,7 +77,8 @@ function loadTensorflow(): void {
       failures.push(`${name}: ${(error as Error).message.split('\n')[0]}`);
     }
   }
-  throw new Error(
+  throw new EquipoiseError(
+    'missing',
     `engine tensorflow: neither optional package could be loaded; run "npm install @tensorflow/tfjs-node" or "npm install @tensorflow/tfjs-node-gpu".\n  ${failures.join('\n  ')}`,
   );
 }
