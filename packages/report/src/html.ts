@@ -42,17 +42,21 @@ const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2530; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: .2rem } h2 { border-bottom: 1px solid #d5dbe3; padding-bottom: .2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 } th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e8ee; text-align: right }
-th:first-child, td:first-child { text-align: left } th { background: #f5f7fa } caption { text-align: left; font-weight: 600; padding: .3rem 0 }
+th.text, td.text { text-align: left } th { background: #f5f7fa } caption { text-align: left; font-weight: 600; padding: .3rem 0 }
 .note { color: #5b6775; font-size: .9em } .plots, .images { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85em; color: #5b6775; max-width: 20rem } .images img { image-rendering: pixelated; min-width: 128px }
 pre { background: #f5f7fa; padding: .7rem; overflow: auto } .summary { font-size: 1.1em }
 `;
 
 function renderTable(table: Table): string {
-  const head = `<tr>${table.columns.map((c) => `<th>${escapeHtml(c)}</th>`).join('')}</tr>`;
-  const body = table.rows
-    .map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(formatCell(cell))}</td>`).join('')}</tr>`)
-    .join('\n');
+  // Numbers are read by their last digit, words by their first letter.
+  const align = table.columns.map((_, c) =>
+    table.rows.some((row) => typeof row[c] === 'string') ? ' class="text"' : '',
+  );
+  const cells = (tag: 'th' | 'td', texts: readonly string[]): string =>
+    `<tr>${texts.map((text, c) => `<${tag}${align[c]}>${escapeHtml(text)}</${tag}>`).join('')}</tr>`;
+  const head = cells('th', table.columns);
+  const body = table.rows.map((row) => cells('td', row.map(formatCell))).join('\n');
   const note = table.note === undefined ? '' : `<p class="note">${escapeHtml(table.note)}</p>`;
   return `<table><caption>${escapeHtml(table.title)}</caption><thead>${head}</thead><tbody>${body}</tbody></table>${note}`;
 }
