@@ -1,6 +1,4 @@
 /** Scores against diffusers (tools/parity/make_mi_fixtures.py), and what sweeps, sets and tuning promise. */
-import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { createAdapter } from '@equipoise/adapters';
 import { useEngine } from '@equipoise/backend';
@@ -32,11 +30,6 @@ import { smallParts } from './testing.js';
 await useEngine('equipoise-cpu');
 const parts = await smallParts();
 const schedule = partsSchedule(parts);
-const temporary = (): string => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-mi-'));
-  t.teardown(() => fs.rmSync(folder, { recursive: true, force: true }));
-  return folder;
-};
 
 t.test('weights are the published ones', (t) => {
   // FACTS of the published code at its own timesteps.
@@ -118,7 +111,7 @@ const options: SweepOptions = {
 };
 
 t.test('set, tuning and resuming', async (t) => {
-  const folder = temporary();
+  const folder = t.testdir();
   const rows = await sweep({ folder: path.join(folder, 'sweep'), parts, options });
   const chosen = topCandidates(rows, 2);
   t.equal(chosen.length, 6);

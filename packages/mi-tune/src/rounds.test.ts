@@ -1,6 +1,5 @@
 /** Fine-tuning runs, rounds, real pictures, validation and evaluation, on a model of a few thousand weights. */
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { type AdapterConfig, ATTENTION_TARGETS, loadAdapter } from '@equipoise/adapters';
 import { useEngine } from '@equipoise/backend';
@@ -41,8 +40,7 @@ await useEngine('equipoise-cpu');
 const { parts, pipeline } = await smallPipeline();
 const decode = decoderOf(pipeline);
 const encode = encoderOf(pipeline, parts);
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-rounds-'));
-t.teardown(() => fs.rmSync(folder, { recursive: true, force: true }));
+const folder = t.testdir();
 const at = (...names: string[]): string => path.join(folder, ...names);
 
 const prompts = ['a red circle', 'a blue square'];

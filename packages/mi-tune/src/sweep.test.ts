@@ -1,7 +1,6 @@
 /** Sweeps: the same rows whatever interrupts, damages or splits them; their tables; what is refused. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { useEngine } from '@equipoise/backend';
 import { acquireLock } from '@equipoise/core';
@@ -28,8 +27,7 @@ import { smallParts } from './testing.js';
 
 await useEngine('equipoise-cpu');
 const parts = await smallParts();
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-sweep-'));
-t.teardown(() => fs.rmSync(folder, { recursive: true, force: true }));
+const folder = t.testdir();
 const at = (name: string): string => path.join(folder, name);
 
 const options: SweepOptions = {

@@ -1,5 +1,4 @@
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { parseHTML } from 'linkedom';
 import t from 'tap';
@@ -125,8 +124,7 @@ t.test('no text becomes markup, wherever it stands', (t) => {
 });
 
 t.test('a report is one file that fetches nothing, with JSON and CSV beside it', async (t) => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-report-'));
-  t.teardown(() => fs.rmSync(folder, { recursive: true }));
+  const folder = t.testdir();
   const report = {
     title: 'A & B',
     summary: 'Short.',
@@ -172,8 +170,7 @@ t.test('TensorBoard records carry lengths, checksums and values', (t) => {
     maskedCrc32c(new Uint8Array(32)),
     ((((0x8a9136aa >>> 15) | (0x8a9136aa << 17)) >>> 0) + 0xa282ead8) % 2 ** 32,
   );
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'equipoise-tb-'));
-  t.teardown(() => fs.rmSync(folder, { recursive: true }));
+  const folder = t.testdir();
   const writer = new TensorBoardWriter(folder);
   writer.scalars(300, { 'loss/total': 0.25 });
   const bytes = fs.readFileSync(writer.file);

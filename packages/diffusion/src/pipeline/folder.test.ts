@@ -1,6 +1,5 @@
 /** Pipeline folders: written and read back, and those that are refused; PNG files and their settings. */
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { useEngine } from '@equipoise/backend';
 import { decodeImage } from '@equipoise/models';
@@ -14,8 +13,7 @@ const prompt = 'a red cat on top of a wooden table';
 await useEngine('equipoise-cpu');
 
 t.test('a saved pipeline loads and gives the same image; PNG files carry their settings', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'equipoise-pipeline-'));
-  t.teardown(() => rm(home, { recursive: true }));
+  const home = t.testdir();
   for (const kind of ['sd', 'sdxl'] as const) {
     const pipeline = await loadPipeline(fixtures.path(kind));
     const folder = join(home, kind);
@@ -54,8 +52,7 @@ t.test('a saved pipeline loads and gives the same image; PNG files carry their s
 });
 
 t.test('folders that are no Stable Diffusion are refused', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'equipoise-pipeline-'));
-  t.teardown(() => rm(home, { recursive: true }));
+  const home = t.testdir();
   const index = (value: object): Promise<void> =>
     writeFile(join(home, 'model_index.json'), JSON.stringify(value));
   await index({ _class_name: 'FluxPipeline' });

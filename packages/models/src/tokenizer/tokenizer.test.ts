@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -133,8 +132,7 @@ t.test('training is repeatable, honours its size and reads back', async (t) => {
   );
   t.throws(() => trainBpe(corpus, 100), /vocabulary size.*514/);
 
-  const home = await mkdtemp(join(tmpdir(), 'equipoise-tokenizer-'));
-  t.teardown(() => rm(home, { recursive: true }));
+  const home = t.testdir();
   await made.save(home);
   const again = await ClipTokenizer.fromFolder(home);
   t.strictSame(again.encode('lowest newest été'), made.encode('lowest newest été'));
@@ -142,8 +140,7 @@ t.test('training is repeatable, honours its size and reads back', async (t) => {
 });
 
 t.test('damaged tokenizer folders are refused by file and place', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'equipoise-tokenizer-'));
-  t.teardown(() => rm(home, { recursive: true }));
+  const home = t.testdir();
   const refuse = async (pattern: RegExp): Promise<void> => {
     await t.rejects(ClipTokenizer.fromFolder(home), pattern);
   };
@@ -179,8 +176,7 @@ t.test('damaged tokenizer folders are refused by file and place', async (t) => {
 });
 
 t.test('tokenizer.json is read like the two files', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'equipoise-tokenizer-'));
-  t.teardown(() => rm(home, { recursive: true }));
+  const home = t.testdir();
   const files = await readTokenizerFiles(folder);
   const json = {
     added_tokens: [
