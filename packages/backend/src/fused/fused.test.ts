@@ -296,9 +296,20 @@ t.test('bad input is refused by name', async (t) => {
       'RangeError',
       /k: expected shape \[2,any,8\]/,
     ],
+    [
+      () => fused.attention(x, x, tf.ones([2, 2, 8]), { heads: 2 }),
+      'RangeError',
+      /v: expected shape \[2,3,8\]/,
+    ],
     [() => fused.attention(x, x, x, { heads: 2, mask: 1 } as never), 'TypeError', /mask/],
     [() => fused.attention(tf.ones([2, 4, 8]), x, x, { heads: 2, causal: true }), 'RangeError', /causal/],
     [() => fused.groupNorm(x, c, c, { groups: 3, epsilon: 0 }), 'RangeError', /groups/],
+    [() => fused.groupNorm(x, c, c, { groups: 2, epsilon: -1 }), 'RangeError', /epsilon: .* >= 0, got -1/],
+    [
+      () => fused.groupNorm(x, tf.ones([7]), c, { groups: 2, epsilon: 0 }),
+      'RangeError',
+      /gamma: expected shape \[8\]/,
+    ],
     [
       () => fused.groupNorm(x, c, tf.ones([7]), { groups: 2, epsilon: 0 }),
       'RangeError',
@@ -378,5 +389,8 @@ t.test('bad input is refused by name', async (t) => {
     [() => fused.randomUniform([1], { seed: '1' as never, stream: 0 }), 'TypeError', /seed/],
     [() => fused.randomUniform([2 ** 30, 2 ** 30], { seed: 1, stream: 0 }), 'RangeError', /2\^40/],
   ];
-  for (const [call, name, message] of refusals) t.throws(call, { name, message });
+  for (const [call, name, message] of refusals) {
+    const error = t.throws(call, { name, message }) as Error;
+    t.ok(Object.hasOwn(fused, error.message.split(':')[0] as string), `names the function: ${error.message}`);
+  }
 });
