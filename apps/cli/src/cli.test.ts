@@ -165,7 +165,7 @@ t.test('help comes from the schema, and loads only the command asked about', asy
   t.match(help.out, /Usage: equipoise draw <prompts\.\.\.> \[options\]/);
   t.match(help.out, /-s, --steps <n>\s+Denoising steps\. \(an integer from 1 to 100; default 20\)/);
   t.match(help.out, /Sampling:\n\s+--guidance/);
-  t.match(help.out, /--no-safe/);
+  t.match(help.out, /--\[no-\]safe\s+Write nothing that exists\. \(on by default\)/);
   t.equal((await run(['help', 'draw'], commands)).out, help.out);
   const [draw, paint] = [commands.draw as CommandEntry, commands.paint as CommandEntry];
   const families = { 'mi draw': draw, 'mi paint': paint, paint };

@@ -53,7 +53,8 @@ function groups(options: readonly OptionInfo[]): Map<string, OptionInfo[]> {
 
 function flagText(info: OptionInfo): string {
   const short = info.short === undefined ? '' : `-${info.short}, `;
-  if (info.kind.type === 'boolean') return `${short}${info.flag}`;
+  // The text says what the option does, which is on by default: one that takes it away cannot stand alone before it.
+  if (info.kind.type === 'boolean') return `${short}${info.flag.replace(/^--no-/, '--[no-]')}`;
   return `${short}${info.flag} <${info.placeholder?.replace(/^<|>$/g, '') ?? placeholder(info)}>`;
 }
 
@@ -69,6 +70,7 @@ function optionText(info: OptionInfo): string {
   if (info.required) notes.push('required');
   else if (info.default !== undefined && info.kind.type !== 'boolean')
     notes.push(`default ${JSON.stringify(info.default)}`);
+  else if (info.default === true) notes.push('on by default');
   return notes.length === 0 ? info.description : `${info.description} (${notes.join('; ')})`;
 }
 

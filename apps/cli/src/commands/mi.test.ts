@@ -299,7 +299,13 @@ t.test('estimates with curves and maps', async (t) => {
     '--replicates',
     '2',
   ];
-  const results = JSON.parse(await ok(t, ...words, '--curve', '--maps', '--out', at('estimate')));
+  const printed = JSON.parse(await ok(t, ...words, '--curve', '--maps', '--out', at('estimate')));
+  const results = JSON.parse(await readFile(at('estimate/estimates.json'), 'utf8'));
+  t.same(
+    printed,
+    results.map(({ curve: _, ...numbers }: { curve: unknown }) => numbers),
+    'curves are in the folder alone',
+  );
   t.same(
     results.map(({ prompt }: { prompt: string }) => prompt),
     ['a cat', 'a dog, barking'],

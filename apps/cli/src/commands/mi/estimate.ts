@@ -4,6 +4,7 @@ import {
   invalid,
   type JobContext,
   option,
+  type ProgressListener,
   writeFileAtomic,
   writeJsonAtomic,
   z,
@@ -109,16 +110,18 @@ export const miEstimate = defineCommand({
     const opened = await openModel({ model: folder, adapter }, context);
     noteTruncated(prompt, opened, context.note);
     const scored = await scoreImages(opened, images, prompt, { ...settings, maps }, context);
-    const results = scored.flatMap(({ file, estimates }) =>
-      estimates.map(({ curve: terms, map: _, ...numbers }, p) => ({
-        image: file,
-        prompt: prompt[p],
-        ...numbers,
-        ...(curve && { curve: terms }),
-      })),
-    );
-    if (out !== undefined) await writeResults(out, scored, prompt, { curve, maps, results });
-    context.print(JSON.stringify(results, null, 2));
+    const results = (curves: boolean): object[] =>
+      scored.flatMap(({ file, estimates }) =>
+        estimates.map(({ curve: terms, map: _, ...numbers }, p) => ({
+          image: file,
+          prompt: prompt[p],
+          ...numbers,
+          ...(curves && { curve: terms }),
+        })),
+      );
+    if (out !== undefined) await writeResults(out, scored, prompt, { curve, maps, results: results(curve) });
+    // Curves are long: where there is a folder they are in its files.
+    context.print(JSON.stringify(results(curve && out === undefined), null, 2));
     return 0;
   },
 });
@@ -132,11 +135,16 @@ async function scoreImages(
 ): Promise<Scored[]> {
   const encode = encoderOf(pipeline, parts);
   const scored: Scored[] = [];
-  for (const file of files) {
+  for (const [i, file] of files.entries()) {
     const image = await decodeImage(file);
     const latents = encode(image, file);
+    const onProgress: ProgressListener = (event) =>
+      context.onProgress?.({ ...event, task: `${event.task}, image ${i + 1} of ${files.length}` });
     try {
-      const [estimates = []] = await estimateMi(parts, latents, prompts, settings, context);
+      const [estimates = []] = await estimateMi(parts, latents, prompts, settings, {
+        ...context,
+        onProgress,
+      });
       scored.push({ file, image, estimates });
     } finally {
       latents.dispose();
