@@ -11,7 +11,7 @@ export * from './mi-weight.js';
 export * from './open-parts.js';
 export * from './parts.js';
 export * from './picture-mi.js';
-export { type Decode, decoderOf, type Encode, encoderOf, pictureName, readPictures } from './pictures.js';
+export { type Decode, decoderOf, type Encode, encoderOf, pictureName } from './pictures.js';
 export * from './prompts.js';
 export * from './real-images.js';
 export * from './rounds.js';

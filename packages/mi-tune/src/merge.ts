@@ -64,10 +64,13 @@ export async function mergeSweeps(
     const merged: StoredBatch[] = [];
     try {
       const all = sweeps.flatMap(({ batches }) => [...batches]).sort(([a], [b]) => a - b);
-      const progress = new ProgressCounter('mi merge', context, { total: all.length, unit: 'batch' });
+      const progress = new ProgressCounter('mi merge', context, {
+        total: all.reduce((sum, [, { rows }]) => sum + rows.length, 0),
+        unit: 'pair',
+      });
       for (const [b, batch] of all) {
         merged.push(await journal.once(String(b), async () => batch));
-        progress.advance();
+        progress.advance(batch.rows.length);
       }
     } finally {
       await journal.close();

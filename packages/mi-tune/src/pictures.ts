@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { invalid, prose, writeFileAtomic } from '@equipoise/core';
 import { encodePng, type TextToImagePipeline } from '@equipoise/diffusion';
-import { decodeImage, type RgbImage } from '@equipoise/models';
+import type { RgbImage } from '@equipoise/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { DiffusionParts } from './parts.js';
 
@@ -62,15 +62,4 @@ export async function writePicture(
   const { promptIndex, prompt, candidate } = about;
   const png = await encodePng(image, about);
   await writeFileAtomic(join(folder, pictureName(promptIndex, prompt, candidate)), png);
-}
-
-/** Reads pictures of a folder written by {@link writePicture}. */
-export async function readPictures(
-  folder: string,
-  rows: readonly { prompt: string; promptIndex: number; candidate: number }[],
-): Promise<RgbImage[]> {
-  const images: RgbImage[] = [];
-  for (const { promptIndex, prompt, candidate } of rows)
-    images.push(await decodeImage(join(folder, pictureName(promptIndex, prompt, candidate))));
-  return images;
 }

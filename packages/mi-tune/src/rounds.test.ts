@@ -4,6 +4,7 @@ import path from 'node:path';
 import { type AdapterConfig, ATTENTION_TARGETS, loadAdapter } from '@equipoise/adapters';
 import { useEngine } from '@equipoise/backend';
 import { encodePng } from '@equipoise/diffusion';
+import { decodeImage } from '@equipoise/models';
 import { renderReport } from '@equipoise/report';
 import { readTrainingState } from '@equipoise/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -19,10 +20,10 @@ import {
   evaluate,
   FINE_TUNE_DEFAULTS,
   mixRealImages,
+  pictureName,
   type RoundsJob,
   readEvaluation,
   readImageFolder,
-  readPictures,
   readSet,
   runReport,
   runRounds,
@@ -352,7 +353,11 @@ t.test('evaluation per category, with intervals over prompts', async (t) => {
   };
   const found = await evaluate(evaluation);
   t.equal(found.length, 6);
-  const pictures = await readPictures(at('evaluation', 'pictures'), found);
+  const pictures = await Promise.all(
+    found.map(({ promptIndex, prompt, candidate }) =>
+      decodeImage(at('evaluation', 'pictures', pictureName(promptIndex, prompt, candidate))),
+    ),
+  );
   t.same(
     await redness.score(pictures, []),
     found.map(({ scores }) => scores.redness),
