@@ -45,8 +45,12 @@ Context::Context(Napi::Env env) {
       read->target.SuppressDestruct();
       return;
     }
-    Napi::HandleScope scope(e);
-    read->context->complete(e, *read);
+    try {
+      Napi::HandleScope scope(e);
+      read->context->complete(e, *read);
+    } catch (const Napi::Error&) {
+      // A worker that is being terminated runs no JavaScript any more.
+    }
   };
   must(env,
        napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, call, &completions_),

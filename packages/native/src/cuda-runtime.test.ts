@@ -72,6 +72,7 @@ t.test('the runtime keeps its promises and gives everything back', (t) => {
     'faults',
     'shared_memory',
     'profile',
+    'refusals',
     'two_devices',
     'reads_at_the_end',
   ])
@@ -84,17 +85,60 @@ t.test('the runtime keeps its promises and gives everything back', (t) => {
   t.end();
 });
 
+const ADDON = `
+const a = require(process.argv[1]);
+const fill = (value) => a.ops.fill('f32', [5000], value);`;
+
+/** Ends of a process that has reads under way and handles that are alive. */
+const ENDS: Readonly<Record<string, string>> = {
+  'by itself': '',
+  exit: 'process.exit(0);',
+  shutdown: 'a.shutdown();',
+  'while recording': 'a.beginRecording(); globalThis.kept = fill(1); process.exit(0);',
+  'with a graph that runs': `
+    a.beginRecording(); globalThis.kept = fill(1); globalThis.graph = a.endRecording();
+    a.replay(graph); a.replay(graph); process.exit(0);`,
+  'with a profile': 'a.setProfiling(true); fill(1); process.exit(0);',
+};
+
+t.test('processes and worker threads end in any state', (t) => {
+  const addon = path.join(path.dirname(probe ?? ''), 'modelled', 'equipoise_cuda.node');
+  const end = (name: string, script: string): void => {
+    const { status, stderr } = spawnSync(process.execPath, ['-e', ADDON + script, addon], {
+      encoding: 'utf8',
+    });
+    t.same({ status, stderr }, { status: 0, stderr: '' }, name);
+  };
+  const reads = 'a.selectDevice(1); globalThis.reads = [1, 2, 3, 4].map((value) => a.read(fill(value)));';
+  for (const [name, script] of Object.entries(ENDS)) end(name, reads + script);
+  end(
+    'workers, one of them stopped',
+    `const { Worker } = require('node:worker_threads');
+    const own = (i, rest) => new Worker(
+      "const { workerData } = require('node:worker_threads'); const a = require(workerData); a.selectDevice(" + i + ");" +
+      "const reads = Array.from({ length: 20 }).map(() => a.read(a.ops.fill('f32', [5000], 1)));" + rest,
+      { eval: true, workerData: process.argv[1] });
+    own(0, "").on('exit', (code) => { process.exitCode ||= code; });
+    const stopped = own(1, "require('node:worker_threads').parentPort.postMessage(1); setInterval(() => {}, 1000);");
+    stopped.on('message', () => stopped.terminate());`,
+  );
+  t.end();
+});
+
 const skip = spawnSync('nvcc', ['--version']).status !== 0 && 'nvcc is not installed';
 t.test('the model has the interface of the toolkit', { skip }, (t) => {
   const native = fileURLToPath(new URL('../../../native', import.meta.url));
   const folder = path.join(native, 'simt', 'cudart');
   const out = fs.mkdtempSync(path.join(os.tmpdir(), 'cudart-'));
   // Definitions that differ from the toolkit's declarations do not compile.
-  for (const name of ['device', 'memory', 'stream', 'event', 'graph']) {
-    const args = ['-std=c++20', '-x', 'c++', '-I', native, '-c', path.join(folder, `${name}.cc`)];
-    const { stderr } = spawnSync('nvcc', [...args, '-o', path.join(out, `${name}.o`)], { encoding: 'utf8' });
-    t.equal(stderr, '', name);
-  }
+  const all = path.join(out, 'all.cc');
+  const sources = ['device', 'memory', 'stream', 'event', 'graph'].map((name) =>
+    path.join(folder, `${name}.cc`),
+  );
+  fs.writeFileSync(all, sources.map((file) => `#include "${file}"\n`).join(''));
+  const args = ['-std=c++20', '-x', 'c++', '-I', native, '-c', all, '-o', path.join(out, 'all.o')];
+  const { status, stderr } = spawnSync('nvcc', args, { encoding: 'utf8' });
+  t.same({ status, stderr }, { status: 0, stderr: '' });
   fs.rmSync(out, { recursive: true });
   t.end();
 });
