@@ -80,8 +80,3 @@ export const hfFtfy: Cleaning = {
   specialBefore: true,
   clean: (text) => collapse(fixText(text)),
 };
-
-/** The cleaning variants by name. */
-export const cleanings: Readonly<Record<string, Cleaning>> = Object.fromEntries(
-  [hfFast, openai, hfFtfy].map((cleaning) => [cleaning.name, cleaning]),
-);
