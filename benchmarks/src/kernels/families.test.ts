@@ -6,6 +6,7 @@ import { loadAddon } from '@equipoise/native';
 import { requireClose, requireFinite } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
+import { countWork, totalWork } from '../measure/work.js';
 import type { KernelFamily, Sizes } from './case.js';
 import { kernelFamilies } from './families.js';
 import { makeInputs } from './inputs.js';
@@ -61,6 +62,31 @@ t.test('every family agrees with the portable composition, forward and gradient'
   }
 });
 
+t.test('families and the profile of what they run count FLOPs and bytes alike', async (t) => {
+  await useEngine('equipoise-cpu');
+  for (const family of kernelFamilies) {
+    for (const [sizes, precision] of family.checks.flatMap((s) =>
+      family.precisions.map((p) => [s, p] as const),
+    )) {
+      const inputs = makeInputs(family.inputs(sizes), precision);
+      const once = (): void => tf.tidy(() => void family.compute(inputs, sizes));
+      once(); // packs weights
+      const work = await countWork(once);
+      const { flops, bytes } = totalWork(work);
+      const name = `${family.name} ${family.label(sizes)} ${precision}`;
+      const least = family.bytes(sizes, precision === 'bf16' ? 2 : 4);
+      t.ok(flops >= family.flops(sizes) && bytes >= least, `${name}: at least what is needed`);
+      if (work.length === 1) {
+        if (family.flops(sizes) > 0) t.equal(flops, family.flops(sizes), `${name}: FLOPs`);
+        // Attention keeps a number of each row for its gradient.
+        const kept = 4 * (sizes.batch ?? 0) * (sizes.heads ?? 0) * (sizes.queries ?? 0);
+        t.equal(bytes, least + kept, `${name}: bytes`);
+      }
+      tf.dispose(inputs);
+    }
+  }
+});
+
 t.test('sizes that are timed have work and bytes', (t) => {
   for (const family of kernelFamilies) {
     t.ok(family.sizes.length > 0, family.name);
@@ -92,9 +118,11 @@ t.test('fused kernel, native op, test case and benchmark case agree', async (t) 
     files.map((file) => fs.readFileSync(path.join(backendSource, file), 'utf8')).join('\n');
   const tests = read(sources.filter((file) => file.endsWith('.test.ts') || file.endsWith('cases.ts')));
   const code = read(sources.filter((file) => !file.endsWith('.test.ts')));
-  // Every op that is built is used by a kernel; ceilings exist for the benchmarks alone.
+  // Every op that is built is used by a kernel, by its name in the code or, those of tables, under its own name;
+  // ceilings are there to be measured alone.
+  const named = (op: string): string => `${op[0]?.toUpperCase()}${op.slice(1)}`;
   const unused = Object.keys(loadAddon('cpu').ops).filter(
-    (op) => !op.startsWith('ceiling') && !new RegExp(`\\b${op}\\b`).test(code),
+    (op) => !op.startsWith('ceiling') && !registered.has(named(op)) && !new RegExp(`\\b${op}\\b`).test(code),
   );
   t.same(unused, [], 'every native op is called by a kernel');
   // Gradient kernels are tested through the op they belong to.

@@ -77,7 +77,7 @@ export const matrixFamilies = [
     ],
     checks: [
       { batch: 2, size: 7, in: 5, out: 3, taps: 3, stride: 1 },
-      { batch: 1, size: 8, in: 16, out: 24, taps: 3, stride: 2 },
+      { batch: 1, size: 7, in: 16, out: 24, taps: 3, stride: 2 },
       { batch: 3, size: 5, in: 9, out: 17, taps: 1, stride: 1 },
     ],
     precisions: BOTH,
@@ -91,9 +91,9 @@ export const matrixFamilies = [
     compute: ([x, w, b], { stride }) =>
       conv2d(x as tf.Tensor4D, w as tf.Tensor4D, b as tf.Tensor1D, { pad: 'same', stride }),
     flops: ({ batch, size, in: i, out, taps, stride }) =>
-      (2 * batch * size * size * i * out * taps * taps) / (stride * stride),
+      2 * batch * Math.ceil(size / stride) ** 2 * i * out * taps * taps,
     bytes: ({ batch, size, in: i, out, taps, stride }, width) =>
-      width * (batch * size * size * (i + out / (stride * stride)) + taps * taps * i * out),
+      width * (batch * (size * size * i + Math.ceil(size / stride) ** 2 * out) + taps * taps * i * out),
     peers: ({ batch, size, in: i, out, taps, stride }) => ({
       torch: {
         script: KERNELS,

@@ -108,6 +108,8 @@ export class ProfileSession {
     const device = currentDevice();
     if (device === undefined || this.#device !== undefined) return;
     this.#device = device;
+    // What was queued before belongs to nobody here.
+    device.native.synchronize();
     device.native.takeProfile();
     device.native.setProfiling(true);
   }
