@@ -279,7 +279,10 @@ async function score(job: TuneJob, run: Run, step: number, context: JobContext):
       pictures: { ...pictures, keep: true },
       table: false,
     },
-    { signal: context.signal },
+    {
+      signal: context.signal,
+      onProgress: (event) => context.onProgress?.({ ...event, task: `validation at update ${step}` }),
+    },
   );
   const mean = (value: (row: (typeof rows)[number]) => number): number =>
     rows.reduce((sum, row) => sum + value(row), 0) / rows.length;
