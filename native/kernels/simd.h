@@ -7,6 +7,9 @@
 
 #include "kernels/isa.h"
 #include "runtime/dtype.h"
+#if EQ_SIMD_BYTES == 64
+#include <immintrin.h>
+#endif
 
 #define EQ_INLINE [[gnu::always_inline]] static inline
 
@@ -46,16 +49,36 @@ template <class V>
 EQ_INLINE void store(void* p, V v) {
   std::memcpy(p, &v, sizeof v);
 }
+#if EQ_SIMD_BYTES == 64
+/// For the intrinsics' masked forms: GCC 12 warns of the undefined value that the plain ones start from.
+constexpr __mmask16 kAllLanes = 0xffff;
+#endif
+
+/// Halfwords in lanes of 32 bits, and back without the upper halves. GCC 12 converts 16 lanes in two parts.
+EQ_INLINE vu widen_halves(vh x) {
+#if EQ_SIMD_BYTES == 64
+  return reinterpret_cast<vu>(_mm512_maskz_cvtepu16_epi32(kAllLanes, reinterpret_cast<__m256i>(x)));
+#else
+  return __builtin_convertvector(x, vu);
+#endif
+}
+EQ_INLINE vh narrow_halves(vu x) {
+#if EQ_SIMD_BYTES == 64
+  return reinterpret_cast<vh>(_mm512_maskz_cvtepi32_epi16(kAllLanes, reinterpret_cast<__m512i>(x)));
+#else
+  return __builtin_convertvector(x, vh);
+#endif
+}
+
 /// kLanes elements of a tensor, whatever its storage, as floats.
 EQ_INLINE vf load(const float* p) { return load<vf>(p); }
-EQ_INLINE vf load(const bf16* p) { return as<vf>(__builtin_convertvector(load<vh>(p), vu) << 16); }
+EQ_INLINE vf load(const bf16* p) { return as<vf>(widen_halves(load<vh>(p)) << 16); }
 EQ_INLINE void store(float* p, vf v) { store<vf>(p, v); }
 /// Rounds to nearest, ties to even; NaN stays NaN.
 EQ_INLINE void store(bf16* p, vf v) {
   const vu u = as<vu>(v);
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  const vu quiet = (u >> 16) | 0x40u;
-  store<vh>(p, __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, vh));
+  store<vh>(p, narrow_halves(v == v ? rounded : (u >> 16) | 0x40u));
 }
 /// The first n < kLanes elements; the others read as `fill`.
 template <class T>
@@ -71,8 +94,21 @@ static inline void store_part(T* p, vf v, int n) {
   std::memcpy(static_cast<void*>(p), tmp, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-EQ_INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
-EQ_INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
+/// a > b ? a : b, and a < b ? a : b: b where either is NaN. Left to itself GCC 12 compares and blends 16 lanes.
+EQ_INLINE vf vmax(vf a, vf b) {
+#if EQ_SIMD_BYTES == 64
+  return _mm512_maskz_max_ps(kAllLanes, a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+EQ_INLINE vf vmin(vf a, vf b) {
+#if EQ_SIMD_BYTES == 64
+  return _mm512_maskz_min_ps(kAllLanes, a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 /// Nearest integer, ties to even; exact for |x| < 2^22.
 EQ_INLINE vf vround_small(vf x) {
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it drops the fraction

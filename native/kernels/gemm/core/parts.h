@@ -14,7 +14,7 @@ EQ_INLINE __mmask16 first_lanes(std::int64_t n) { return static_cast<__mmask16>(
 EQ_INLINE vf read_part(const float* p, std::int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 /// bf16 bits, zero-extended to 32-bit lanes.
 EQ_INLINE vu read_halves(const bf16* p, std::int64_t n) {
-  return __builtin_convertvector(reinterpret_cast<vh>(_mm256_maskz_loadu_epi16(first_lanes(n), p)), vu);
+  return widen_halves(reinterpret_cast<vh>(_mm256_maskz_loadu_epi16(first_lanes(n), p)));
 }
 EQ_INLINE void write_part(float* p, vf v, std::int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
 EQ_INLINE void write_halves(bf16* p, vh v, std::int64_t n) {
@@ -45,8 +45,8 @@ EQ_INLINE vh round_halves(vf v) {
   return reinterpret_cast<vh>(_mm512_cvtneps_pbh(v));
 #else
   const vu u = as<vu>(v);
-  const vu bits = (u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return __builtin_convertvector(bits, vh);
+  const vu bits = v == v ? (u + 0x7fffu + ((u >> 16) & 1u)) >> 16 : (u >> 16) | 0x40u;
+  return narrow_halves(bits);
 #endif
 }
 
