@@ -76,6 +76,74 @@ EQ_INLINE void for_vectors(std::int64_t n, F f) {
   }
 }
 
+/// The even and the odd ones of 2 kLanes consecutive elements: what a vector of bf16 widens to without a shuffle.
+struct EvenOdd {
+  vf even, odd;
+};
+EQ_INLINE EvenOdd load_even_odd(const bf16* p) {
+  const vu u = load<vu>(p);
+  return {as<vf>(u << 16), as<vf>(u & 0xffff0000u)};
+}
+/// Rounds to nearest, ties to even. A NaN must have no bits set in its lower half, else it may come out as a number:
+/// those that arithmetic makes, and those that come from bf16, have none.
+EQ_INLINE void store_even_odd(bf16* p, const EvenOdd& v) {
+  const auto rounded = [](vf x) { return as<vu>(x) + 0x7fffu + ((as<vu>(x) >> 16) & 1u); };
+  store(p, (rounded(v.even) >> 16) | (rounded(v.odd) & 0xffff0000u));
+}
+
+/// As for_vectors, for bf16 alone and 2 kLanes elements at a time: `load` gives, and `store` takes, evens and odds.
+/// `load` also reads floats, which must lie in whole vectors of evens and odds (`split_even_odd`).
+template <class F>
+EQ_INLINE void for_even_odd(std::int64_t n, F f) {
+  constexpr std::int64_t kStep = 2 * kLanes;
+  const auto load_floats = [](const float* p) { return EvenOdd{load<vf>(p), load<vf>(p + kLanes)}; };
+  std::int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    f(
+        [&, i](const auto* p) {
+          if constexpr (sizeof *p == sizeof(bf16))
+            return load_even_odd(p + i);
+          else
+            return load_floats(p + i);
+        },
+        [i](bf16* p, const EvenOdd& v) { store_even_odd(p + i, v); });
+  }
+  if (i == n) return;
+  const std::size_t rest = static_cast<std::size_t>(n - i) * sizeof(bf16);
+  f(
+      [&, i](const auto* p) {
+        if constexpr (sizeof *p == sizeof(bf16)) {
+          bf16 values[kStep] = {};
+          std::memcpy(static_cast<void*>(values), p + i, rest);
+          return load_even_odd(values);
+        } else {
+          return load_floats(p + i);
+        }
+      },
+      [&, i](bf16* p, const EvenOdd& v) {
+        bf16 values[kStep];
+        store_even_odd(values, v);
+        std::memcpy(static_cast<void*>(p + i), values, rest);
+      });
+}
+
+/// Reorders n <= kBlock floats into whole vectors of evens and odds, for for_even_odd.
+EQ_INLINE void split_even_odd(const float* from, std::int64_t n, BlockBuffer& to) {
+  vi evens{};
+  for (int l = 0; l < kLanes; ++l) evens[l] = 2 * l;
+  const auto split = [&](const float* p, std::int64_t at) {
+    const vf low = load<vf>(p), high = load<vf>(p + kLanes);
+    store(to.values + at, __builtin_shuffle(low, high, evens));
+    store(to.values + at + kLanes, __builtin_shuffle(low, high, evens + 1));
+  };
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) split(from + i, i);
+  if (i == n) return;
+  float rest[2 * kLanes] = {};
+  std::memcpy(rest, from + i, static_cast<std::size_t>(n - i) * sizeof(float));
+  split(rest, i);
+}
+
 EQ_INLINE float lane_sum(vf v) {
   float sum = 0;
   for (int i = 0; i < kLanes; ++i) sum += v[i];

@@ -12,7 +12,10 @@ static void forward_row(const GegluArgs& a, std::int64_t row) {
     const bf16* value = static_cast<const bf16*>(a.x) + row * 2 * a.channels;
     const bf16* gate = value + a.channels;
     bf16* to = static_cast<bf16*>(a.out) + row * a.channels;
-    for_vectors(a.channels, [&](auto load, auto store) { store(to, load(value) * gelu_coarse(load(gate))); });
+    for_even_odd(a.channels, [&](auto load, auto store) {
+      const EvenOdd v = load(value), g = load(gate);
+      store(to, {v.even * gelu_coarse(g.even), v.odd * gelu_coarse(g.odd)});
+    });
     return;
   }
   const Source x{a.x, a.x_type};

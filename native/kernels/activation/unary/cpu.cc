@@ -13,7 +13,10 @@ static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t 
   if (a.x_type == DType::BF16 && a.out_type == DType::BF16) {
     const bf16* from = static_cast<const bf16*>(a.x) + begin;
     bf16* to = static_cast<bf16*>(a.out) + begin;
-    for_vectors(end - begin, [&](auto load, auto store) { store(to, coarse(load(from))); });
+    for_even_odd(end - begin, [&](auto load, auto store) {
+      const EvenOdd x = load(from);
+      store(to, {coarse(x.even), coarse(x.odd)});
+    });
     return;
   }
   const Source x{a.x, a.x_type};
@@ -25,11 +28,6 @@ static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t 
     for_vectors(n, [&](auto load, auto store) { store(to, f(load(from))); });
     out.commit(at, n, ys);
   });
-}
-
-template <class F>
-static void map_range(const ActivationArgs& a, std::int64_t begin, std::int64_t end, F f) {
-  map_range(a, begin, end, f, f);
 }
 
 template <class F>
@@ -55,13 +53,15 @@ void activation_compute(const ActivationArgs& a, ThreadPool& pool) {
         if (grad)
           grad_range(a, begin, end, [](vf x) { return swish_derivative(x, 1.0f); });
         else
-          map_range(a, begin, end, [](vf x) { return swish(x, 1.0f); });
+          map_range(a, begin, end, [](vf x) { return swish(x, 1.0f); }, [](vf x) { return swish_coarse(x, 1.0f); });
         break;
       case Activation::QuickGelu:
         if (grad)
           grad_range(a, begin, end, [](vf x) { return swish_derivative(x, kQuickGelu); });
         else
-          map_range(a, begin, end, [](vf x) { return swish(x, kQuickGelu); });
+          map_range(
+              a, begin, end, [](vf x) { return swish(x, kQuickGelu); },
+              [](vf x) { return swish_coarse(x, kQuickGelu); });
         break;
       case Activation::Gelu:
         if (grad)

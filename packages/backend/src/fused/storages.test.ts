@@ -3,7 +3,7 @@
  * not, one block or several, in shared memory or not), against the portable compositions on the same rounded inputs.
  */
 import { PhiloxStream } from '@equipoise/core';
-import { requireClose, testEngine } from '@equipoise/testing';
+import { ACTIVATIONS64, requireClose, testEngine } from '@equipoise/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import t from 'tap';
 import { currentDevice } from '../backend.js';
@@ -246,6 +246,7 @@ const CASES: readonly Case[] = [
   groupNorm([2, 9, 24], 6, 'silu', PAIRS),
   groupNorm([2, 120, 64], 16, 'none', PAIRS),
   groupNorm([3, 5, 30], 3, 'silu', PAIRS),
+  groupNorm([2, 9, 210], 70, 'silu', SAME),
   // Too large for one block: statistics of blocks of rows.
   groupNorm([1, 84, 1024], 2, 'silu', [['f32']]),
   groupNorm([1, 164, 1024], 2, 'none', [['bf16']]),
@@ -288,6 +289,46 @@ for (const testCase of CASES) {
     for (const storages of testCase.storages) await t.resolves(check(testCase, storages), `${storages}`);
   });
 }
+
+/** Largest errors, relative to the result and absolute: bf16 rounds by up to 2^-8, and tails of less than 2e-7 may vanish. */
+const ERRORS = { f32: [2e-6, 2e-7], bf16: [4.4e-3, 2e-7] } as const;
+
+t.test('activations and derivatives of every number of bf16', async (t) => {
+  await useEngine(testEngine() as 'cpu');
+  // Without those whose product with 1.702 overflows: products of infinity and 0 are NaN.
+  const floats = new Float32Array(Uint32Array.from({ length: 0x10000 }, (_, i) => i << 16).buffer);
+  const x = floats.map((v) => (Math.abs(v) > 1e38 ? 0 : v));
+  const bytes = new Uint8Array(Uint16Array.from(new Uint32Array(x.buffer), (word) => word >>> 16).buffer);
+  for (const [name, op] of [
+    ['silu', fused.silu],
+    ['gelu', fused.gelu],
+    ['quick_gelu', fused.quickGelu],
+  ] as const) {
+    const f = ACTIVATIONS64[name];
+    for (const storage of ['f32', 'bf16'] as const) {
+      const input = uploadWeight(bytes, [x.length], 'BF16', { storage });
+      const { value, grad } = tf.valueAndGrad((v) => tf.sum(op(v)))(input);
+      value.dispose();
+      const [y, slope] = await Promise.all([op(input), grad].map((r) => r.data() as Promise<Float32Array>));
+      const [relative, absolute] = ERRORS[storage];
+      const wrong = [...x.keys()].filter((i) => {
+        const v = x[i] as number;
+        const exact = Math.abs(v) > 100 ? Math.max(v, 0) : f(v);
+        const error = Math.abs((y?.[i] as number) - exact);
+        if (Number.isNaN(v)) return !Number.isNaN(y?.[i]) || !Number.isNaN(slope?.[i]);
+        return !(error <= relative * Math.abs(exact) + absolute);
+      });
+      t.same(wrong.map((i) => [x[i], y?.[i]]).slice(0, 8), [], `${name}, ${storage}`);
+      // The derivative far out, where only the limits are left.
+      const far = [...x.keys()].filter((i) => Math.abs(x[i] as number) > 100);
+      const bent = far.filter(
+        (i) => Math.abs((slope?.[i] as number) - ((x[i] as number) > 0 ? 1 : 0)) > 1e-6,
+      );
+      t.same(bent.map((i) => [x[i], slope?.[i]]).slice(0, 8), [], `derivative of ${name}, ${storage}`);
+      tf.dispose([input, grad]);
+    }
+  }
+});
 
 t.test('a product is bf16 where a factor is, unless it is wide or its residual is not', async (t) => {
   await useEngine(testEngine() as 'cpu');
