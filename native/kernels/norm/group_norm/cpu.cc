@@ -4,6 +4,7 @@
 #include "runtime/cpu/device.h"
 
 #include <cmath>
+#include <limits>
 
 EQ_DECLARE_ISA(void group_norm_compute(const GroupNormArgs& a, ThreadPool& pool))
 EQ_DECLARE_ISA(void group_norm_grad_compute(const GroupNormGradArgs& a, ThreadPool& pool))
@@ -21,15 +22,22 @@ RowBlock row_block(const GroupNormDims& d, std::int64_t index) {
   return {sample, std::min(d.block_rows(), d.positions - begin), (sample * d.positions + begin) * d.channels};
 }
 
-/// Sum of each group's channels, spread back over them after f.
+/// Calls f(first channel, sum of the channels) for each group.
 template <class F>
-void per_group(const GroupNormDims& d, float* channels, F f) {
+void for_group_sums(const GroupNormDims& d, const float* channels, F f) {
   const std::int64_t width = d.per_group();
   for (std::int64_t g = 0; g < d.groups; ++g) {
     double sum = 0;
-    for (std::int64_t i = 0; i < width; ++i) sum += static_cast<double>(channels[g * width + i]);
-    std::fill_n(channels + g * width, width, f(g, sum));
+    for (std::int64_t c = g * width; c < (g + 1) * width; ++c) sum += static_cast<double>(channels[c]);
+    f(g * width, sum);
   }
+}
+
+/// Each group's mean over `count` elements, spread over its channels, in place of its channels' sums.
+void spread_means(const GroupNormDims& d, float* channels, std::int64_t count) {
+  for_group_sums(d, channels, [&](std::int64_t first, double sum) {
+    std::fill_n(channels + first, d.per_group(), static_cast<float>(sum / static_cast<double>(count)));
+  });
 }
 
 /// Calls f(at, n, x) for every piece of a row: channels at .. at + n, read from element first + at.
@@ -65,32 +73,37 @@ void block_statistics(const GroupNormArgs& a, std::int64_t index) {
   float* squares = mean + d.channels;
   std::fill_n(mean, 2 * d.channels, 0.0f);
   add_rows(x, block.rows, d.channels, mean, [](auto load, const T* row) { return load(row); });
-  const double count = static_cast<double>(block.rows * d.per_group());
-  per_group(d, mean, [&](std::int64_t, double sum) { return static_cast<float>(sum / count); });
+  spread_means(d, mean, block.rows * d.per_group());
   add_rows(x, block.rows, d.channels, squares, [mean](auto load, const T* row) {
     const vf deviation = load(row) - load(mean);
     return deviation * deviation;
   });
-  per_group(d, squares, [](std::int64_t, double sum) { return static_cast<float>(sum); });
+  for_group_sums(d, squares, [squares](std::int64_t first, double sum) { squares[first] = static_cast<float>(sum); });
 }
 
-/// Combines a sample's blocks, group by group.
-void sample_statistics(const GroupNormArgs& a, std::int64_t sample) {
+constexpr std::int64_t kGroups = 64;
+
+/// Combines a sample's blocks for groups begin .. end, at most kGroups of them.
+void sample_statistics(const GroupNormArgs& a, std::int64_t sample, std::int64_t begin, std::int64_t end) {
   const GroupNormDims& d = a.dims;
-  for (std::int64_t g = 0; g < d.groups; ++g) {
-    double count = 0, mean = 0, squares = 0;
-    for (std::int64_t b = 0; b < d.blocks(); ++b) {
-      const std::int64_t index = sample * d.blocks() + b;
-      const float* part = a.scratch + index * 2 * d.channels + g * d.per_group();
-      const auto n = static_cast<double>(row_block(d, index).rows * d.per_group());
-      const double delta = static_cast<double>(part[0]) - mean;
-      squares += static_cast<double>(part[d.channels]) + delta * delta * count * n / (count + n);
-      mean += delta * n / (count + n);
-      count += n;
+  double mean[kGroups] = {}, squares[kGroups] = {}, count = 0;
+  for (std::int64_t b = 0; b < d.blocks(); ++b) {
+    const std::int64_t index = sample * d.blocks() + b;
+    const float* part = a.scratch + index * 2 * d.channels + begin * d.per_group();
+    const auto n = static_cast<double>(row_block(d, index).rows * d.per_group());
+    const double share = n / (count + n), weight = count * share;
+    for (std::int64_t g = 0; g < end - begin; ++g, part += d.per_group()) {
+      const double delta = static_cast<double>(part[0]) - mean[g];
+      squares[g] += static_cast<double>(part[d.channels]) + delta * delta * weight;
+      mean[g] += delta * share;
     }
-    a.mean[sample * d.groups + g] = static_cast<float>(mean);
-    const double variance = count > 0 ? squares / count : 0;
-    a.rstd[sample * d.groups + g] = static_cast<float>(1 / std::sqrt(variance + static_cast<double>(a.epsilon)));
+    count += n;
+  }
+  for (std::int64_t g = 0; g < end - begin; ++g) {
+    const std::int64_t at = sample * d.groups + begin + g;
+    const double variance = count > 0 ? squares[g] / count : 0;
+    a.mean[at] = static_cast<float>(mean[g]);
+    a.rstd[at] = static_cast<float>(1 / std::sqrt(variance + static_cast<double>(a.epsilon)));
   }
 }
 
@@ -100,27 +113,67 @@ void spread(const GroupNormDims& d, const float* groups, std::int64_t sample, fl
   for (std::int64_t g = 0; g < d.groups; ++g) std::fill_n(channels + g * width, width, groups[sample * d.groups + g]);
 }
 
-template <class T>
-void normalise_block(const GroupNormArgs& a, std::int64_t index) {
+/// What is taken off a sample's channels and what they are multiplied by; the scratch rows of its first block hold it
+/// once the blocks' statistics are combined.
+struct ChannelMap {
+  float *shift, *scale;
+};
+ChannelMap channel_map(const GroupNormArgs& a, std::int64_t sample) {
+  float* rows = a.scratch + sample * a.dims.blocks() * 2 * a.dims.channels;
+  return {rows, rows + a.dims.channels};
+}
+
+/// In f32 the means come off first. In bf16 the error of taking them off after the product, 2^-24 of it, is nothing
+/// beside the rounding of x, and the shift holds beta too.
+void fill_channel_map(const GroupNormArgs& a, std::int64_t sample) {
+  const GroupNormDims& d = a.dims;
+  const auto [shift, scale] = channel_map(a, sample);
+  spread(d, a.mean, sample, shift);
+  spread(d, a.rstd, sample, scale);
+  for (std::int64_t c = 0; c < d.channels; ++c) scale[c] *= a.gamma[c];
+  if (a.type == DType::F32) return;
+  // One NaN instead of any, as store_even_odd requires.
+  const auto plain = [](float v) { return v == v ? v : std::numeric_limits<float>::quiet_NaN(); };
+  for (std::int64_t c = 0; c < d.channels; ++c) {
+    shift[c] = plain(a.beta[c] - shift[c] * scale[c]);
+    scale[c] = plain(scale[c]);
+  }
+}
+
+template <bool kSilu>
+void normalise_block(const GroupNormArgs& a, std::int64_t index, const float*) {
   const GroupNormDims& d = a.dims;
   const RowBlock block = row_block(d, index);
-  const T* from = static_cast<const T*>(a.x) + block.first;
-  T* to = static_cast<T*>(a.y) + block.first;
-  float* mean = a.scratch + index * 2 * d.channels;
-  float* scale = mean + d.channels;
-  spread(d, a.mean, block.sample, mean);
-  spread(d, a.rstd, block.sample, scale);
-  for (std::int64_t c = 0; c < d.channels; ++c) scale[c] *= a.gamma[c];
+  const float* from = static_cast<const float*>(a.x) + block.first;
+  float* to = static_cast<float*>(a.y) + block.first;
+  const auto [mean, scale] = channel_map(a, block.sample);
   for (std::int64_t row = 0; row < block.rows; ++row, from += d.channels, to += d.channels) {
-    if (d.silu) {
-      for_vectors(d.channels, [&](auto load, auto store) {
-        store(to, swish((load(from) - load(mean)) * load(scale) + load(a.beta), 1.0f));
-      });
-    } else {
-      for_vectors(d.channels,
-                  [&](auto load, auto store) { store(to, (load(from) - load(mean)) * load(scale) + load(a.beta)); });
-    }
+    for_vectors(d.channels, [&](auto load, auto store) {
+      const vf z = (load(from) - load(mean)) * load(scale) + load(a.beta);
+      store(to, kSilu ? swish(z, 1.0f) : z);
+    });
   }
+}
+
+template <bool kSilu>
+void normalise_block(const GroupNormArgs& a, std::int64_t index, const bf16*) {
+  const GroupNormDims& d = a.dims;
+  const RowBlock block = row_block(d, index);
+  const ChannelMap map = channel_map(a, block.sample);
+  BlockBuffer scales, shifts;
+  for_blocks(0, d.channels, [&](std::int64_t at, std::int64_t n) {
+    split_even_odd(map.scale + at, n, scales);
+    split_even_odd(map.shift + at, n, shifts);
+    const bf16* from = static_cast<const bf16*>(a.x) + block.first + at;
+    bf16* to = static_cast<bf16*>(a.y) + block.first + at;
+    for (std::int64_t row = 0; row < block.rows; ++row, from += d.channels, to += d.channels) {
+      for_even_odd(n, [&](auto load, auto store) {
+        const EvenOdd x = load(from), s = load(scales.values), t = load(shifts.values);
+        const vf even = x.even * s.even + t.even, odd = x.odd * s.odd + t.odd;
+        store(to, kSilu ? EvenOdd{swish_coarse(even, 1.0f), swish_coarse(odd, 1.0f)} : EvenOdd{even, odd});
+      });
+    }
+  });
 }
 
 /// What the backward pass knows of one channel of one sample, as rows of C.
@@ -194,9 +247,7 @@ void sample_means(const GroupNormGradArgs& a, std::int64_t sample, float* sums) 
     for (std::int64_t b = 0; b < d.blocks(); ++b) sum += static_cast<double>(part[b * 2 * d.channels + i]);
     sums[i] = static_cast<float>(sum) * a.gamma[i % d.channels];
   }
-  const auto count = static_cast<double>(d.positions * d.per_group());
-  for (float* row : {sums, sums + d.channels})
-    per_group(d, row, [&](std::int64_t, double sum) { return static_cast<float>(sum / count); });
+  for (float* row : {sums, sums + d.channels}) spread_means(d, row, d.positions * d.per_group());
 }
 
 template <bool kSilu>
@@ -237,9 +288,21 @@ static void group_norm_as(const GroupNormArgs& a, ThreadPool& pool) {
   pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) block_statistics<T>(a, i);
   });
-  for (std::int64_t n = 0; n < d.samples; ++n) sample_statistics(a, n);
+  const std::int64_t parts = (d.groups + kGroups - 1) / kGroups;
+  pool.parallel_for(d.samples * parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i % parts * kGroups;
+      sample_statistics(a, i / parts, first, std::min(d.groups, first + kGroups));
+    }
+  });
+  if (blocks > 0)
+    for (std::int64_t n = 0; n < d.samples; ++n) fill_channel_map(a, n);
+  // From the last block to the first: what the statistics read last is still in second-level cache.
   pool.parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) normalise_block<T>(a, i);
+    for (std::int64_t i = blocks - 1 - begin; i >= blocks - end; --i) {
+      const T* type = nullptr;
+      d.silu ? normalise_block<true>(a, i, type) : normalise_block<false>(a, i, type);
+    }
   });
 }
 
