@@ -5,6 +5,8 @@
 #include "kernels/gemm/core/pack.h"
 #include "taps.h"
 
+#include <algorithm>
+
 namespace eq::EQ_ISA {
 
 struct GridPixel {
@@ -47,6 +49,17 @@ EQ_INLINE void copy_patch_run(const TapGrid& g, const S* image, std::int64_t b, 
   zero_run(to + (high - run.from), run.until - high);
 }
 
+/// With so few channels a panel's pixels take less time than memory takes to deliver the next ones.
+constexpr std::int64_t kFewChannels = 128;
+
+/// Asks for n values that lie 2 KB beyond `from`; they need not exist.
+template <class S>
+EQ_INLINE void fetch_ahead(const S* from, std::int64_t n) {
+  const auto first = reinterpret_cast<std::uintptr_t>(from) + 2048;
+  const auto bytes = static_cast<std::uintptr_t>(n) * sizeof(S);
+  for (std::uintptr_t at = 0; at < bytes; at += 64) __builtin_prefetch(reinterpret_cast<const void*>(first + at));
+}
+
 /// A panel: elements k .. k + kc of the patches of n grid pixels from `row` on.
 template <class S, class T>
 static void pack_patches(const TapGrid& g, const S* image, std::int64_t row, std::int64_t n, std::int64_t k,
@@ -64,9 +77,23 @@ static void pack_patches(const TapGrid& g, const S* image, std::int64_t row, std
     const std::int64_t left = length - from, count = left < kc - at ? left : kc - at;
     const PatchRun run{g.y.origin + tap / g.x.taps * g.y.tap_step, g.x.origin + tap % g.x.taps * g.x.tap_step, run_taps,
                        from, from + count};
-    for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t i = 0; i < n;) {
       const GridPixel& px = pixels[i];
-      copy_patch_run(g, image, px.b, px.p * g.y.step + run.y, px.q * g.x.step + run.x, run, to + i * kStride + at);
+      const std::int64_t y = px.p * g.y.step + run.y, x = px.q * g.x.step + run.x;
+      // Neighbours on the same line go together as long as their runs lie inside the image.
+      const std::int64_t room = g.width - run.taps - x;
+      if (y < 0 || y >= g.height || x < 0 || room < 0) {
+        copy_patch_run(g, image, px.b, y, x, run, to + i * kStride + at);
+        ++i;
+        continue;
+      }
+      std::int64_t together = std::min(n - i, g.x.size - px.q);
+      if ((together - 1) * g.x.step > room) together = room / g.x.step + 1;
+      const S* source = image + ((px.b * g.height + y) * g.width + x) * g.channels + run.from;
+      copy_runs(source, g.x.step * g.channels, to + i * kStride + at, count, together);
+      if (g.channels <= kFewChannels)
+        fetch_ahead(source + together * g.x.step * g.channels, together * g.x.step * g.channels);
+      i += together;
     }
     at += count;
   }

@@ -7,11 +7,9 @@
 namespace eq::EQ_ISA {
 
 /// kLanes values, or the first n, as bf16 in the low halves of 32-bit lanes.
-EQ_INLINE vu low_halves(const float* p) { return __builtin_convertvector(round_halves(load(p)), vu); }
-EQ_INLINE vu low_halves(const bf16* p) { return __builtin_convertvector(load<vh>(p), vu); }
-EQ_INLINE vu low_halves(const float* p, std::int64_t n) {
-  return __builtin_convertvector(round_halves(read_part(p, n)), vu);
-}
+EQ_INLINE vu low_halves(const float* p) { return widen_halves(round_halves(load(p))); }
+EQ_INLINE vu low_halves(const bf16* p) { return widen_halves(load<vh>(p)); }
+EQ_INLINE vu low_halves(const float* p, std::int64_t n) { return widen_halves(round_halves(read_part(p, n))); }
 EQ_INLINE vu low_halves(const bf16* p, std::int64_t n) { return read_halves(p, n); }
 
 /// n consecutive values, converted.
@@ -28,7 +26,23 @@ EQ_INLINE void copy_run(const bf16* from, bf16* to, std::int64_t n) {
     store(to + i, load<vh>(from + i));
     i += kLanes;
   }
-  if (i < n) write_halves(to + i, __builtin_convertvector(read_halves(from + i, n - i), vh), n - i);
+  if (i < n) write_halves(to + i, narrow_halves(read_halves(from + i, n - i)), n - i);
+}
+/// `rows` runs of n values, `step` elements apart, to the rows of a panel: a column of vectors at a time, so that no
+/// row pays for the end of a loop.
+template <class S, class T>
+EQ_INLINE void copy_runs(const S* from, std::int64_t step, T* to, std::int64_t n, std::int64_t rows) {
+  constexpr std::int64_t kStride = Panel<T>::kStride;
+  // Values that stay what they are go two vectors of bf16 at a time.
+  constexpr std::int64_t kWidth = sizeof(S) == 2 && sizeof(T) == 2 ? 2 * kLanes : kLanes;
+  std::int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) {
+    const S* source = from + i;
+    T* target = to + i;
+    for (std::int64_t r = 0; r < rows; ++r, source += step, target += kStride) copy_run(source, target, kWidth);
+  }
+  if (i < n)
+    for (std::int64_t r = 0; r < rows; ++r) copy_run(from + r * step + i, to + r * kStride + i, n - i);
 }
 template <class T>
 EQ_INLINE void zero_run(T* to, std::int64_t n) {
