@@ -58,18 +58,32 @@ double squared_row(const DoraNormArgs& a, std::int64_t j) {
   return total;
 }
 
+/// x . y in double, whose lanes are added in a fixed order.
+double double_product(const float* x, const float* y, std::int64_t n) {
+  vd lanes{};
+  std::int64_t i = 0;
+  for (; i + kDoubleLanes <= n; i += kDoubleLanes)
+    lanes += __builtin_convertvector(load<vf_half>(x + i), vd) * __builtin_convertvector(load<vf_half>(y + i), vd);
+  double sum = 0;
+  for (int l = 0; l < kDoubleLanes; ++l) sum += lanes[l];
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  return sum;
+}
+
 float row_norm(const DoraNormArgs& a, std::int64_t j) {
+  const Source lora_b{a.lora_b, a.lora_b_type};
+  const std::int64_t row = j * a.rank;
   double linear = 0, quadratic = 0;
-  for (std::int64_t p = 0; p < a.rank; ++p) {
-    const double b = static_cast<double>(element(a.lora_b, a.lora_b_type, j * a.rank + p));
-    linear += b * static_cast<double>(a.cross[j * a.rank + p]);
-    double gram = 0;
-    for (std::int64_t q = 0; q < a.rank; ++q) {
-      gram += static_cast<double>(a.gram[p * a.rank + q]) *
-              static_cast<double>(element(a.lora_b, a.lora_b_type, j * a.rank + q));
-    }
-    quadratic += b * gram;
-  }
+  BlockBuffer ps, qs;
+  for_blocks(0, a.rank, [&](std::int64_t p, std::int64_t np) {
+    const float* b = lora_b.block(row + p, np, ps);
+    linear += double_product(b, a.cross + row + p, np);
+    for_blocks(0, a.rank, [&](std::int64_t q, std::int64_t nq) {
+      const float* c = lora_b.block(row + q, nq, qs);
+      for (std::int64_t i = 0; i < np; ++i)
+        quadratic += static_cast<double>(b[i]) * double_product(a.gram + (p + i) * a.rank + q, c, nq);
+    });
+  });
   const double squares = squared_row(a, j) + 2 * a.scaling * linear + a.scaling * a.scaling * quadratic;
   // Rounding can leave a vanishing row slightly below zero; NaN passes.
   return static_cast<float>(std::sqrt(squares < 0 ? 0 : squares));
