@@ -5,6 +5,7 @@ import t from 'tap';
 import {
   currentDevice,
   linear,
+  profile,
   type Recorded,
   record,
   recordOnRepeat,
@@ -108,6 +109,8 @@ for (const engine of enginesUnderTest()) {
       return { calls, replays };
     };
     t.same(runs(), records ? { calls: 2, replays: true } : { calls: 4, replays: false });
+    // What is replayed would be missing from a profile.
+    if (native !== undefined) t.same((await profile(runs)).result, { calls: 4, replays: false });
     process.env.EQUIPOISE_CUDA_GRAPHS = '0';
     t.same(runs(), { calls: 4, replays: false }, 'off');
     delete process.env.EQUIPOISE_CUDA_GRAPHS;
