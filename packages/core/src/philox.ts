@@ -142,12 +142,6 @@ export class PhiloxStream {
     return Math.fround(radius * ((lane & 1) === 0 ? Math.cos(angle) : Math.sin(angle)));
   }
 
-  /** Writes words `offset`, `offset + 1`, … into `out` and returns it. */
-  fillU32(out: Uint32Array, offset = 0): Uint32Array {
-    for (let i = 0; i < out.length; i++) out[i] = this.u32(offset + i);
-    return out;
-  }
-
   /** Writes uniforms `offset`, `offset + 1`, … into `out` and returns it. */
   fillUniform(out: Float32Array, offset = 0): Float32Array {
     for (let i = 0; i < out.length; i++) out[i] = this.uniform(offset + i);

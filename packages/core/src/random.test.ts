@@ -53,7 +53,7 @@ t.test('a sample depends on seed, stream and index alone', async (t) => {
 
 t.test('uniform and normal follow the documented mapping', async (t) => {
   const stream = new PhiloxStream(3, 1);
-  const words = stream.fillU32(new Uint32Array(8));
+  const words = Uint32Array.from({ length: 8 }, (_, i) => stream.u32(i));
   const uniforms = stream.fillUniform(new Float32Array(8));
   const normals = stream.fillNormal(new Float32Array(8));
   for (let i = 0; i < 8; i++) {

@@ -104,11 +104,6 @@ export class StateDict {
     return source;
   }
 
-  /** {@link take}, or undefined when there is no such tensor. */
-  takeOptional(name: string, shape?: readonly number[]): TensorSource | undefined {
-    return this.has(name) ? this.take(name, shape) : undefined;
-  }
-
   /** A view of the tensors under `prefix` (give it with its dot), sharing the bookkeeping. */
   scope(prefix: string): StateDict {
     return new StateDict(this.#sources, this.origin, [], {

@@ -163,11 +163,6 @@ export class ClipTokenizer {
     return { ids, count: texts.length, length: maxLength };
   }
 
-  /** The vocabulary's tokens for a text, as {@link encode}. */
-  tokenize(text: string): string[] {
-    return this.encode(text).map((id) => this.token(id));
-  }
-
   /** The token with an id. */
   token(id: number): string {
     const token = this.#tokens.get(id);

@@ -107,11 +107,6 @@ export class JudgeNetwork extends Model {
     return loadWeights(new JudgeNetwork(outputs, extent), state, { storage: 'f32' });
   }
 
-  /** Numbers that one picture gives. */
-  get rowLength(): number {
-    return this.extent === 'cell' ? GRID * GRID * this.outputs : this.outputs;
-  }
-
   /** Logits [B, outputs], or [B, 64, outputs] by cell, of pictures [B, 64, 64, 3] in [-1, 1]. */
   forward(pictures: tf.Tensor4D): tf.Tensor {
     return tf.tidy(() => this.#output.forward(this.features(pictures)));
