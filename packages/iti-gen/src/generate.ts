@@ -1,6 +1,14 @@
 /** Images from inclusive or plain prompts, as resumable jobs: what is on the disk is not made again. */
 import path from 'node:path';
-import { exists, invalid, type JobContext, ProgressCounter, prose, writeFileAtomic } from '@equipoise/core';
+import {
+  exists,
+  invalid,
+  type JobContext,
+  Pace,
+  ProgressCounter,
+  prose,
+  writeFileAtomic,
+} from '@equipoise/core';
 import {
   encodePng,
   type GenerateInputs,
@@ -118,6 +126,7 @@ async function makeMissing<T extends Planned>(
   const missing = planned.filter((_, i) => !present[i]);
   const progress = new ProgressCounter('images', context, { total: planned.length, unit: 'image' });
   progress.advance(planned.length - missing.length);
+  const pace = new Pace(missing.length, 'image');
   for (let start = 0; start < missing.length; start += batch) {
     const part = missing.slice(start, start + batch);
     const drawn = inputs(part);
@@ -129,7 +138,7 @@ async function makeMissing<T extends Planned>(
       const { file, seed, settings } = part[i] as T;
       await writeFileAtomic(file, await encodePng(image, { ...settings, seed, ...sampling }));
     }
-    progress.advance(part.length);
+    progress.advance(part.length, pace.advance(part.length));
   }
 }
 

@@ -92,8 +92,13 @@ export class Laboratory {
   }
 
   /** Runs a cell, or reads the result of one that is done. */
-  async cell(spec: CellSpec, context: JobContext = {}): Promise<CellResult> {
+  async cell(spec: CellSpec, { signal, onProgress }: JobContext = {}): Promise<CellResult> {
     const { folder, sampling } = this.settings;
+    const title = `${spec.method} ${spec.attributes.join(' x ')} seed ${spec.seed}`;
+    const context: JobContext = {
+      signal,
+      onProgress: (event) => onProgress?.({ ...event, task: `${title}: ${event.task}` }),
+    };
     const name = this.#name([spec.method, ...spec.attributes, `seed${spec.seed}`], {
       spec,
       sampling,

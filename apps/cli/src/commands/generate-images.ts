@@ -7,6 +7,7 @@ import {
   exists,
   invalid,
   makeFolder,
+  Pace,
   ProgressCounter,
   prose,
   writeFileAtomic,
@@ -107,10 +108,12 @@ export async function makeImages(job: GenerateJob, context: CommandContext): Pro
   // PyTorch's one generator runs through the whole call: its numbers depend on everything drawn before.
   const whole = sampling.rng === 'torch' && sampling.seeds === undefined;
   const size = whole ? images.length : batch;
+  const pace = new Pace(images.length, 'image');
   for (let start = 0; start < images.length; start += size) {
     const part = images.slice(start, start + size);
     const result = await generate(job, part, whole, context);
     result.latents.dispose();
+    const live = pace.advance(part.length);
     for (const [i, image] of result.images.entries()) {
       const { file, row } = part[i] as PlannedImage;
       const settings = {
@@ -121,7 +124,7 @@ export async function makeImages(job: GenerateJob, context: CommandContext): Pro
       };
       await writeFileAtomic(file, await encodePng(image, settings));
       context.print(file);
-      progress.advance();
+      progress.advance(1, live);
     }
   }
 }
