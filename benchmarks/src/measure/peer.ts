@@ -1,13 +1,20 @@
 /** A Python process that others' kernels run in; its scripts are in tools/peers. */
-import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { EquipoiseError, invalid, prose } from '@equipoise/core';
+import { type EquipoiseError, invalid, prose } from '@equipoise/core';
 import type { PeerCall } from '../kernels/case.js';
+import { LineProcess } from './line-process.js';
 
-// The same from src/ and dist/.
-const folder = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'tools', 'peers');
+/** The peers' scripts; the same from src/ and dist/. */
+export const peerScripts = path.join(
+  path.dirname(fileURLToPath(import.meta.url)),
+  '..',
+  '..',
+  '..',
+  'tools',
+  'peers',
+);
 
 export interface Peers {
   /** The Python to ask; undefined where none was named. */
@@ -46,54 +53,28 @@ export function usePeers(named: string | undefined): Peers {
 
 /** One process per script, started when first asked. */
 export class PeerPool {
-  readonly #processes = new Map<string, PeerProcess>();
+  readonly #processes = new Map<string, LineProcess>();
 
   constructor(readonly python: string) {}
 
   /** Fastest call in seconds among those of about `budget` seconds. */
-  time(call: PeerCall, dtype: 'f32' | 'bf16', threads: number, budget: number): Promise<number> {
+  async time(call: PeerCall, dtype: 'f32' | 'bf16', threads: number, budget: number): Promise<number> {
     let process = this.#processes.get(call.script);
     if (process === undefined) {
-      process = new PeerProcess(this.python, call.script);
+      process = new LineProcess(call.script, this.python, [path.join(peerScripts, call.script)]);
       this.#processes.set(call.script, process);
     }
-    return process.time(call, dtype, threads, budget);
-  }
-
-  close(): void {
-    for (const process of this.#processes.values()) process.close();
-    this.#processes.clear();
-  }
-}
-
-class PeerProcess {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly #lines: AsyncIterator<string>;
-  #errors = '';
-
-  constructor(
-    python: string,
-    readonly script: string,
-  ) {
-    this.#child = spawn(python, [path.join(folder, script)], { stdio: 'pipe' });
-    this.#child.stderr.on('data', (chunk: Buffer) => {
-      this.#errors = (this.#errors + chunk.toString()).slice(-4000);
+    const { seconds } = await process.ask<{ seconds: number }>({
+      case: call.case,
+      dtype,
+      threads,
+      seconds: budget,
     });
-    this.#lines = readline.createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async time(call: PeerCall, dtype: string, threads: number, seconds: number): Promise<number> {
-    this.#child.stdin.write(`${JSON.stringify({ case: call.case, dtype, threads, seconds })}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done) throw new EquipoiseError('internal', `${this.script} ended: ${this.#errors.trim()}`);
-    const reply = JSON.parse(value) as { seconds?: number; error?: string };
-    if (reply.seconds === undefined)
-      throw new EquipoiseError('internal', `${this.script}: ${call.case.kind}: ${reply.error}`);
-    return reply.seconds;
+    return seconds;
   }
 
   close(): void {
-    this.#child.stdin.end();
-    this.#child.kill();
+    for (const process of this.#processes.values()) process.kill();
+    this.#processes.clear();
   }
 }

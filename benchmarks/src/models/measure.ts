@@ -65,15 +65,15 @@ export async function measureForward(name: CaseName, bench: ModelBench): Promise
   const turn =
     (side: Participant): Contestant =>
     async () => {
-      const { seconds, peakBytes: peak } = await side.ask({ op: 'run', batch });
+      const { seconds, peakBytes: peak } = await side.measure({ op: 'run', batch });
       peakBytes[side.name] = peak;
       return seconds;
     };
   try {
-    for (const { layout, side } of peers) await side.ask({ op: 'load', folder, model, layout, threads });
-    await ours.ask({ op: 'load', folder, model });
-    for (const side of sides) await side.ask({ op: 'run', batch });
-    const { work = [] } = await ours.ask({ op: 'count', batch });
+    for (const { layout, side } of peers) await side.measure({ op: 'load', folder, model, layout, threads });
+    await ours.measure({ op: 'load', folder, model });
+    for (const side of sides) await side.measure({ op: 'run', batch });
+    const { work = [] } = await ours.measure({ op: 'count', batch });
     const contestants = Object.fromEntries(sides.map((side) => [side.name, turn(side)]));
     const { kept, discarded } = await playRounds(contestants, ceilingsOf(bench), { rounds, budget: 0 });
     const seconds = kept.map((round) => round.seconds[OURS] as number);
@@ -102,9 +102,12 @@ export async function measureForward(name: CaseName, bench: ModelBench): Promise
 }
 
 /** One action in a process of its own. */
-async function alone(side: Participant, request: Parameters<Participant['ask']>[0]): Promise<Measurement> {
+async function alone(
+  side: Participant,
+  request: Parameters<Participant['measure']>[0],
+): Promise<Measurement> {
   try {
-    return await side.ask(request);
+    return await side.measure(request);
   } finally {
     await side.close();
   }

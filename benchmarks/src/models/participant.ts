@@ -1,15 +1,13 @@
 /** A child process that answers the requests of protocol.ts: ours, or the peer's. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import path from 'node:path';
-import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { EquipoiseError } from '@equipoise/core';
+import { LineProcess } from '../measure/line-process.js';
+import { peerScripts } from '../measure/peer.js';
 import type { Work } from '../measure/work.js';
-import type { ModelReply, ModelRequest } from './protocol.js';
+import type { ModelRequest } from './protocol.js';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-// The same from src/ and dist/.
-export const peerScript = path.join(here, '..', '..', '..', 'tools', 'peers', 'torch_models.py');
+export const peerScript = path.join(peerScripts, 'torch_models.py');
 
 export interface Measurement {
   readonly seconds: number;
@@ -19,29 +17,11 @@ export interface Measurement {
   readonly work?: Work;
 }
 
-export class Participant {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly #lines: AsyncIterator<string>;
-  #errors = '';
-
-  private constructor(
-    readonly name: string,
-    command: string,
-    args: readonly string[],
-  ) {
-    this.#child = spawn(command, args, { stdio: 'pipe' });
-    this.#child.stderr.on('data', (chunk: Buffer) => {
-      this.#errors = (this.#errors + chunk.toString()).slice(-4000);
-    });
-    this.#lines = readline.createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
+export class Participant extends LineProcess {
   static ours(): Participant {
     const extension = path.extname(fileURLToPath(import.meta.url));
-    return new Participant('equipoise', process.execPath, [
-      ...process.execArgv,
-      path.join(here, `child${extension}`),
-    ]);
+    const child = path.join(here, `child${extension}`);
+    return new Participant('equipoise', process.execPath, [...process.execArgv, child]);
   }
 
   static peer(name: string, python: string): Participant {
@@ -49,20 +29,7 @@ export class Participant {
   }
 
   /** @throws EquipoiseError when the process fails or ends */
-  async ask(request: ModelRequest): Promise<Measurement> {
-    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done) throw new EquipoiseError('internal', `${this.name} ended: ${this.#errors.trim()}`);
-    const reply = JSON.parse(value) as ModelReply;
-    if ('error' in reply) throw new EquipoiseError('internal', `${this.name}: ${request.op}: ${reply.error}`);
-    return reply;
-  }
-
-  /** Ends the process and waits for it. */
-  async close(): Promise<void> {
-    if (this.#child.exitCode !== null) return;
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#child.stdin.end();
-    await ended;
+  measure(request: ModelRequest): Promise<Measurement> {
+    return this.ask<Measurement>(request);
   }
 }
