@@ -163,8 +163,9 @@ part_libraries() {
   source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match 'libraries|real-sizes' --jobs 2 --timeout 110 \
     --json "$work/libraries.json" --log "$work/libraries"
   local status=$?
-  cat "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv
-  return $status
+  cat "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv && return $status
+  echo "nothing was chosen: cuBLASLt and cuDNN are not installed"
+  return 1
 }
 
 # The kernels' tests at small sizes; every tensor in an allocation of its own, or its neighbour hides an overrun.
@@ -192,7 +193,7 @@ part_conformance() {
 # Both pipelines on the embedded model, here and on the CPU, with the same seeds: the tables must agree.
 part_pipelines() {
   built_in
-  local sizes="--images 96 --epochs 10 --prompts 10 --candidates 4 --test-prompts 16 --tune-steps 20 --steps 10"
+  local sizes="--images 96 --epochs 10 --prompts 10 --candidates 4 --test-prompts 16 --updates 20 --steps 10"
   source_node apps/cli/src/main.ts showcase --engine equipoise-cpu --out "$work/showcase-cpu" $sizes >"$work/showcase-cpu.json" &
   local cpu=$! status=0
   source_node apps/cli/src/main.ts showcase --device cuda --out "$work/showcase-cuda" $sizes >"$work/showcase-cuda.json" || status=1
@@ -206,11 +207,13 @@ part_pipelines() {
 part_wgmma() {
   built_in
   export EQUIPOISE_CUDA_WGMMA=1
-  local status=0 tile
+  local status=0 tile pid pids=()
   for tile in 128x128 128x160 256x128 256x160; do
     EQUIPOISE_CUDA_TUNE="wgmma $tile" source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match half-products \
-      --timeout 30 --json "$work/wgmma-$tile.json" --log "$work/wgmma-$tile" || status=1
+      --timeout 60 --json "$work/wgmma-$tile.json" --log "$work/wgmma-$tile" &
+    pids+=($!)
   done
+  for pid in "${pids[@]}"; do wait "$pid" || status=1; done
   source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match real-sizes --timeout 60 --json "$work/wgmma.json" \
     --log "$work/wgmma" || status=1
   cat "$XDG_CACHE_HOME"/equipoise/cuda-choices.tsv
@@ -232,7 +235,7 @@ run build 300 bash -c part_build
 run doctor 40 bash -c part_doctor
 run tests 150 bash -c part_tests
 run bench 150 bash -c part_bench
-run wgmma 70 bash -c part_wgmma
+run wgmma 120 bash -c part_wgmma
 run libraries 120 bash -c part_libraries
 # What times nothing shares the GPU.
 run sanitize 220 bash -c part_sanitize &

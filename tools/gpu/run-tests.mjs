@@ -80,7 +80,7 @@ for (const r of results) {
   failed += bad;
   const watched = before.length > 0 ? `, ${r.sanitizer ?? 'no'} sanitizer errors` : '';
   console.log(
-    `${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed${watched}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`,
+    `${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed, ${r.skipped} skipped${watched}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`,
   );
   for (const name of r.failures.slice(0, 10)) console.log(`         ${name}`);
 }

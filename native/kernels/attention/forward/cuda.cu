@@ -9,6 +9,7 @@
 
 #include "kernels/attention/flash.cuh"
 #include "kernels/attention/unfused.h"
+#include "runtime/cuda/cluster.cuh"
 
 namespace eq {
 
@@ -144,6 +145,9 @@ void attention_launch(Device& device, const OpInfo& info, const AttentionArgs& a
     return flash::unfused_attention(device, info, args);
   flash::with_depth(d.depth, [&](auto depth) {
     constexpr int kD = depth(), kWarps = kD == 160 ? 4 : 8;
+    constexpr unsigned kShared = (kWarps * 16 + 4 * kKeys) * kD * 2;
+    // 100 KiB for the deepest heads: more than a block has where a multiprocessor has 100 (8.6, 8.9, 12.0).
+    if (kShared > most_shared(device, 0)) return flash::unfused_attention(device, info, args);
     const std::int64_t query_blocks = (d.lq + kWarps * 16 - 1) / (kWarps * 16);
     check_range(query_blocks * d.batch * d.heads < std::int64_t{1} << 31, info.name,
                 ": more than 2^31 blocks of queries");
@@ -161,9 +165,7 @@ void attention_launch(Device& device, const OpInfo& info, const AttentionArgs& a
                           d.causal,
                           d.scale};
     launch_kernel(device, info, attention_kernel<kD, kWarps>,
-                  Launch{static_cast<unsigned>(query_blocks * d.batch * d.heads), 1, 1, kWarps * 32,
-                         (kWarps * 16 + 4 * kKeys) * kD * 2},
-                  fused);
+                  Launch{static_cast<unsigned>(query_blocks * d.batch * d.heads), 1, 1, kWarps * 32, kShared}, fused);
   });
 }
 
