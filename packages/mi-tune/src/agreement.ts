@@ -4,7 +4,7 @@
  */
 import { invalid, prose } from '@equipoise/core';
 import { type Estimate, kendallTauB, meanWithInterval } from '@equipoise/metrics';
-import type { SweepRow } from './sweep-folder.js';
+import { rowsByPrompt, type SweepRow } from './sweep-folder.js';
 
 export const PAPER_RANKS = [1, 25, 50] as const;
 
@@ -26,13 +26,7 @@ const measured = (row: SweepRow, measure: string): number => {
 /** Candidates of each prompt at the given ranks by MI, rank 1 the highest. */
 export function rankedPicks(rows: readonly SweepRow[], ranks: readonly number[] = PAPER_RANKS): SweepRow[][] {
   if (new Set(ranks).size !== ranks.length) throw invalid('ranks', 'each rank once', ranks);
-  const byPrompt = new Map<number, SweepRow[]>();
-  for (const row of rows) {
-    const own = byPrompt.get(row.promptIndex);
-    if (own === undefined) byPrompt.set(row.promptIndex, [row]);
-    else own.push(row);
-  }
-  return [...byPrompt.values()].map((own) => {
+  return [...rowsByPrompt(rows).values()].map((own) => {
     const sorted = [...own].sort((a, b) => b.mi - a.mi || a.candidate - b.candidate);
     return ranks.map((rank) => {
       const row = sorted[rank - 1];

@@ -14,7 +14,7 @@ import { type Estimate, quantile } from '@equipoise/metrics';
 import type { SamplingOptions } from './candidates.js';
 import type { DiffusionParts } from './parts.js';
 import { type PictureScores, sweep } from './sweep.js';
-import { readSweep, requireComplete, type SweepRow, sweepRows } from './sweep-folder.js';
+import { readSweep, requireComplete, rowsByPrompt, type SweepRow, sweepRows } from './sweep-folder.js';
 
 export interface EvaluationPrompt {
   readonly prompt: string;
@@ -159,13 +159,10 @@ function promptValues(
   prompts: readonly EvaluationPrompt[],
   value: (row: SweepRow) => number,
 ): Map<string, PromptValues[]> {
-  const byPrompt = new Map<number, number[]>();
-  for (const row of rows)
-    byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), value(row)]);
   const groups = new Map<string, PromptValues[]>();
-  for (const [index, values] of [...byPrompt].sort(([a], [b]) => a - b)) {
+  for (const [index, own] of [...rowsByPrompt(rows)].sort(([a], [b]) => a - b)) {
     const { category } = prompts[index] as EvaluationPrompt;
-    groups.set(category, [...(groups.get(category) ?? []), values]);
+    groups.set(category, [...(groups.get(category) ?? []), own.map(value)]);
   }
   return groups;
 }

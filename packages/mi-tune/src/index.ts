@@ -32,6 +32,7 @@ export {
 export {
   readSweep,
   requireComplete,
+  rowsByPrompt,
   type Shard,
   type StoredSweep,
   type SweepRow,

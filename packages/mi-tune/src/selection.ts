@@ -1,6 +1,6 @@
 /** Which candidates of a prompt become examples: by mutual information, by chance, or by another score. */
 import { invalid, PhiloxSequence, prose, streamId } from '@equipoise/core';
-import type { SweepRow } from './sweep-folder.js';
+import { rowsByPrompt, type SweepRow } from './sweep-folder.js';
 
 export type Selection =
   /** Highest MI: MI-TUNE. */
@@ -22,13 +22,7 @@ export function selectCandidates(
   among = Number.POSITIVE_INFINITY,
 ): SweepRow[] {
   const value = scoreBy(selection);
-  const byPrompt = new Map<number, SweepRow[]>();
-  for (const row of rows) {
-    if (row.candidate >= among) continue;
-    const own = byPrompt.get(row.promptIndex);
-    if (own === undefined) byPrompt.set(row.promptIndex, [row]);
-    else own.push(row);
-  }
+  const byPrompt = rowsByPrompt(rows.filter(({ candidate }) => candidate < among));
   const chosen: SweepRow[] = [];
   for (const [promptIndex, own] of [...byPrompt].sort(([a], [b]) => a - b)) {
     if (k > own.length || !Number.isInteger(k) || k < 1)

@@ -264,3 +264,14 @@ function parseEntry(line: string): { key: string; value: unknown } | undefined {
     return undefined;
   }
 }
+
+/** The rows of each prompt, by its index, as they come. */
+export function rowsByPrompt(rows: readonly SweepRow[]): Map<number, SweepRow[]> {
+  const byPrompt = new Map<number, SweepRow[]>();
+  for (const row of rows) {
+    const own = byPrompt.get(row.promptIndex);
+    if (own === undefined) byPrompt.set(row.promptIndex, [row]);
+    else own.push(row);
+  }
+  return byPrompt;
+}

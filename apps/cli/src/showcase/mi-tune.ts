@@ -13,6 +13,7 @@ import {
   type FineTuneLog,
   PICTURE_MI,
   pictureMiScorer,
+  rowsByPrompt,
   type SamplingOptions,
   type SweepRow,
   sampleCandidates,
@@ -195,9 +196,7 @@ async function draw(
 }
 
 function tauOf(rows: readonly SweepRow[], measure: string): number {
-  const byPrompt = new Map<number, SweepRow[]>();
-  for (const row of rows) byPrompt.set(row.promptIndex, [...(byPrompt.get(row.promptIndex) ?? []), row]);
-  const [pair] = agreementOf([...byPrompt.values()], [measure, 'bound']);
+  const [pair] = agreementOf([...rowsByPrompt(rows).values()], [measure, 'bound']);
   return pair?.tau?.value ?? Number.NaN;
 }
 
