@@ -38,16 +38,20 @@ function entryPoints() {
 
 /** Packages that are loaded by other means than imports that can be followed, taken whole. */
 const WHOLE = [
-  ...['tsx', 'esbuild', '@esbuild/linux-x64', 'get-tsconfig', 'resolve-pkg-maps', 'jasmine-core'],
-  ...['node-api-headers', 'node-addon-api'],
-  ...[
-    'sharp',
-    '@img/sharp-linux-x64',
-    '@img/sharp-libvips-linux-x64',
-    '@img/colour',
-    'detect-libc',
-    'semver',
-  ],
+  'tsx',
+  'esbuild',
+  '@esbuild/linux-x64',
+  'get-tsconfig',
+  'resolve-pkg-maps',
+  'jasmine-core',
+  'node-api-headers',
+  'node-addon-api',
+  'sharp',
+  '@img/sharp-linux-x64',
+  '@img/sharp-libvips-linux-x64',
+  '@img/colour',
+  'detect-libc',
+  'semver',
 ];
 const skipped =
   /\.(map|d\.ts|d\.mts|d\.cts|md|markdown|html|flow|ts\.snap|tsbuildinfo|lib)$|\/(docs?|man)\//i;
