@@ -42,7 +42,10 @@ export async function readRows(options: PromptOptions, note: (line: string) => v
   if (promptEmbeds !== undefined) return EmbeddingRows.open(promptEmbeds, negativePrompt);
   if (promptsFile === undefined) return new TextRows(prompt, negativePrompt);
   const { prompts, duplicates } = await readPrompts(promptsFile);
-  if (duplicates > 0) note(`${promptsFile}: ${duplicates} repeated prompts are drawn once`);
+  if (duplicates > 0)
+    note(
+      `${promptsFile}: ${duplicates} repeated ${duplicates === 1 ? 'prompt is' : 'prompts are'} drawn once`,
+    );
   return new TextRows(prompts, negativePrompt);
 }
 

@@ -104,7 +104,7 @@ t.test('an image depends on its own seed, not on its batch; existing files stay 
   ];
   const together = await run([...words, '--out', join(out, 'a'), '--batch', '3']);
   t.equal(together.status, 0, together.err);
-  t.match(together.err, /prompts\.txt: 1 repeated prompts are drawn once/);
+  t.match(together.err, /prompts\.txt: 1 repeated prompt is drawn once/);
   t.equal(together.out.length, 4);
   const alone = await run([
     prompts[1] as string,

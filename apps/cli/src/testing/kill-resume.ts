@@ -1,6 +1,6 @@
 /**
- * Kills `iti-gen train` at random instants, resumes it until it is done, and compares its tokens bit for bit with those
- * of a run that nobody disturbed. Runs the program from its sources, on the embedded model.
+ * Kills `iti-gen train` at random instants, stops it once with SIGTERM, resumes it until it is done, and compares its
+ * tokens bit for bit with those of a run that nobody disturbed. Runs the program from its sources, on the embedded model.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -16,13 +16,18 @@ const NODE = [`--import=${import.meta.resolve('tsx')}`, '--conditions=equipoise-
 /** A first epoch takes seconds; one that has not come after this never will. */
 const PATIENCE_MS = 120_000;
 
-interface Ended {
+/** How a process ended. */
+export interface Ended {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
+  /** The end of what it wrote on standard error. */
   readonly errors: string;
 }
 
-function start(words: readonly string[]): { kill: () => void; ended: Promise<Ended> } {
+function start(words: readonly string[]): {
+  kill: (signal: NodeJS.Signals) => void;
+  ended: Promise<Ended>;
+} {
   const child = spawn(process.execPath, [...NODE, PROGRAM, ...words], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -34,7 +39,7 @@ function start(words: readonly string[]): { kill: () => void; ended: Promise<End
     child.once('error', reject);
     child.once('close', (status, signal) => resolve({ status, signal, errors }));
   });
-  return { kill: () => void child.kill('SIGKILL'), ended };
+  return { kill: (signal) => void child.kill(signal), ended };
 }
 
 function requireSuccess({ status, signal, errors }: Ended): void {
@@ -86,6 +91,8 @@ export interface KillResult {
   readonly killed: Readonly<Record<string, string>>;
   /** Epochs recorded when each kill struck. */
   readonly struck: readonly number[];
+  /** How the run that was sent SIGTERM after its next epoch ended. */
+  readonly stopped: Ended;
 }
 
 /**
@@ -123,7 +130,7 @@ export async function killAndResume({
     while (performance.now() < deadline && epochsRecorded(run) < target)
       if (await Promise.race([over, delay(1, false)])) break;
     await delay(random() * 25);
-    kill();
+    kill('SIGKILL');
     const end = await ended;
     if (end.signal !== 'SIGKILL') {
       requireSuccess(end);
@@ -132,6 +139,12 @@ export async function killAndResume({
     struck.push(epochsRecorded(run));
     log?.(`kill ${struck.length} of ${kills}: ${struck.at(-1)} of ${epochs} epochs recorded`);
   }
+  const { kill, ended } = start(trainingWords(folder, 'killed', epochs));
+  const before = epochsRecorded(run);
+  while (epochsRecorded(run) === before)
+    if (await Promise.race([ended.then(() => true), delay(1, false)])) break;
+  kill('SIGTERM');
+  const stopped = await ended;
   requireSuccess(await start(trainingWords(folder, 'killed', epochs)).ended);
-  return { whole: tokenFiles(path.join(folder, 'whole')), killed: tokenFiles(run), struck };
+  return { whole: tokenFiles(path.join(folder, 'whole')), killed: tokenFiles(run), struck, stopped };
 }

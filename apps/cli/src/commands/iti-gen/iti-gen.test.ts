@@ -301,9 +301,9 @@ t.test('the table and the study run, resume and report', async (t) => {
     );
 });
 
-t.test('SIGKILL twice, resume, the same bits', async (t) => {
+t.test('SIGKILL twice, SIGTERM once, resume, the same bits', async (t) => {
   const random = new PhiloxSequence(5);
-  const { whole, killed, struck } = await killAndResume({
+  const { whole, killed, struck, stopped } = await killAndResume({
     folder: t.testdir(),
     kills: 2,
     epochs: 12,
@@ -314,6 +314,10 @@ t.test('SIGKILL twice, resume, the same bits', async (t) => {
     (struck[0] as number) >= 1 && (struck[1] as number) < 12,
     `killed with ${struck} of 12 epochs recorded`,
   );
+  t.match(stopped, {
+    status: 128 + 15,
+    errors: /equipoise: stopped by SIGTERM\n {2}hint: Start the same command again: it goes on/,
+  });
   t.equal(Object.keys(whole).length, 5, 'the tokens, and those of every third epoch');
   t.same(killed, whole);
 });
