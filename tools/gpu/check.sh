@@ -170,17 +170,17 @@ part_libraries() {
 
 # The kernels' tests at small sizes; every tensor in an allocation of its own, or its neighbour hides an overrun.
 part_sanitize() {
-  local tool status=0 pids=()
+  local tool status=0 pid pids=()
+  set -o pipefail
   built_in
   export EQUIPOISE_TEST_SMALL=1 EQUIPOISE_CUDA_EXACT=1
   for tool in memcheck racecheck initcheck; do
     source_node tools/gpu/run-tests.mjs --engine equipoise-cuda --match '^(?!.*libraries)' --jobs 3 --timeout 200 --json "$work/sanitize-$tool.json" \
       --log "$work/sanitize-$tool" -- compute-sanitizer --tool "$tool" --target-processes application-only \
-      --error-exitcode 9 --print-limit 20 >"$work/sanitize-$tool.log" 2>&1 &
+      --error-exitcode 9 --print-limit 20 2>&1 | sed -u "s/^/$tool: /" &
     pids+=($!)
   done
   for pid in "${pids[@]}"; do wait "$pid" || status=1; done
-  tail -n +1 "$work"/sanitize-*.log
   return $status
 }
 

@@ -63,26 +63,37 @@ function run(file) {
   });
 }
 
+/** How often a file failed, with its line and the names of what failed on the output. */
+function tell(r) {
+  const watched = before.length > 0;
+  const bad = r.failures.length + (r.crashed ? 1 : 0) + (watched && r.sanitizer !== 0 ? 1 : 0);
+  const found = watched ? `, ${r.sanitizer ?? 'no'} sanitizer errors` : '';
+  console.log(
+    `${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed, ${r.skipped} skipped${found}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`,
+  );
+  for (const name of r.failures.slice(0, 10)) console.log(`         ${name}`);
+  return bad;
+}
+
 const files = deviceTestFiles().filter((file) => new RegExp(values.match ?? '').test(file));
 const results = [];
 const queue = [...files];
+let failed = files.length === 0 ? 1 : 0;
 await Promise.all(
   Array.from({ length: Number(values.jobs ?? 1) }, async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) results.push(await run(file));
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      const result = await run(file);
+      results.push(result);
+      failed += tell(result);
+      // After each, for a run that is cut off.
+      results.sort((a, b) => a.name.localeCompare(b.name));
+      if (values.json)
+        fs.writeFileSync(
+          values.json,
+          `${JSON.stringify({ engine: values.engine, before, files: files.length, results }, null, 1)}\n`,
+        );
+    }
   }),
 );
-results.sort((a, b) => a.name.localeCompare(b.name));
-if (values.json)
-  fs.writeFileSync(values.json, `${JSON.stringify({ engine: values.engine, before, results }, null, 1)}\n`);
-let failed = results.length === 0 ? 1 : 0;
-for (const r of results) {
-  const bad = r.failures.length + (r.crashed ? 1 : 0) + (before.length > 0 && r.sanitizer !== 0 ? 1 : 0);
-  failed += bad;
-  const watched = before.length > 0 ? `, ${r.sanitizer ?? 'no'} sanitizer errors` : '';
-  console.log(
-    `${bad ? 'FAILED' : 'ok    '} ${r.name}: ${r.passed} passed, ${r.failures.length} failed, ${r.skipped} skipped${watched}, ${r.seconds.toFixed(1)} s${r.crashed ? `, ended with ${r.status}` : ''}`,
-  );
-  for (const name of r.failures.slice(0, 10)) console.log(`         ${name}`);
-}
 console.log(`${results.length} files, ${results.reduce((n, r) => n + r.passed, 0)} passed, ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;
