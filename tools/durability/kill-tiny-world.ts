@@ -1,10 +1,10 @@
 /**
- * Trains the embedded model for a few steps three times from one seed: twice undisturbed and once killed with SIGKILL at
+ * Trains the embedded model for a few updates three times from one seed: twice undisturbed and once killed with SIGKILL at
  * random instants and resumed. All loss curves and weights must be equal byte for byte.
  *
- *   node --import=tsx --conditions=equipoise-source tools/durability/kill-tiny-world.ts [--steps 200] [--kills 3] [--seed 1]
+ *   node --import=tsx --conditions=equipoise-source tools/durability/kill-tiny-world.ts [--updates 200] [--kills 3] [--seed 1]
  *
- * `--steps` counts the denoiser's updates; the stages before it are shortened by the same factor. Needs the addon
+ * `--updates` counts the denoiser's updates; the stages before it are shortened by the same factor. Needs the addon
  * (npm run build:native); exits with 1 on any difference.
  */
 import fs from 'node:fs';
@@ -58,8 +58,8 @@ function lastLoss(file: string): string {
   return fs.readFileSync(file, 'utf8').trimEnd().split('\n').at(-1) ?? '';
 }
 
-const { steps, kills, seed } = settings({ steps: 200, kills: 3, seed: 1 });
-const effort = steps / RECIPE.unet.steps;
+const { updates, kills, seed } = settings({ updates: 200, kills: 3, seed: 1 });
+const effort = updates / RECIPE.unet.steps;
 
 await judge(async (folder) => {
   const [first, second, third] = ['first', 'second', 'killed'].map((name) => path.join(folder, name)) as [

@@ -33,7 +33,7 @@ const OPTIONS = defineOptions('tiny-world:train', {
   ),
   effort: option(
     z.number().positive().max(10).default(1),
-    "Factor on the recipe's steps and pictures, for quick trials.",
+    "Factor on the recipe's updates and pictures, for quick trials.",
   ),
 });
 

@@ -41,7 +41,7 @@ export async function exportModel(context: StageContext, folder: string, partial
   const denoiser = await progressOf(context);
   const { step, steps } = denoiser;
   if (step < steps && !partial) {
-    throw new EquipoiseError('missing', `stage unet: expected ${steps} steps, got ${step}`, {
+    throw new EquipoiseError('missing', `stage unet: expected ${steps} updates, got ${step}`, {
       hints: ['Finish the stage, or export what there is with --partial.'],
     });
   }

@@ -142,7 +142,7 @@ function report<I extends tf.TensorContainerObject>(
     task: stage.name,
     done: step,
     total: stage.steps,
-    unit: 'step',
+    unit: 'update',
     values: { loss: Number(recent(losses, step).toPrecision(4)), ...measurements },
   });
 }
@@ -177,7 +177,7 @@ async function restore<I extends tf.TensorContainerObject>(
   if (!Number.isInteger(step) || step < 0 || step > stage.steps || file.metadata.stage !== stage.name) {
     throw new EquipoiseError(
       'conflict',
-      `${path}: expected a checkpoint of stage ${stage.name} of at most ${stage.steps} steps`,
+      `${path}: expected a checkpoint of stage ${stage.name} of at most ${stage.steps} updates`,
     );
   }
   if (file.metadata.identity !== stage.identity) {

@@ -147,12 +147,12 @@ ${table(['quantity', 'value'], biasRows())}
 
 Noise prediction with the scaled-linear schedule of Stable Diffusion; loss weights min(SNR, ${recipe.unet.snrClamp}) / SNR;
 ${percent(recipe.unet.captionDropout)} of captions replaced by the empty one. Autoencoder: absolute, squared and gradient error, KL weight ${recipe.vae.klWeight},
-random crops of ${recipe.vae.crop} pixels for the first ${percent(1 - recipe.vae.wholeShare)} of the steps.
+random crops of ${recipe.vae.crop} pixels for the first ${percent(1 - recipe.vae.wholeShare)} of the updates.
 CLIP: both towers together (\`clip\`), each text state also telling its own word (weight ${recipe.clip.wordWeight}); then the vision tower alone
 against the locked text tower (\`vision\`); a caption that is wrong in one word beside every right one. Adam with decoupled
 weight decay, linear warm-up, cosine decay; the shipped weights are moving averages.
 
-${table(['stage', 'steps', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
+${table(['stage', 'updates', 'batch', 'rate', 'warm-up', 'betas', 'decay', 'average'], recipeRows(recipe))}
 
 ${progressText(denoiser)}Reproduce with \`npm run tiny-world:train\`, then \`npm run tiny-world:verify\`.
 
