@@ -2,7 +2,7 @@ import { type DeviceProfile, ProfileSession, traceLines } from '@equipoise/backe
 import { defineOptions, invalid, option, writeFileAtomic, writeFully, z } from '@equipoise/core';
 import { type CommandContext, defineCommand } from '../command.js';
 import { renderProfile } from '../profile/render.js';
-import { type ProfileRecord, profileRecord } from '../profile/report.js';
+import { profileRecord } from '../profile/report.js';
 
 /** Viewers take about as many. */
 const MOST_TRACED = 1_000_000;
@@ -37,6 +37,34 @@ async function writeTrace(path: string, profile: DeviceProfile, note: CommandCon
   if (more > 0) note(`${path}: the first ${MOST_TRACED} launches; ${more} more are in the tables alone`);
 }
 
+interface Outcome {
+  readonly status: number;
+  readonly failure?: { readonly error: unknown };
+  readonly taken: DeviceProfile | undefined;
+}
+
+/** Runs the command; what it did until it failed is told too. */
+async function runProfiled(
+  session: ProfileSession,
+  command: readonly string[],
+  { runWords }: CommandContext,
+): Promise<Outcome> {
+  let status = 0;
+  let failure: Outcome['failure'];
+  let taken: DeviceProfile | undefined;
+  try {
+    status = await runWords(command, (event) => session.progress(event));
+  } catch (error) {
+    failure = { error };
+  }
+  try {
+    taken = session.finish();
+  } catch (error) {
+    failure ??= { error };
+  }
+  return { status, taken, ...(failure !== undefined && { failure }) };
+}
+
 export const profile = defineCommand({
   options,
   positionals: ['command'],
@@ -50,27 +78,17 @@ export const profile = defineCommand({
     if (command[0] === 'profile') throw invalid('command', 'another command than profile', 'profile');
     const started = new Date();
     const session = new ProfileSession();
-    let status = 0;
-    let failure: { error: unknown } | undefined;
-    let taken: DeviceProfile | undefined;
-    try {
-      status = await context.runWords(command, (event) => session.progress(event));
-    } catch (error) {
-      failure = { error };
-    }
-    try {
-      taken = session.finish();
-    } catch (error) {
-      failure ??= { error };
-    }
-    if (taken !== undefined && taken.launches.kind.length > 0) {
-      const record: ProfileRecord = await profileRecord(taken, { argv: context.argv, started });
+    const { status, failure, taken } = await runProfiled(session, command, context);
+    const { native } = session;
+    const empty = taken === undefined || taken.launches.kind.length === 0;
+    if (native !== undefined && !empty) {
+      const record = await profileRecord(taken, { native, argv: context.argv, started });
       for (const line of renderProfile(record, top)) context.note(line);
       if (json !== undefined) await writeFileAtomic(json, `${JSON.stringify(record, null, 2)}\n`);
       if (trace !== undefined) await writeTrace(trace, taken, context.note);
     }
     if (failure !== undefined) throw failure.error;
-    if (taken === undefined || taken.launches.kind.length === 0)
+    if (empty)
       throw invalid('command', 'one that computes on equipoise-cpu or equipoise-cuda', command.join(' '));
     return status;
   },

@@ -57,16 +57,20 @@ function launchTable(title: string, items: readonly LaunchTotals[], deviceMs: nu
   ];
 }
 
+/** What is said of a device in its line; libraries and the ways that products took on CUDA have lines of their own. */
+const SHORT = ['isa', 'matrixIsa', 'threads', 'computeCapability', 'multiprocessors'];
+
 /** The profile's tables, `top` rows each. */
 export function renderProfile(record: ProfileRecord, top: number): string[] {
   const { device, ms, deviceMs, launches, ceilings, memory, precision } = record;
   const { device: name, model, ...details } = device;
-  const traits = Object.entries(details)
-    .filter(([, value]) => typeof value !== 'boolean')
-    .map(([key, value]) => `${key} ${value}`);
+  const traits = Object.entries(details).filter(([, value]) => typeof value !== 'boolean');
+  const short = traits.filter(([key]) => SHORT.includes(key)).map(([key, value]) => `${key} ${value}`);
+  const long = traits.filter(([key]) => !SHORT.includes(key)).map(([key, value]) => `  ${key}: ${value}`);
   return [
     '',
-    `profile: ${[`${name} (${model})`, ...traits].join(', ')}; ${precision}`,
+    `profile: ${[`${name} (${model})`, ...short].join(', ')}; ${precision}`,
+    ...long,
     `wall time ${duration(ms)}; device busy ${duration(deviceMs)} (${percent(deviceMs, ms)}) in ${launches} launches`,
     `ceilings: ${(ceilings.flops / 1e9).toFixed(0)} GFLOP/s ${precision}, ${(ceilings.bandwidth / 1e9).toFixed(1)} GB/s`,
     `memory at the peak: ${megabytes(memory.devicePeakBytes)} of tensors, ${megabytes(memory.residentPeakBytes)} resident`,

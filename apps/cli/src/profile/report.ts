@@ -5,7 +5,6 @@ import {
   busyMs,
   CeilingProbe,
   type Ceilings,
-  currentDevice,
   type DeviceProfile,
   getPrecision,
   type LaunchTotals,
@@ -14,6 +13,7 @@ import {
   taskTotals,
 } from '@equipoise/backend';
 import { type GitState, gitState, machineInfo } from '@equipoise/core';
+import type { NativeAddon } from '@equipoise/native';
 import { programVersion } from '../version.js';
 
 export interface ProfileRecord {
@@ -48,10 +48,8 @@ export interface ProfileRecord {
 
 const CEILING_ROUNDS = 5;
 
-/** The ceilings of the current device: the best of a few short measurements, now that nothing else runs on it. */
-function measureCeilings(precision: 'f32' | 'bf16'): Ceilings {
-  const native = currentDevice()?.native;
-  if (native === undefined) throw new Error('profile: the engine that was profiled is not current any more');
+/** The ceilings of a device: the best of a few short measurements, now that nothing else runs on it. */
+function measureCeilings(native: NativeAddon, precision: 'f32' | 'bf16'): Ceilings {
   const probe = new CeilingProbe(native);
   try {
     const rounds = Array.from({ length: CEILING_ROUNDS }, () => probe.measure(precision));
@@ -67,11 +65,11 @@ function measureCeilings(precision: 'f32' | 'bf16'): Ceilings {
 /** Sums up a profile beside the ceilings of its device, which are measured now. */
 export async function profileRecord(
   profile: DeviceProfile,
-  { argv, started }: { argv: readonly string[]; started: Date },
+  { native, argv, started }: { native: NativeAddon; argv: readonly string[]; started: Date },
 ): Promise<ProfileRecord> {
   const residentPeakBytes = process.resourceUsage().maxRSS * 1024;
   const precision = getPrecision();
-  const ceilings = measureCeilings(precision);
+  const ceilings = measureCeilings(native, precision);
   return {
     format: 1,
     kind: 'profile',

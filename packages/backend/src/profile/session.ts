@@ -3,7 +3,7 @@
  * thread is at. All times are milliseconds of the monotonic clock, which the device's ranges are taken from too.
  */
 import type { ProgressEvent } from '@equipoise/core';
-import type { DeviceDescription, ProfileRange } from '@equipoise/native';
+import type { DeviceDescription, NativeAddon, ProfileRange } from '@equipoise/native';
 import { currentDevice, type EquipoiseBackend } from '../backend.js';
 
 /** Launches that differ in their times alone. */
@@ -101,6 +101,11 @@ export class ProfileSession {
     active = this;
     this.#timer = setInterval(() => this.#drain(), DRAIN_MS);
     this.#timer.unref();
+  }
+
+  /** The device that is profiled, once there is one. */
+  get native(): NativeAddon | undefined {
+    return this.#device?.native;
   }
 
   /** Turns to the current engine's device. A profile is of one device: the first one met. */
