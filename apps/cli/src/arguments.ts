@@ -118,3 +118,21 @@ function fillPositionals(
   }
   return words[0];
 }
+
+/**
+ * The words of a command that runs another one, with `--` before the first that is neither a flag nor a flag's value:
+ * from there on flags are the other's.
+ */
+export function setApart(words: readonly string[], options: readonly OptionInfo[]): string[] {
+  const bare = new Set(['help', 'h']);
+  for (const { key, kind } of options)
+    if (kind.type === 'boolean') bare.add(kebabCase(key)).add(`no-${kebabCase(key)}`);
+  let own = 0;
+  while (own < words.length) {
+    const word = words[own] as string;
+    if (word === '--') return [...words];
+    if (!word.startsWith('-')) break;
+    own += word.includes('=') || bare.has(word.replace(/^-+/, '')) ? 1 : 2;
+  }
+  return [...words.slice(0, own), '--', ...words.slice(own)];
+}

@@ -9,7 +9,7 @@ import {
   nearest,
   type ProgressListener,
 } from '@equipoise/core';
-import { parseWords } from './arguments.js';
+import { parseWords, setApart } from './arguments.js';
 import type { Command, CommandContext, CommandEntry, CommandIo } from './command.js';
 import { commands as allCommands } from './commands/index.js';
 import { commandHelp, programHelp } from './help.js';
@@ -90,24 +90,25 @@ async function dispatch(argv: readonly string[], environment: CliEnvironment): P
 async function runCommand(
   name: string,
   entry: CommandEntry,
-  words: readonly string[],
+  given: readonly string[],
   argv: readonly string[],
   environment: CliEnvironment,
 ): Promise<number> {
   const { signal, print, note } = environment;
   const command = await entry.load();
+  const words = command.passesOn === true ? setApart(given, command.options.list()) : given;
   const end = words.indexOf('--');
   const flags = end < 0 ? words : words.slice(0, end);
   if (flags.includes('--help') || flags.includes('-h')) {
     print(commandHelp(name, command));
     return 0;
   }
-  const given = command.options.parseText(
+  const values = command.options.parseText(
     parseWords(words, command.options.list(), command.positionals ?? []),
   );
   // Only commands that compute have devices, and they have loaded the engine already.
   const options =
-    given.device === undefined ? given : (await import('./engine-options.js')).withDevice(given);
+    values.device === undefined ? values : (await import('./engine-options.js')).withDevice(values);
   const progress = createProgress(note);
   try {
     const onProgress: ProgressListener = (event) => {

@@ -28,6 +28,8 @@ export interface Command<S extends AnyOptionSet = AnyOptionSet> {
   readonly options: S;
   /** Option keys that may be given by position, in order. A last one that is a list takes all that is left. */
   readonly positionals?: readonly string[];
+  /** Its positionals are another command line: from the first of them on, flags are not its own. */
+  readonly passesOn?: boolean;
   /** One or two paragraphs for `equipoise NAME --help`. */
   readonly description: string;
   /** Command lines worth showing. */

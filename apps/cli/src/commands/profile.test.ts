@@ -50,6 +50,18 @@ t.test('nothing of ours, nothing to tell', async (t) => {
   });
   t.match(await run('profile', '--', 'profile', '--', 'work'), { status: 2, err: /another command/ });
   t.match(await run('profile'), { status: 2, err: /--command: expected a list/ });
+  t.match(
+    await run('profile', 'work', '--calls', '0'),
+    { status: 2, err: /got "work --calls 0"/ },
+    'without --',
+  );
+  t.match(await run('profile', '--top', '2', '--trace=x', 'werk', '--json', 'y'), {
+    status: 2,
+    err: /command: expected one of profile, work, got "werk"/,
+  });
+  t.match(await run('profile', '--tpo', '2', 'work'), { status: 2, err: /Did you mean --top\?/ });
+  t.match(await run('profile', '--help'), { status: 0, out: /Usage: equipoise profile/ });
+  t.match(await run('profile', 'work', '--help'), { status: 2, out: /Usage: equipoise work/ });
   t.match(await run('profile', '--', 'werk'), { status: 2, err: /command: expected one of profile, work/ });
 });
 

@@ -8,11 +8,9 @@ import { profileRecord } from '../profile/report.js';
 const MOST_TRACED = 1_000_000;
 
 const options = defineOptions('profile', {
-  command: option(
-    z.array(z.string()).min(1),
-    'Command line to run, after -- and without the word equipoise.',
-    { whole: true },
-  ),
+  command: option(z.array(z.string()).min(1), 'Command line to run, without the word equipoise.', {
+    whole: true,
+  }),
   trace: option(
     z.string().min(1).optional(),
     'File for a trace of every launch, which ui.perfetto.dev and chrome://tracing open.',
@@ -68,11 +66,12 @@ async function runProfiled(
 export const profile = defineCommand({
   options,
   positionals: ['command'],
+  passesOn: true,
   description:
     'Runs a command and tells where its time went: for each task the time, how busy device and JavaScript thread were, and the units per second; for each kernel launches, time, FLOP/s and GB/s, and the share of what the ceilings allow, which are measured on the same device afterwards.\n\nWhat the command itself prints stays on standard output; the tables go to standard error. Stopped by Ctrl-C, it tells about what ran until then. The exit status is that of the command.',
   examples: [
-    'equipoise profile -- generate "a red circle" --model sd/ --steps 20 --out images/',
-    'equipoise profile --trace trace.json --json profile.json -- mi-tune train --dataset set/ --model sd/ --out run/',
+    'equipoise profile generate "a red circle" --model sd/ --steps 20 --out images/',
+    'equipoise profile --trace trace.json --json profile.json mi-tune train --set set/ --model sd/ --out run/',
   ],
   async run({ command, trace, json, top }, context) {
     if (command[0] === 'profile') throw invalid('command', 'another command than profile', 'profile');

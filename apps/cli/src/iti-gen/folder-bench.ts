@@ -27,6 +27,12 @@ export interface FolderBenchOptions {
   readonly realImages?: string | undefined;
 }
 
+/** Hashes of all that decides what a pipeline draws from an embedding. */
+export function hashPipeline(folder: string): Promise<string[]> {
+  const parts = ['unet', 'vae', 'text_encoder', 'scheduler'];
+  return Promise.all(parts.map((part) => hashFolder(path.join(folder, part))));
+}
+
 /** @param settings what else decides how pictures come out: engine, precision */
 export async function openFolderBench(
   options: FolderBenchOptions,
@@ -48,11 +54,7 @@ export async function openFolderBench(
     pipeline,
     clip,
     hash: sha256Json({
-      model: await Promise.all(
-        ['unet', 'vae', 'text_encoder', 'scheduler'].map((part) =>
-          hashFolder(path.join(options.model, part)),
-        ),
-      ),
+      model: await hashPipeline(options.model),
       clip: clip.hash,
       judge: judge.hash,
       classes,

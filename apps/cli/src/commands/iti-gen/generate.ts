@@ -1,4 +1,4 @@
-import { defineOptions, option, z } from '@equipoise/core';
+import { defineOptions, option, sha256File, sha256Json, z } from '@equipoise/core';
 import { loadPipeline } from '@equipoise/diffusion';
 import {
   generateImages,
@@ -10,6 +10,8 @@ import {
 } from '@equipoise/iti-gen';
 import { defineCommand, GOES_ON } from '../../command.js';
 import { engineOptions, openEngine } from '../../engine-options.js';
+import { hashPipeline } from '../../iti-gen/folder-bench.js';
+import { inRunFolder } from '../../iti-gen/run-folder.js';
 import { categoryShares, combinationShares } from '../../iti-gen/shares.js';
 
 const options = defineOptions('iti-gen generate', {
@@ -45,7 +47,7 @@ const options = defineOptions('iti-gen generate', {
 export const itiGenGenerate = defineCommand({
   options,
   description:
-    'Generates images of all combinations of categories, in equal or given shares. Images that exist are kept, so a killed run goes on.',
+    'Generates images of all combinations of categories, in equal or given shares. Images that exist are kept, so a killed run goes on; a folder of other settings is refused.',
   examples: [
     'equipoise iti-gen generate --model sd/ --clip clip/ --tokens runs/faces/tokens.safetensors --count 200 --out images/',
   ],
@@ -79,20 +81,27 @@ export const itiGenGenerate = defineCommand({
     const parts = categoryShares(learned.attributes, shares, only);
     const prompts = await inclusivePrompts(learned, clip.clip, clip.hash, clip.tokenizer, prompt);
     const labels = prompts.combinations.map((own) => own.labels);
-    const images = await generateImages(
-      {
-        folder: out,
-        pipeline,
-        prompts,
-        count,
-        shares: combinationShares(labels, learned.attributes, parts),
-        seed,
-        noise,
-        sampling: { steps, guidance },
-        batch,
-      },
-      context,
-    );
+    const job = {
+      folder: out,
+      pipeline,
+      prompts,
+      count,
+      shares: combinationShares(labels, learned.attributes, parts),
+      seed,
+      noise,
+      sampling: { steps, guidance },
+      batch,
+    };
+    const spec = {
+      command: 'iti-gen generate',
+      options: { prompt: prompts.prompt, only, shares, count, steps, guidance, noise, engine, precision },
+      // Noise of its own is counted through all images: there, another number gives others.
+      free: noise === 'shared' ? ['only', 'shares', 'count'] : [],
+      seeds: { images: seed },
+      inputs: { tokens: await sha256File(file), model: sha256Json(await hashPipeline(model)) },
+      argv: context.argv,
+    };
+    const images = await inRunFolder(out, spec, () => generateImages(job, context));
     context.print(JSON.stringify({ out, images: images.length, prompt: prompts.prompt }, null, 2));
     return 0;
   },

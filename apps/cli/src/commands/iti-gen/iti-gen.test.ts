@@ -105,7 +105,7 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
       ...more,
     );
   t.equal((await generate('images', '--count', '8')).status, 0);
-  const folders = (await readdir(at('images'))).sort();
+  const folders = (await readdir(at('images'))).filter((name) => name !== 'run.json').sort();
   t.same(folders, [
     'eyeglasses_negative_hat_negative',
     'eyeglasses_negative_hat_positive',
@@ -120,7 +120,15 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     'shares as asked for',
   );
   await generate('only', '--count', '3', '--only', 'hat=positive,eyeglasses=negative');
-  t.same(await readdir(at('only')), ['eyeglasses_negative_hat_positive']);
+  const picked = 'eyeglasses_negative_hat_positive';
+  t.same((await readdir(at('only'))).sort(), [picked, 'run.json']);
+  const positive = ['--only', 'hat=positive,eyeglasses=negative'];
+  t.match(await generate('only', '--count', '4', ...positive, '--guidance', '2'), {
+    status: 5,
+    err: /only: holds a different run\n {2}option guidance: 6 in the folder, 2 now/,
+  });
+  t.equal((await generate('only', '--count', '4', ...positive)).status, 0);
+  t.equal((await readdir(at('only', picked))).length, 4, 'more images from the same noises');
   for (const [words, message] of [
     [['--shares', 'hat=positive=0.75,hat=negative=0.5'], /shares of hat that sum to/],
     [['--shares', 'hat=blue=0.75'], /hat= with one of negative, positive/],
