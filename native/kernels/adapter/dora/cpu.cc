@@ -58,15 +58,25 @@ double squared_row(const DoraNormArgs& a, std::int64_t j) {
   return total;
 }
 
-/// x . y in double, whose lanes are added in a fixed order.
-double double_product(const float* x, const float* y, std::int64_t n) {
+/// sum over p and q of b_p gram[p,q] c_q in double, each q in a lane; the lanes are added in a fixed order.
+double quadratic_form(const float* gram, std::int64_t stride, const float* b, std::int64_t np, const float* c,
+                      std::int64_t nq) {
+  const auto doubles = [](const float* p) { return __builtin_convertvector(load<vf_half>(p), vd); };
   vd lanes{};
-  std::int64_t i = 0;
-  for (; i + kDoubleLanes <= n; i += kDoubleLanes)
-    lanes += __builtin_convertvector(load<vf_half>(x + i), vd) * __builtin_convertvector(load<vf_half>(y + i), vd);
+  std::int64_t q = 0;
+  for (; q + kDoubleLanes <= nq; q += kDoubleLanes) {
+    vd column{};
+    for (std::int64_t p = 0; p < np; ++p) column += static_cast<double>(b[p]) * doubles(gram + p * stride + q);
+    lanes += column * doubles(c + q);
+  }
   double sum = 0;
   for (int l = 0; l < kDoubleLanes; ++l) sum += lanes[l];
-  for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  for (; q < nq; ++q) {
+    double column = 0;
+    for (std::int64_t p = 0; p < np; ++p)
+      column += static_cast<double>(b[p]) * static_cast<double>(gram[p * stride + q]);
+    sum += column * static_cast<double>(c[q]);
+  }
   return sum;
 }
 
@@ -77,11 +87,11 @@ float row_norm(const DoraNormArgs& a, std::int64_t j) {
   BlockBuffer ps, qs;
   for_blocks(0, a.rank, [&](std::int64_t p, std::int64_t np) {
     const float* b = lora_b.block(row + p, np, ps);
-    linear += double_product(b, a.cross + row + p, np);
+    for (std::int64_t i = 0; i < np; ++i)
+      linear += static_cast<double>(b[i]) * static_cast<double>(a.cross[row + p + i]);
     for_blocks(0, a.rank, [&](std::int64_t q, std::int64_t nq) {
       const float* c = lora_b.block(row + q, nq, qs);
-      for (std::int64_t i = 0; i < np; ++i)
-        quadratic += static_cast<double>(b[i]) * double_product(a.gram + (p + i) * a.rank + q, c, nq);
+      quadratic += quadratic_form(a.gram + p * a.rank + q, a.rank, b, np, c, nq);
     });
   });
   const double squares = squared_row(a, j) + 2 * a.scaling * linear + a.scaling * a.scaling * quadratic;
