@@ -223,7 +223,11 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
     status: 3,
     err: /expected at least one image, got none/,
   });
-  t.match(await run('report', at('images'), '--out', at('refused')), { status: 3, err: /a run folder/ });
+  t.match(await run('report', at('data'), '--out', at('refused')), { status: 3, err: /a run folder/ });
+  t.match(await run('report', at('images'), '--out', at('refused')), {
+    status: 2,
+    err: /images: expected a run of iti-gen train or iti-gen evaluate, got iti-gen generate/,
+  });
   t.match(await run('report', at('after'), at('after'), '--out', at('refused')), {
     status: 2,
     err: /evaluations with different names/,
