@@ -2,6 +2,7 @@ import { defineOptions, option, sha256File, sha256Json, z } from '@equipoise/cor
 import { loadPipeline } from '@equipoise/diffusion';
 import {
   generateImages,
+  imagesUnder,
   inclusivePrompts,
   loadClip,
   loadTokens,
@@ -102,6 +103,11 @@ export const itiGenGenerate = defineCommand({
       argv: context.argv,
     };
     const images = await inRunFolder(out, spec, () => generateImages(job, context));
+    const others = (await imagesUnder(out)).length - images.length;
+    if (others > 0)
+      context.note(
+        `${out}: ${others} images of other numbers or shares are there beside these ${images.length}`,
+      );
     context.print(JSON.stringify({ out, images: images.length, prompt: prompts.prompt }, null, 2));
     return 0;
   },

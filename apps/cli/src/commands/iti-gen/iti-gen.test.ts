@@ -129,6 +129,10 @@ t.test('train, compose, prepend, generate, evaluate, report', async (t) => {
   });
   t.equal((await generate('only', '--count', '4', ...positive)).status, 0);
   t.equal((await readdir(at('only', picked))).length, 4, 'more images from the same noises');
+  t.match(await generate('only', '--count', '2', ...positive), {
+    status: 0,
+    err: /only: 2 images of other numbers or shares are there beside these 2$/,
+  });
   for (const [words, message] of [
     [['--shares', 'hat=positive=0.75,hat=negative=0.5'], /shares of hat that sum to/],
     [['--shares', 'hat=blue=0.75'], /hat= with one of negative, positive/],
