@@ -38,7 +38,7 @@ export interface Comparison {
 
 /** Changes smaller than this do not count. */
 const TOLERANCE = 0.05;
-const FEWEST_SAMPLES = 5;
+export const FEWEST_SAMPLES = 5;
 
 /**
  * Compares case by case. Times are divided by the floor of their own round, so that a slower clock on one day is no

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { defineOptions, formatError, option, readCommandLine, writeFileAtomic, z } from '@equipoise/core';
 import { type BenchmarkRecord, parseRecord } from '../record.js';
-import { type Comparison, compareRecords, EXIT_STATUS } from './compare.js';
+import { type Comparison, compareRecords, EXIT_STATUS, FEWEST_SAMPLES } from './compare.js';
 
 const options = defineOptions('bench:compare', {
   base: option(z.string().min(1), 'Record of before, or the first word.'),
@@ -16,9 +16,11 @@ async function readRecord(file: string): Promise<BenchmarkRecord> {
 
 function print({ verdict, reasons, cases, ratio, onlyBase, onlyNext }: Comparison): void {
   for (const { id, verdict: one, ratio: r, low, high } of cases) {
-    console.log(
-      `${one.padEnd(9)} ${id.padEnd(46)} ${r.toFixed(3)}x  [${low.toFixed(3)}, ${high.toFixed(3)}]`,
-    );
+    const figures =
+      one === 'invalid'
+        ? `fewer than ${FEWEST_SAMPLES} steady samples`
+        : `${r.toFixed(3)}x  [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+    console.log(`${one.padEnd(9)} ${id.padEnd(46)} ${figures}`);
   }
   if (onlyBase.length > 0) console.log(`in the first record alone: ${onlyBase.join('; ')}`);
   if (onlyNext.length > 0) console.log(`in the second record alone: ${onlyNext.join('; ')}`);
