@@ -147,6 +147,11 @@ t.test('a report is one file that fetches nothing, with JSON and CSV beside it',
   t.match(html, 'data:image/png;base64,AQID');
   t.notMatch(html, /<script|https?:\/\/(?!www\.w3\.org)/);
   t.equal(renderReport(report), html);
+  t.match(
+    html,
+    '<td class="text">&lt;b&gt;</td><td>NaN</td><td>7</td>',
+    'words to the left, numbers to the right',
+  );
   const json = JSON.parse(fs.readFileSync(path.join(folder, 'report.json'), 'utf8'));
   t.same(json.tables[0].rows, [
     ['plain, "quoted"', 0.123456, 100],
