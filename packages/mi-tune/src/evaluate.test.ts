@@ -88,9 +88,9 @@ t.test('a score that not all models have is shown for those that have it', async
   t.same(
     tables.map(({ title, rows }) => [title, [...new Set(rows.map(([model]) => model))]]),
     [
-      ['mi, mean over pictures', ['plain', 'base']],
+      ['mi (nats), mean over pictures', ['plain', 'base']],
       ['width, mean over pictures', ['base']],
-      ['base minus plain', ['mi']],
+      ['base minus plain', ['mi (nats)']],
     ],
   );
   t.notMatch(renderReport({ title: '', summary: '', sections }), /NaN/);

@@ -14,6 +14,7 @@ import {
 import { categoryDifferences, categoryScores, readEvaluation, type StoredEvaluation } from './evaluate.js';
 import { readSet } from './example-set.js';
 import type { FineTuneLog } from './fine-tune.js';
+import { PICTURE_MI } from './picture-mi.js';
 import { pictureName } from './pictures.js';
 import { PICTURES } from './sweep.js';
 import { readSweep, sweepRows } from './sweep-folder.js';
@@ -27,6 +28,11 @@ export interface NamedEvaluation {
 
 /** Pictures shown of each evaluation, and of each round's set. */
 const SHOWN = 12;
+
+/** A score as reports call it. */
+function withUnit(score: string): string {
+  return score === 'mi' || score === PICTURE_MI ? `${score} (nats)` : score;
+}
 
 const mean = (values: readonly number[]): number => values.reduce((sum, x) => sum + x, 0) / values.length;
 
@@ -92,7 +98,7 @@ async function alignment(evaluations: readonly NamedEvaluation[]): Promise<Secti
   const blocks: Block[] = [...new Set(stored.flatMap(({ scores }) => scores))].map((score) => ({
     kind: 'table',
     table: tableOf(
-      `${score}, mean over pictures`,
+      `${withUnit(score)}, mean over pictures`,
       having(score).flatMap(({ name, rows, prompts }) =>
         categoryScores(rows, prompts, [score]).map(({ category, estimate }) => ({
           model: name,
@@ -115,7 +121,7 @@ async function alignment(evaluations: readonly NamedEvaluation[]): Promise<Secti
           .filter((score) => other.scores.includes(score))
           .flatMap((score) =>
             categoryDifferences(other.rows, base.rows, base.prompts, score).map(({ category, estimate }) => ({
-              score,
+              score: withUnit(score),
               category,
               difference: estimate.value,
               '95 % low': estimate.low,
@@ -226,10 +232,10 @@ async function tuning(folder: string): Promise<Block[]> {
   for (const name of names)
     blocks.push({
       kind: 'plot',
-      title: `Validation: ${name}`,
+      title: `Validation: ${withUnit(name)}`,
       svg: lineChart(
         validations.map(({ step, scores }) => ({ x: step, y: scores[name] as number, series: name })),
-        { x: 'update', y: name },
+        { x: 'update', y: withUnit(name) },
       ),
     });
   return blocks;
