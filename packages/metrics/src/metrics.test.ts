@@ -113,6 +113,14 @@ t.test('kernel distance is unbiased, and as uncertain as it says, in groups as w
   t.strictSame(kernelDistance(x, y, halves), kernelDistance(x, y, halves), 'seeded');
   t.not(kernelDistance(x, y, { ...halves, seed: 2 }).value, kernelDistance(x, y, halves).value);
   t.equal(kernelDistance(x, y, { ...halves, groupSize: 100 }).value, kernelDistance(x, y).value);
+  // 100 rows are split in two from a group size of 99 on, never into groups of fewer than 3 rows.
+  t.not(kernelDistance(x, y, { groupSize: 99 }).value, kernelDistance(x, y).value, 'the last row too');
+  const few = draw(7);
+  const split = kernelDistance(x, few, { groupSize: 3 });
+  t.not(split.value, kernelDistance(x, few).value, 'in two groups');
+  t.ok(split.standardError, 'each with three rows or more');
+  const five = draw(5);
+  t.strictSame(kernelDistance(x, five, { groupSize: 3 }), kernelDistance(x, five), 'too few for two groups');
 });
 
 t.test('Vendi score equals numpy on either side of n = d', async (t) => {
