@@ -113,7 +113,7 @@ t.test('kernel distance is unbiased, and as uncertain as it says, in groups as w
   t.strictSame(kernelDistance(x, y, halves), kernelDistance(x, y, halves), 'seeded');
   t.not(kernelDistance(x, y, { ...halves, seed: 2 }).value, kernelDistance(x, y, halves).value);
   t.equal(kernelDistance(x, y, { ...halves, groupSize: 100 }).value, kernelDistance(x, y).value);
-  // 100 rows are split in two from a group size of 99 on, never into groups of fewer than 3 rows.
+  // 100 rows make two groups where 99 are the most of one, but no group has fewer than 3 rows.
   t.not(kernelDistance(x, y, { groupSize: 99 }).value, kernelDistance(x, y).value, 'the last row too');
   const few = draw(7);
   const split = kernelDistance(x, few, { groupSize: 3 });
