@@ -104,10 +104,10 @@ provide() {
   node --version || exit 2
   # The CPU takes part as the one that is compared with; its addon takes longer to compile than CUDA's.
   local addons=$root/packages/native/build/bin
-  if [ ! -f "$addons/equipoise_cpu.node" ] && [ -f "$pack/equipoise_cpu.node" ]; then
-    if node -e 'require(process.argv[1])' "$pack/equipoise_cpu.node"; then
-      mkdir -p "$addons" && cp "$pack/equipoise_cpu.node" "$addons"
-    fi
+  if [ ! -f "$addons/equipoise_cpu.node" ] && [ -f "$pack/equipoise_cpu.tar.xz" ]; then
+    mkdir -p "$addons" && unpack "$pack/equipoise_cpu.tar.xz" "$addons"
+    # Made for another machine: where it does not load it is compiled with the rest.
+    node -e 'require(process.argv[1])' "$addons/equipoise_cpu.node" || rm -f "$addons/equipoise_cpu.node"
   fi
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$work/gpu.txt" 2>/dev/null
   nvcc --version 2>/dev/null | tail -n 2 | head -n 1 >"$work/nvcc.txt"

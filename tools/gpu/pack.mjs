@@ -169,8 +169,9 @@ try {
   fs.copyFileSync(process.execPath, path.join(stripped, 'node'));
   execFileSync('strip', [path.join(stripped, 'node')]);
   tar('node.tar.xz', ['-C', stripped, 'node']);
-  fs.copyFileSync(cpu, path.join(out, path.basename(cpu)));
-  execFileSync('strip', ['--strip-debug', path.join(out, path.basename(cpu))]);
+  fs.copyFileSync(cpu, path.join(stripped, path.basename(cpu)));
+  execFileSync('strip', ['--strip-debug', path.join(stripped, path.basename(cpu))]);
+  tar('equipoise_cpu.tar.xz', ['-C', stripped, path.basename(cpu)]);
 } finally {
   fs.rmSync(stripped, { recursive: true, force: true });
 }
