@@ -29,6 +29,7 @@ void Async::reset(std::byte* window, unsigned first) {
   unfenced_.clear();
   copies_.clear();
   waiting_.clear();
+  phases_.clear();
   warps_.clear();
   issues_.clear();
 }
@@ -65,6 +66,8 @@ void Async::store(unsigned barrier, Barrier b) {
   if (b.pending == 0 && b.bytes == 0) {
     b.phase ^= 1u;
     b.pending = b.expected;
+    Phases& phases = phases_[barrier];
+    phases.last = std::exchange(phases.current, nullptr);
   }
   const std::uint64_t bytes = static_cast<std::uint64_t>(b.bytes) & ((1u << 21) - 1);
   const std::uint64_t word =
@@ -77,6 +80,7 @@ void Async::barrier_init(unsigned barrier, unsigned count) {
   if (barrier % 8 != 0) fail_with(concat("initialises an mbarrier at ", barrier, ", which is no multiple of 8"));
   if (count < 1 || count > kCountMask) fail_with(concat("initialises an mbarrier of ", count, " arrivals"));
   check_range(barrier, 8, "initialises an mbarrier at");
+  races.access(window_ + barrier, 8, Access::Store);
   store(barrier, {count, count, 0, 0});
   unfenced_.push_back(barrier);
 }
@@ -85,6 +89,9 @@ void Async::barrier_init_fence() { unfenced_.clear(); }
 
 void Async::barrier_arrive(unsigned barrier, unsigned expected_bytes) {
   Barrier b = load(barrier);
+  races.access(window_ + barrier, 8, Access::Atomic);
+  Snapshot& known = phases_[barrier].current;
+  known = merge(known, races.release());
   if (b.pending == 0)
     fail_with(concat("arrives at the mbarrier at ", barrier, ", which has all ", b.expected,
                      " arrivals of its phase and waits for ", b.bytes, " bytes"));
@@ -95,11 +102,16 @@ void Async::barrier_arrive(unsigned barrier, unsigned expected_bytes) {
   store(barrier, b);
 }
 
+void Async::passed(unsigned barrier) {
+  races.access(window_ + barrier, 8, Access::Atomic);
+  races.acquire(phases_[barrier].last);
+}
+
 bool Async::phase_over(unsigned barrier, unsigned parity) { return load(barrier).phase != (parity & 1u); }
 
 void Async::copy(unsigned to, const TensorMap& map, unsigned barrier, const int* at) {
   begin();
-  Copy copy{map, {}, to, barrier};
+  Copy copy{map, {}, to, barrier, {}, {}};
   std::copy_n(at, map.rank, copy.at);
   unsigned bytes = map.element;
   for (int i = 0; i < map.rank; ++i) bytes *= map.box[i];
@@ -118,6 +130,9 @@ void Async::copy(unsigned to, const TensorMap& map, unsigned barrier, const int*
       fail_with(concat("copies a tile to ", chunk * kChunk, ", which another copy under way writes"));
     ++writers_[chunk];
   }
+  races.access(window_ + barrier, 8, Access::Atomic);
+  copy.order = races.copy_begins(window_ + to, bytes);
+  copy.before = races.release();
   if (running().forwards())
     copies_.push_back(copy);
   else
@@ -164,6 +179,9 @@ void Async::arrive(const Copy& copy) {
       --writers_[to / kChunk];
     }
   }
+  races.copy_ends(copy.order, window_ + copy.to, rows * row_bytes, false);
+  Snapshot& known = phases_[copy.barrier].current;
+  known = merge(known, copy.before);
   Barrier b = load(copy.barrier);
   b.bytes -= static_cast<int>(rows * row_bytes);
   if (b.bytes < -kMostBytes) fail_with(concat("copies more bytes than the mbarrier at ", copy.barrier, " can count"));

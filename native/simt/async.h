@@ -19,6 +19,7 @@
 #include <map>
 #include <vector>
 
+#include "simt/races.h"
 #include "simt/tensor_map.h"
 
 namespace eq::simt {
@@ -55,6 +56,8 @@ class Async {
   void barrier_init_fence();
   void barrier_arrive(unsigned barrier, unsigned expected_bytes);
   bool phase_over(unsigned barrier, unsigned parity);
+  /// The running thread goes on after a phase.
+  void passed(unsigned barrier);
 
   void copy(unsigned to, const TensorMap& map, unsigned barrier, const int* at);
   /// Lets the newest copy arrive whose barrier somebody waits for; false if there is none.
@@ -84,6 +87,12 @@ class Async {
     TensorMap map;
     int at[5];
     unsigned to, barrier;
+    Races::Copy order;
+    Snapshot before;
+  };
+  /// What those who arrive at a barrier let those who wait for it know.
+  struct Phases {
+    Snapshot current, last;
   };
   struct Chunk {
     unsigned address;
@@ -99,6 +108,7 @@ class Async {
   struct Product {
     Sums* sums;
     unsigned group;
+    std::uint32_t number;  ///< of the warp's products, from 1
     bool transposed_b;
     std::vector<Chunk> a, b;
   };
@@ -116,7 +126,7 @@ class Async {
   void store(unsigned barrier, Barrier value);
   void check_range(unsigned address, unsigned bytes, const char* what) const;
   void arrive(const Copy& copy);
-  std::vector<Chunk> operand(std::uint64_t descriptor, int first, int lines, bool along_k);
+  std::vector<Chunk> operand(std::uint32_t product, std::uint64_t descriptor, int first, int lines, bool along_k);
   void release(const std::vector<Chunk>& operand);
   void finish(WarpState& warp);
   Sums& sums_of(WarpState& warp, float* const (&lanes)[32], int n);
@@ -129,6 +139,7 @@ class Async {
   std::vector<unsigned> unfenced_;                ///< barriers initialised, and not yet made known to copies
   std::vector<Copy> copies_;
   std::map<unsigned, int> waiting_;
+  std::map<unsigned, Phases> phases_;
   std::vector<WarpState> warps_;
   std::vector<std::vector<WarpStep>> issues_;  ///< of each warpgroup: what its first warp issued
 };

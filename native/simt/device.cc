@@ -39,10 +39,13 @@ int wanted_capability() {
 
 SimtDevice::SimtDevice() : capability_(wanted_capability()) {
   memory_ = std::make_unique<CachingAllocator>(*this, std::size_t{8} << 30);
+  tickets_ = static_cast<unsigned*>(raw_allocate(kTickets * sizeof(unsigned)));
+  std::memset(tickets_, 0, kTickets * sizeof(unsigned));
 }
 
 SimtDevice::~SimtDevice() {
   abandon_recording();
+  raw_free(tickets_, kTickets * sizeof(unsigned));
   memory_.reset();
 }
 
@@ -81,7 +84,16 @@ void SimtDevice::raw_free(void* p, std::size_t) {
   allocations_.erase(it);
 }
 
-std::string SimtDevice::describe_address(std::uintptr_t address) const {
+bool SimtDevice::owns(std::uintptr_t address) const {
+  const auto* at = reinterpret_cast<std::byte*>(address);
+  const auto holds = [at](const Allocation& a) { return at >= a.map && at < a.map + a.map_bytes; };
+  // Allocations are ordered by where their data begin, which may be after what is looked for.
+  const auto next = allocations_.upper_bound(const_cast<std::byte*>(at));
+  return (next != allocations_.end() && holds(next->second)) ||
+         (next != allocations_.begin() && holds(std::prev(next)->second));
+}
+
+std::string SimtDevice::describe(std::uintptr_t address) const {
   const auto at = reinterpret_cast<std::byte*>(address);
   for (const auto& [data, a] : allocations_) {
     if (at < a.map || at >= a.map + a.map_bytes) continue;
@@ -193,8 +205,7 @@ void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thr
   if (launch.grid_x == 0 || launch.grid_y == 0 || launch.grid_z == 0) return;
   SimtDevice& own = simt_device(device);
   own.queue([=, &own] {
-    run_launch(info.describe(), launch, most_shared(own.compute_capability()), thread, context.get(),
-               [&own](std::uintptr_t address) { return own.describe_address(address); });
+    run_launch(info.describe(), launch, most_shared(own.compute_capability()), thread, context.get(), own);
   });
 }
 

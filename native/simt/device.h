@@ -8,10 +8,11 @@
 
 #include "runtime/cuda/kernel.cuh"
 #include "runtime/device.h"
+#include "simt/global_memory.h"
 
 namespace eq::simt {
 
-class SimtDevice final : public Device {
+class SimtDevice final : public Device, public GlobalMemory {
  public:
   static std::shared_ptr<SimtDevice> create();
   ~SimtDevice() override;
@@ -42,8 +43,8 @@ class SimtDevice final : public Device {
   unsigned* tickets() { return tickets_; }
   /// 80, or 90: EQUIPOISE_SIMT_CAPABILITY.
   int compute_capability() const { return capability_; }
-  /// What an access to `address` hit, in words.
-  std::string describe_address(std::uintptr_t address) const;
+  bool owns(std::uintptr_t address) const override;
+  std::string describe(std::uintptr_t address) const override;
 
  private:
   SimtDevice();
@@ -64,7 +65,7 @@ class SimtDevice final : public Device {
   std::unique_ptr<Tape> tape_;  ///< being recorded
   FaultRecord record_{};
   std::string overrun_;
-  unsigned tickets_[kTickets]{};
+  unsigned* tickets_ = nullptr;
   int capability_;
 };
 

@@ -31,6 +31,9 @@ void together(const WarpStep& step, float* sums, Act act) {
 
 }  // namespace
 
+// Races are told with the place in the kernel that calls a function of this file.
+#define EQ_PLACE races.at(__builtin_return_address(0))
+
 std::uint32_t shared_address(const void* p) {
   Scheduler& s = running();
   const auto* at = static_cast<const std::byte*>(p);
@@ -39,10 +42,19 @@ std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(at - s.block().window);
 }
 
-void mbarrier_init(std::uint32_t barrier, unsigned count) { async().barrier_init(barrier, count); }
+void mbarrier_init(std::uint32_t barrier, unsigned count) {
+  EQ_PLACE;
+  async().barrier_init(barrier, count);
+}
 void mbarrier_init_fence() { async().barrier_init_fence(); }
-void mbarrier_arrive(std::uint32_t barrier) { async().barrier_arrive(barrier, 0); }
-void mbarrier_arrive_expecting(std::uint32_t barrier, unsigned bytes) { async().barrier_arrive(barrier, bytes); }
+void mbarrier_arrive(std::uint32_t barrier) {
+  EQ_PLACE;
+  async().barrier_arrive(barrier, 0);
+}
+void mbarrier_arrive_expecting(std::uint32_t barrier, unsigned bytes) {
+  EQ_PLACE;
+  async().barrier_arrive(barrier, bytes);
+}
 void mbarrier_wait(std::uint32_t barrier, unsigned parity) {
   struct Phase {
     Async& async;
@@ -53,13 +65,17 @@ void mbarrier_wait(std::uint32_t barrier, unsigned parity) {
     const auto& at = *static_cast<const Phase*>(p);
     return at.async.phase_over(at.barrier, at.parity);
   };
-  if (over(&phase)) return;
-  ++phase.async.waiting(barrier);
-  running().wait_until({over, &phase, "the phase of an mbarrier"});
-  --phase.async.waiting(barrier);
+  if (!over(&phase)) {
+    ++phase.async.waiting(barrier);
+    running().wait_until({over, &phase, "the phase of an mbarrier"});
+    --phase.async.waiting(barrier);
+  }
+  EQ_PLACE;
+  phase.async.passed(barrier);
 }
 
 void copy_tile(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier, int rank, const int* at) {
+  EQ_PLACE;
   async().copy(to, read_map(map, rank), barrier, at);
 }
 void fence_proxy() { async().fence_proxy(); }
@@ -74,6 +90,7 @@ void products_wait(int pending) {
   together({WarpStep::Wait, 0, 0, pending}, nullptr, [=](unsigned warp, WarpMeeting&) { async().wait(warp, pending); });
 }
 void product(float* sums, int n, std::uint64_t a, std::uint64_t b, bool transposed_b) {
+  EQ_PLACE;
   together({transposed_b ? WarpStep::TransposedProduct : WarpStep::Product, a, b, n}, sums,
            [=](unsigned warp, WarpMeeting& meeting) { async().product(warp, meeting.sums, n, a, b, transposed_b); });
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "simt/races.h"
 #include "simt/scheduler.h"
 
 namespace eq::simt {
@@ -59,19 +60,23 @@ Scheduler& scheduler() {
 Scheduler& running() { return *active; }
 
 void run_launch(const std::string& op, const Launch& launch, std::size_t most_shared, void (*thread)(void*),
-                void* context, const std::function<std::string(std::uintptr_t)>& describe) {
+                void* context, const GlobalMemory& memory) {
   std::lock_guard lock(launches);
   Scheduler& s = scheduler();
   active = &s;
   s.op = op;
   FaultGuard guard;
   if (sigsetjmp(escape, 1) == 0) {
-    s.run(launch, most_shared, thread, context);
+    s.run(memory, launch, most_shared, thread, context);
   } else {
-    throw std::runtime_error(concat(s.where(), " accessed ", describe(fault_address)));
+    races.leave();
+    throw std::runtime_error(concat(s.where(), " accessed ", memory.describe(fault_address)));
   }
 }
 
+void warp_barrier(unsigned mask) { active->warp_barrier(mask); }
+void fence() { races.fence(); }
+void atomic_access(void* at, std::size_t bytes, const void* place) { races.atomic(at, bytes, place); }
 void* dynamic_shared_memory() { return active->shared(); }
 int lane() { return static_cast<int>(active->thread() % 32); }
 unsigned slot() { return active->slot(); }

@@ -86,7 +86,7 @@ int run(const char* name) {
     else if (is("raises")) {
       launch_kernel(*device, info, raises, {.grid_x = 1, .block = 64}, p, fault_site(*device, info, "index % of %"));
       device->synchronize();
-    } else if (!probe_hopper(*device, name)) {
+    } else if (!probe_hopper(*device, name) && !probe_races(*device, name)) {
       return 2;
     }
   } catch (const std::exception& e) {

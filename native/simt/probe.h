@@ -4,7 +4,9 @@
 
 namespace eq {
 
-/// Runs the probe of probe_hopper.cc with this name, which throws what it finds; false if there is none.
+/// Run the probe of probe_hopper.cc or probe_races.cc with this name, which throws what it finds; false if there is
+/// none.
 bool probe_hopper(simt::SimtDevice& device, const char* name);
+bool probe_races(simt::SimtDevice& device, const char* name);
 
 }  // namespace eq

@@ -102,7 +102,10 @@ __global__ void product(const CUtensorMap a, const CUtensorMap b, float* c, Mist
     const unsigned stage = static_cast<unsigned>(step % kStages), tile = ring_at + stage * kStage;
     const unsigned parity = static_cast<unsigned>(step / kStages + (m == kWrongParity)) & 1u;
     if (m != kNoWaitForCopies || step != 1) hopper::barrier_wait(full + stage * 8, parity);
-    if (m == kNoProxyFence && step == 1) ring[stage * kStage + threadIdx.x] += 1;
+    if (m == kNoProxyFence && step == 1) {
+      ring[stage * kStage + threadIdx.x] += 1;
+      hopper::named_barrier(1, 128);
+    }
     if (m != kNoProductsFence) hopper::products_begin();
     m == kWrongTransposition ? multiply<true>(sums, tile, m) : multiply<false>(sums, tile, m);
     hopper::products_commit();

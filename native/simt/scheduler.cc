@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "simt/races.h"
+
 namespace eq::simt {
 
 namespace {
@@ -43,9 +45,39 @@ Fiber* Scheduler::take_fiber() {
   return fiber;
 }
 
+uint3 Scheduler::block_index(std::uint64_t block) const {
+  return {static_cast<unsigned>(block % gridDim.x), static_cast<unsigned>(block / gridDim.x % gridDim.y),
+          static_cast<unsigned>(block / gridDim.x / gridDim.y)};
+}
+
 std::string Scheduler::where() const {
   const uint3 b = block_->index, t = block_->threads[current_].index;
   return concat(op, ": block (", b.x, ",", b.y, ",", b.z, "), thread (", t.x, ",", t.y, ",", t.z, ")");
+}
+
+std::string Scheduler::describe_thread(std::uint64_t run, unsigned thread) const {
+  const std::uint64_t clusters = std::uint64_t{gridDim.x} * gridDim.y * gridDim.z / cluster_, i = run - first_run_;
+  const unsigned threads = count_ * cluster_, warps = (count_ + 31) / 32;
+  const bool product = thread >= threads;
+  const unsigned rank = product ? (thread - threads) / warps : thread / count_;
+  const uint3 b = block_index((backwards_ ? clusters - 1 - i : i) * cluster_ + rank), own = block_->index;
+  const uint3 t = product ? uint3{} : block_->threads[thread % count_].index;
+  const std::string name = product ? concat("a product of warp ", (thread - threads) % warps)
+                                   : concat("thread (", t.x, ",", t.y, ",", t.z, ")");
+  return b.x == own.x && b.y == own.y && b.z == own.z ? name : concat("block (", b.x, ",", b.y, ",", b.z, "), ", name);
+}
+
+bool Scheduler::owns(const std::byte* p) const {
+  for (unsigned b = 0; b < cluster_; ++b)
+    if (p >= blocks_[b]->window && p < blocks_[b]->window + kWindow) return true;
+  return false;
+}
+
+std::string Scheduler::describe_shared(std::uintptr_t at) const {
+  const auto* p = reinterpret_cast<const std::byte*>(at);
+  unsigned b = 0;
+  while (b + 1 < cluster_ && (p < blocks_[b]->window || p >= blocks_[b]->window + kWindow)) ++b;
+  return concat(p - (blocks_[b]->window + kWindow - shared_bytes_), " of dynamic shared memory");
 }
 
 /// Body of every fiber.
@@ -78,18 +110,27 @@ void Scheduler::fail(std::string what) {
 
 void Scheduler::release(Warp& warp, Group& group) {
   if (group.arrived == 0 || ((group.arrived | warp.done) & group.mask) != group.mask) return;
+  const auto base = static_cast<unsigned>(&warp - block_->warps.data()) * 32;
+  if (group.orders) {
+    unsigned lanes[32], count = 0;
+    for (unsigned i = 0; i < 32; ++i)
+      if (group.arrived >> i & 1u) lanes[count++] = in_cluster(base + i);
+    races.join({lanes, count});
+  }
   group.present[group.generation % 2] = group.arrived;
   group.arrived = 0;
+  group.orders = false;
   ++group.generation;
   std::vector<Thread>& threads = block_->threads;
-  const auto base = static_cast<unsigned>(&warp - block_->warps.data()) * 32;
   for (unsigned i = 0; i < 32; ++i)
     if (group.mask >> i & 1u && base + i < count_ && threads[base + i].state == State::AtExchange)
       threads[base + i].state = State::Ready;
 }
 
+void Scheduler::warp_barrier(unsigned mask) { exchange(mask, 0, -1, nullptr, nullptr, true); }
+
 std::uint64_t Scheduler::exchange(unsigned mask, std::uint64_t value, int source, unsigned* present,
-                                  const std::uint64_t** everyone) {
+                                  const std::uint64_t** everyone, bool orders) {
   Warp& warp = block_->warps[current_ / 32];
   const auto lane = static_cast<unsigned>(current_ % 32);
   if (!(mask >> lane & 1u)) fail(concat("(lane ", lane, ") is not in the mask ", mask, " of its exchange"));
@@ -98,6 +139,9 @@ std::uint64_t Scheduler::exchange(unsigned mask, std::uint64_t value, int source
   if (at == warp.groups.size()) warp.groups.emplace_back().mask = mask;
   const unsigned parity = warp.groups[at].generation % 2;
   warp.groups[at].slot[parity][lane] = value;
+  if (warp.groups[at].arrived != 0 && warp.groups[at].orders != orders)
+    fail("waits at __syncwarp where others of its warp exchange values, or the other way round");
+  warp.groups[at].orders = orders;
   warp.groups[at].arrived |= 1u << lane;
   const unsigned before = warp.groups[at].generation;
   release(warp, warp.groups[at]);
@@ -118,13 +162,14 @@ int Scheduler::barrier(int predicate) {
 
 /// Lets the block go on when everyone who has not returned waits.
 bool Scheduler::release_barrier() {
-  bool any = false;
-  for (const Thread& t : block_->threads) {
-    if (t.state == State::Done) continue;
-    if (t.state != State::AtBarrier) return false;
-    any = true;
+  meeting_.clear();
+  for (unsigned t = 0; t < count_; ++t) {
+    if (block_->threads[t].state == State::Done) continue;
+    if (block_->threads[t].state != State::AtBarrier) return false;
+    meeting_.push_back(in_cluster(t));
   }
-  if (!any) return false;
+  if (meeting_.empty()) return false;
+  races.join(meeting_);
   block_->counted = std::exchange(block_->votes, 0);
   for (Thread& t : block_->threads)
     if (t.state == State::AtBarrier) t.state = State::Ready;
@@ -143,11 +188,8 @@ void Scheduler::named_barrier(unsigned index, unsigned threads) {
   if (barrier.arrived == 0) barrier.expected = threads;
   if (barrier.expected != threads)
     fail(concat("waits at barrier ", index, " for ", threads, " threads, others for ", barrier.expected));
-  if (++barrier.arrived == threads) {
-    barrier.arrived = 0;
-    ++barrier.generation;
-    return;
-  }
+  barrier.threads.push_back(in_cluster(current_));
+  if (++barrier.arrived == threads) return pass(barrier);
   struct Turn {
     const Arrivals& barrier;
     unsigned generation;
@@ -159,9 +201,18 @@ void Scheduler::named_barrier(unsigned index, unsigned threads) {
               &turn, "the other threads of a named barrier"});
 }
 
+/// Lets those go on who have arrived.
+void Scheduler::pass(Arrivals& barrier) {
+  races.join(barrier.threads);
+  barrier.threads.clear();
+  barrier.arrived = 0;
+  ++barrier.generation;
+}
+
 void Scheduler::cluster_barrier(unsigned blocks) {
   if (blocks != cluster_) fail(concat("waits for a cluster of ", blocks, " blocks, launched as one of ", cluster_));
   ++cluster_arrivals_.arrived;
+  cluster_arrivals_.threads.push_back(in_cluster(current_));
   struct Turn {
     const Arrivals& barrier;
     unsigned generation;
@@ -179,8 +230,7 @@ bool Scheduler::release_cluster() {
   for (unsigned b = 0; b < cluster_; ++b)
     for (const Thread& t : blocks_[b]->threads) threads += t.state != State::Done;
   if (threads == 0 || cluster_arrivals_.arrived != threads) return false;
-  cluster_arrivals_.arrived = 0;
-  ++cluster_arrivals_.generation;
+  pass(cluster_arrivals_);
   return true;
 }
 
@@ -207,7 +257,9 @@ bool Scheduler::step(unsigned t) {
   if (thread.state == State::Fresh) thread.fiber = take_fiber();
   thread.state = State::Ready;
   in_fiber_ = true;
+  races.enter(in_cluster(t), block_->rank, {thread.fiber->stack, thread.fiber->bytes});
   switch_fiber(main_, *thread.fiber);
+  races.leave();
   in_fiber_ = false;
   if (!failure_.empty()) throw std::runtime_error(failure_);
   if (thread.state == State::Done) idle_.push_back(std::exchange(thread.fiber, nullptr));
@@ -262,13 +314,11 @@ void Scheduler::start(Block& block) {
 
 /// Blocks first .. first + cluster of the grid.
 void Scheduler::run_cluster(std::uint64_t first) {
-  ++run_number_;
+  races.begin_run(static_cast<std::uint32_t>(++run_number_));
   cluster_arrivals_ = {};
   for (unsigned rank = 0; rank < cluster_; ++rank) {
     Block& block = *blocks_[rank];
-    const std::uint64_t b = first + rank;
-    block.index = {static_cast<unsigned>(b % gridDim.x), static_cast<unsigned>(b / gridDim.x % gridDim.y),
-                   static_cast<unsigned>(b / gridDim.x / gridDim.y)};
+    block.index = block_index(first + rank);
     start(block);
   }
   for (bool progress = true; progress;) {
@@ -299,7 +349,8 @@ void Scheduler::check_ended() {
   }
 }
 
-void Scheduler::run(const Launch& launch, std::size_t most_shared, void (*body)(void*), void* context) {
+void Scheduler::run(const GlobalMemory& memory, const Launch& launch, std::size_t most_shared, void (*body)(void*),
+                    void* context) {
   count_ = launch.block;
   cluster_ = launch.cluster;
   check_range(count_ >= 1 && count_ <= kMaxThreads, op, ": ", count_, " threads in a block");
@@ -324,6 +375,8 @@ void Scheduler::run(const Launch& launch, std::size_t most_shared, void (*body)(
   shared_bytes_ = (launch.shared + 127) / 128 * 128;
   idle_.clear();  // a failed launch leaves fibers behind
   for (auto& fiber : fibers_) idle_.push_back(fiber.get());
+  first_run_ = run_number_ + 1;
+  races.begin_launch(memory, cluster_, count_, static_cast<std::uint32_t>(first_run_));
   const std::uint64_t clusters = std::uint64_t{launch.grid_x} * launch.grid_y * launch.grid_z / cluster_;
   for (std::uint64_t i = 0; i < clusters; ++i) run_cluster((backwards_ ? clusters - 1 - i : i) * cluster_);
   backwards_ = !backwards_;

@@ -2,7 +2,6 @@
 // waits, and whoever can go on is resumed, warp after warp, block after block.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "runtime/cuda/kernel.cuh"
 #include "simt/async.h"
 #include "simt/context.h"
+#include "simt/global_memory.h"
 
 namespace eq::simt {
 
@@ -39,6 +39,7 @@ struct Thread {
 /// still read the last.
 struct Group {
   unsigned mask = 0, arrived = 0;
+  bool orders = false;  ///< those that arrived wait at __syncwarp
   unsigned generation = 0;
   unsigned present[2] = {};
   std::uint64_t slot[2][32];
@@ -52,6 +53,7 @@ struct Warp {
 /// A barrier that counts.
 struct Arrivals {
   unsigned arrived = 0, expected = 0, generation = 0;
+  std::vector<unsigned> threads;  ///< that arrived, by number in the cluster
 };
 
 struct Block {
@@ -73,9 +75,12 @@ struct Block {
 
 class Scheduler {
  public:
-  void run(const Launch& launch, std::size_t most_shared, void (*body)(void*), void* context);
+  void run(const GlobalMemory& memory, const Launch& launch, std::size_t most_shared, void (*body)(void*),
+           void* context);
+  /// `orders` for what is a barrier as well (simt.h, warp_barrier).
   std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, unsigned* present,
-                         const std::uint64_t** everyone);
+                         const std::uint64_t** everyone, bool orders = false);
+  void warp_barrier(unsigned mask);
   int barrier(int predicate);
   void named_barrier(unsigned index, unsigned threads);
   void cluster_barrier(unsigned blocks);
@@ -91,6 +96,11 @@ class Scheduler {
   [[noreturn]] void fail(std::string what);
   /// Where the running thread is.
   std::string where() const;
+  /// The thread with this number in the cluster of this run, as the running one would call it.
+  std::string describe_thread(std::uint64_t run, unsigned thread) const;
+  std::string describe_shared(std::uintptr_t at) const;
+  /// Whether `p` is in a block's dynamic shared memory.
+  bool owns(const std::byte* p) const;
   void trampoline();
   std::string op;  ///< of the launch, for errors
 
@@ -101,6 +111,9 @@ class Scheduler {
   bool run_block(Block& block);
   bool step(unsigned t);
   bool run_warp(unsigned w);
+  unsigned in_cluster(unsigned thread) const { return block_->rank * count_ + thread; }
+  uint3 block_index(std::uint64_t block) const;
+  void pass(Arrivals& barrier);
   void yield(State state);
   void release(Warp& warp, Group& group);
   bool release_barrier();
@@ -114,9 +127,10 @@ class Scheduler {
   std::vector<std::unique_ptr<Block>> blocks_;  ///< of the cluster; those beyond cluster_ rest
   Block* block_ = nullptr;
   Arrivals cluster_arrivals_;
+  std::vector<unsigned> meeting_;
   unsigned cluster_ = 1, count_ = 0, current_ = 0;
   bool backwards_ = false, in_fiber_ = false;
-  std::uint64_t run_number_ = 0;
+  std::uint64_t run_number_ = 0, first_run_ = 0;
   void (*body_)(void*) = nullptr;
   void* context_ = nullptr;
   std::size_t shared_bytes_ = 0;
@@ -126,9 +140,8 @@ class Scheduler {
 /// The one whose launch is running.
 Scheduler& running();
 
-/// Runs a launch to its end. `most_shared` is what a block may have of dynamic shared memory; `describe` says what an
-/// address is that nobody may access, for the error.
+/// Runs a launch to its end. `most_shared` is what a block may have of dynamic shared memory.
 void run_launch(const std::string& op, const Launch& launch, std::size_t most_shared, void (*thread)(void*),
-                void* context, const std::function<std::string(std::uintptr_t)>& describe);
+                void* context, const GlobalMemory& memory);
 
 }  // namespace eq::simt

@@ -41,6 +41,12 @@ enum class Vote { All, Any };
 /// `present`.
 std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, unsigned* present = nullptr,
                        const std::uint64_t** everyone = nullptr);
+/// Waits for the lanes of `mask`, and orders their accesses to memory; exchanges of values do not.
+void warp_barrier(unsigned mask);
+/// __threadfence: orders the thread's accesses around it for whoever meets it through atomics.
+void fence();
+/// Told before an atomic reads and writes `bytes` bytes at `at`; `place` is where the kernel called it.
+void atomic_access(void* at, std::size_t bytes, const void* place);
 /// Waits for the block; the sum of `value` over its threads, by bits: low half counts, as __syncthreads_count.
 int block_barrier(int predicate);
 int lane();
@@ -93,18 +99,27 @@ struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
-inline uint3 threadIdx, blockIdx;
-inline dim3 blockDim, gridDim;
+namespace eq::simt {
+
+/// Of the running thread.
+struct Coordinates {
+  uint3 thread, block;
+  dim3 block_size, grid_size;
+};
+inline Coordinates coordinates;
+
+}  // namespace eq::simt
+
+inline constexpr uint3 &threadIdx = eq::simt::coordinates.thread, &blockIdx = eq::simt::coordinates.block;
+inline constexpr dim3 &blockDim = eq::simt::coordinates.block_size, &gridDim = eq::simt::coordinates.grid_size;
 constexpr int warpSize = 32;
 
 inline void __syncthreads() { eq::simt::block_barrier(0); }
 inline int __syncthreads_count(int predicate) { return eq::simt::block_barrier(predicate != 0); }
 inline int __syncthreads_or(int predicate) { return eq::simt::block_barrier(predicate != 0) != 0; }
 inline int __syncthreads_and(int predicate) { return eq::simt::block_barrier(predicate == 0) == 0; }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { eq::simt::exchange(mask, 0, -1); }
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __threadfence_system() {}
+inline void __syncwarp(unsigned mask = 0xffffffffu) { eq::simt::warp_barrier(mask); }
+inline void __threadfence() { eq::simt::fence(); }
 inline void __nanosleep(unsigned) {}
 inline void __trap() { eq::simt::fail("__trap"); }
 
@@ -179,47 +194,49 @@ inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
   return sum;
 }
 
-// Atomics: fibers change only at barriers, so plain reads and writes are atomic.
+// Atomics: fibers change only at barriers, so plain reads and writes are atomic. A call of each is in the kernel, whose
+// line an error names.
 template <class T, class Combine>
-T eq_simt_atomic(T* at, Combine combine) {
+__attribute__((noinline, no_sanitize("thread"))) T eq_simt_atomic(T* at, Combine combine) {
+  eq::simt::atomic_access(at, sizeof(T), __builtin_return_address(0));
   const T old = *at;
   *at = combine(old);
   return old;
 }
 template <class T, class U>
-T atomicAdd(T* at, U value) {
+__attribute__((always_inline)) inline T atomicAdd(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return static_cast<T>(old + static_cast<T>(value)); });
 }
 template <class T, class U>
-T atomicSub(T* at, U value) {
+__attribute__((always_inline)) inline T atomicSub(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return static_cast<T>(old - static_cast<T>(value)); });
 }
 template <class T, class U>
-T atomicMax(T* at, U value) {
+__attribute__((always_inline)) inline T atomicMax(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return old > static_cast<T>(value) ? old : static_cast<T>(value); });
 }
 template <class T, class U>
-T atomicMin(T* at, U value) {
+__attribute__((always_inline)) inline T atomicMin(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return old < static_cast<T>(value) ? old : static_cast<T>(value); });
 }
 template <class T, class U>
-T atomicOr(T* at, U value) {
+__attribute__((always_inline)) inline T atomicOr(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return static_cast<T>(old | static_cast<T>(value)); });
 }
 template <class T, class U>
-T atomicAnd(T* at, U value) {
+__attribute__((always_inline)) inline T atomicAnd(T* at, U value) {
   return eq_simt_atomic(at, [&](T old) { return static_cast<T>(old & static_cast<T>(value)); });
 }
 template <class T, class U>
-T atomicExch(T* at, U value) {
+__attribute__((always_inline)) inline T atomicExch(T* at, U value) {
   return eq_simt_atomic(at, [&](T) { return static_cast<T>(value); });
 }
 template <class T, class U, class V>
-T atomicCAS(T* at, U expected, V value) {
+__attribute__((always_inline)) inline T atomicCAS(T* at, U expected, V value) {
   return eq_simt_atomic(at, [&](T old) { return old == static_cast<T>(expected) ? static_cast<T>(value) : old; });
 }
 /// Wraps to 0 after `last`.
-inline unsigned atomicInc(unsigned* at, unsigned last) {
+__attribute__((always_inline)) inline unsigned atomicInc(unsigned* at, unsigned last) {
   return eq_simt_atomic(at, [&](unsigned old) { return old >= last ? 0u : old + 1u; });
 }
 

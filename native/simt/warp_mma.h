@@ -1,116 +1,33 @@
-// The instructions of runtime/cuda/warp_mma.cuh, lane by lane: the lanes exchange their registers through memory. Two
-// properties of the hardware are kept on purpose, so that tests meet them: sums are cut, not rounded, to f32, and an
-// asynchronous copy happens no sooner than it is waited for.
+// The instructions of runtime/cuda/warp_mma.cuh, as kernels call them (warp_mma.cc).
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <utility>
-#include <vector>
 
-#include "runtime/dtype.h"
-#include "simt/round.h"
 #include "simt/simt.h"
+
+namespace eq::simt {
+
+void copy_async(void* to, const void* from, int bytes);
+void copy_commit();
+void copy_wait(int pending);
+void load_matrices(std::uint32_t (&r)[4], const void* row, bool transposed);
+void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
+
+}  // namespace eq::simt
 
 namespace eq {
 
-namespace simt_mma {
+using simt::copy_async;
+using simt::copy_commit;
+using simt::mma_bf16;
 
-/// What the lanes of a warp show each other. Two buffers: a lane that is one instruction ahead writes the other one.
-struct Exchange {
-  std::uint64_t run;
-  std::uint64_t words[2][32][6];
-  unsigned turn[32];
-};
-inline Exchange& exchange() {
-  static Exchange warps[simt::kSlots / 32] = {};
-  Exchange& mine = warps[simt::slot() / 32];
-  if (std::exchange(mine.run, simt::run_number()) != simt::run_number())
-    std::fill(std::begin(mine.turn), std::end(mine.turn), 0u);
-  return mine;
-}
-
-struct Copy {
-  void* to;
-  const void* from;
-  int bytes;
-};
-/// Copies of one thread that have not been waited for: closed groups and the open one (the last).
-struct Pending {
-  std::uint64_t run = 0;  ///< what an earlier block left is dropped
-  std::vector<std::vector<Copy>> groups;
-};
-inline std::vector<std::vector<Copy>>& pending() {
-  static Pending threads[simt::kSlots];
-  Pending& mine = threads[simt::slot()];
-  if (mine.run != simt::run_number() || mine.groups.empty()) {
-    mine.run = simt::run_number();
-    mine.groups.assign(1, {});
-  }
-  return mine.groups;
-}
-
-inline float half_of(std::uint64_t word, int half) {
-  bf16 value;
-  value.bits = static_cast<std::uint16_t>(word >> (16 * half));
-  return static_cast<float>(value);
-}
-
-}  // namespace simt_mma
-
-inline void copy_async(void* to, const void* from, int bytes) {
-  simt_mma::pending().back().push_back({to, from, bytes});
-}
-inline void copy_commit() { simt_mma::pending().emplace_back(); }
 template <int kPending>
-inline void copy_wait() {
-  auto& groups = simt_mma::pending();
-  const std::size_t closed = groups.size() - 1;
-  const std::size_t done = closed > kPending ? closed - kPending : 0;
-  for (std::size_t i = 0; i < done; ++i)
-    for (const simt_mma::Copy& copy : groups[i]) {
-      if (copy.bytes > 0) std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.bytes));
-      std::memset(static_cast<char*>(copy.to) + copy.bytes, 0, static_cast<std::size_t>(16 - copy.bytes));
-    }
-  groups.erase(groups.begin(), groups.begin() + static_cast<std::ptrdiff_t>(done));
+void copy_wait() {
+  simt::copy_wait(kPending);
 }
-
 template <bool kTransposed>
-inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
-  auto& warp = simt_mma::exchange();
-  const unsigned lane = threadIdx.x % 32, turn = warp.turn[lane]++ % 2;
-  warp.words[turn][lane][0] = reinterpret_cast<std::uintptr_t>(row);
-  __syncwarp();
-  const auto element = [&](unsigned matrix, unsigned i, unsigned j) -> std::uint32_t {
-    return reinterpret_cast<const std::uint16_t*>(warp.words[turn][matrix * 8 + i][0])[j];
-  };
-  const unsigned g = lane / 4, t = lane % 4;
-  for (unsigned m = 0; m < 4; ++m)
-    r[m] = kTransposed ? element(m, 2 * t, g) | element(m, 2 * t + 1, g) << 16
-                       : element(m, g, 2 * t) | element(m, g, 2 * t + 1) << 16;
-}
-
-inline void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  auto& warp = simt_mma::exchange();
-  const unsigned lane = threadIdx.x % 32, turn = warp.turn[lane]++ % 2;
-  std::uint64_t(&mine)[6] = warp.words[turn][lane];
-  for (int i = 0; i < 4; ++i) mine[i] = a[i];
-  mine[4] = b0;
-  mine[5] = b1;
-  __syncwarp();
-  const unsigned g = lane / 4, t = lane % 4;
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = g + i / 2 * 8, column = 2 * t + i % 2;
-    double sum = static_cast<double>(c[i]);
-    for (unsigned k = 0; k < 16; ++k) {
-      const unsigned from = k % 8 / 2;
-      const float x = simt_mma::half_of(warp.words[turn][row % 8 * 4 + from][row / 8 + k / 8 * 2], k % 2);
-      const float y = simt_mma::half_of(warp.words[turn][column * 4 + from][4 + k / 8], k % 2);
-      sum += static_cast<double>(x) * static_cast<double>(y);
-    }
-    c[i] = simt::cut(sum);
-  }
+void load_matrices(std::uint32_t (&r)[4], const void* row) {
+  simt::load_matrices(r, row, kTransposed);
 }
 
 }  // namespace eq

@@ -74,7 +74,8 @@ unsigned place(unsigned lane, unsigned i, unsigned n) {
 }  // namespace
 
 /// The chunks of lines first .. first + lines at 16 steps of k, by line and k where along_k, else by k and line.
-std::vector<Async::Chunk> Async::operand(std::uint64_t descriptor, int first, int lines, bool along_k) {
+std::vector<Async::Chunk> Async::operand(std::uint32_t product, std::uint64_t descriptor, int first, int lines,
+                                         bool along_k) {
   const Descriptor d(descriptor);
   std::vector<Chunk> chunks;
   chunks.reserve(static_cast<std::size_t>(lines) * 2);
@@ -82,6 +83,7 @@ std::vector<Async::Chunk> Async::operand(std::uint64_t descriptor, int first, in
     Chunk c{d.chunk(line, k, along_k), {}};
     check_range(c.address, 16, "multiplies what lies at");
     if (writers_[c.address / 16] != 0) fail_with(concat("multiplies what a copy has yet to bring to ", c.address));
+    races.product_load(window_ + c.address, 16, product);
     std::memcpy(c.values, window_ + c.address, 16);
     if (std::memcmp(c.values, async_view_.data() + c.address, 16) != 0)
       fail_with(concat("multiplies what was stored at ", c.address, " without a fence.proxy.async"));
@@ -139,8 +141,9 @@ void Async::product(unsigned warp, float* const (&sums)[32], int n, std::uint64_
   ++w.issued;
   Sums& s = sums_of(w, sums, n);
   ++s.products;
-  w.products.push_back({&s, w.committed, transposed_b, operand(a, static_cast<int>(warp % 4 * kRows), kRows, true),
-                        operand(b, 0, n, !transposed_b)});
+  w.products.push_back({&s, w.committed, w.issued, transposed_b,
+                        operand(w.issued, a, static_cast<int>(warp % 4 * kRows), kRows, true),
+                        operand(w.issued, b, 0, n, !transposed_b)});
 }
 
 /// Carries out the oldest product: sums of 16 exact products, added at once and cut.
@@ -169,6 +172,7 @@ void Async::finish(WarpState& warp) {
       for (unsigned c = 0; c < n; ++c) total[c] += a[row][k] * b[k][c];
     for (unsigned c = 0; c < n; ++c) to[c] = cut(total[c]);
   }
+  races.products_ended(p.number);
   --s.products;
   warp.products.pop_front();
 }

@@ -17,11 +17,8 @@ void launch(Device& device, const OpInfo& info, const Launch& launch, void (*thr
             std::shared_ptr<void> context) {
   const std::string op = info.describe();
   const std::size_t most_shared = cudart::model().most_shared();
-  cudart::Kernel kernel{[=] {
-                          run_launch(op, launch, most_shared, thread, context.get(),
-                                     [](std::uintptr_t at) { return cudart::model().describe(at); });
-                        },
-                        op, launch.cluster};
+  cudart::Kernel kernel{[=] { run_launch(op, launch, most_shared, thread, context.get(), cudart::model()); }, op,
+                        launch.cluster};
   void* parameters[] = {&kernel, nullptr};
   // What launch_kernel bound begins with the kernel.
   const void* function;

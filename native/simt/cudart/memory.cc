@@ -104,6 +104,15 @@ bool within(const std::map<std::byte*, Memory>& blocks, const void* p, std::size
   return at + bytes <= it->first + std::max<std::size_t>(it->second.bytes, 1);
 }
 
+bool Model::owns(std::uintptr_t address) const {
+  const auto at = reinterpret_cast<std::byte*>(address);
+  const auto holds = [at](const Memory& m) { return at >= m.map && at < m.map + m.map_bytes; };
+  // Blocks are ordered by where their data begin, which may be after what is looked for.
+  const auto next = device_memory.upper_bound(at);
+  return (next != device_memory.end() && holds(next->second)) ||
+         (next != device_memory.begin() && holds(std::prev(next)->second));
+}
+
 std::string Model::describe(std::uintptr_t address) const {
   const auto at = reinterpret_cast<std::byte*>(address);
   const auto inside = [at](const Memory& m) { return at >= m.map && at < m.map + m.map_bytes; };

@@ -25,6 +25,7 @@
 
 #include <cuda_runtime.h>
 
+#include "simt/global_memory.h"
 #include "simt/work_queue.h"
 
 namespace eq::cudart {
@@ -64,7 +65,7 @@ struct Memory {
 /// Ends the process: `call: what`.
 [[noreturn]] void violation(const char* call, const std::string& what);
 
-struct Model {
+struct Model final : simt::GlobalMemory {
   std::recursive_mutex mutex;
   std::map<std::byte*, Memory> device_memory, pinned;
   std::deque<Memory> freed;  ///< inaccessible, so that late uses are found
@@ -84,8 +85,8 @@ struct Model {
   std::map<std::string, Refusal> refusals;  ///< calls that are to fail
 
   Model();
-  /// What an address is, for errors.
-  std::string describe(std::uintptr_t address) const;
+  bool owns(std::uintptr_t address) const override;
+  std::string describe(std::uintptr_t address) const override;
   /// Dynamic shared memory that a block may be permitted.
   unsigned most_shared() const;
 };
