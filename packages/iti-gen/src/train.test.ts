@@ -57,7 +57,7 @@ function trainer(
     padId: settings.pad as number,
     modelMaxLength: clip.config.text.max_position_embeddings,
   };
-  // One step per epoch: a batch is the whole data set, so the order of images does not matter.
+  // One update per epoch: a batch is the whole data set, so the order of images does not matter.
   return new InclusiveTrainer(attributes, features, clip, tokenizer, {
     prompt: 'fixture',
     tokenLength: settings.tokens as number,
@@ -207,4 +207,34 @@ t.test('what does not fit is refused by name', async (t) => {
     message: /loss of attribute a0 is NaN at epoch 1, step 1/,
   });
   t.ok(PromptTemplate);
+});
+
+t.test('an epoch divides the references evenly over its updates, each image in one', async (t) => {
+  await useEngine('equipoise-cpu');
+  const clip = await loadFixtureClip();
+  const features = await loadFeatures();
+  const updatesPerEpoch = 3;
+  /** Losses of the first attribute's updates, with one of its images turned into its opposite. */
+  const losses = async (opposite?: number): Promise<number[]> => {
+    const changed = features.map((own, a) => ({
+      ...own,
+      features: own.features.map((x, i) => (a === 0 && Math.floor(i / own.depth) === opposite ? -x : x)),
+    }));
+    // Tokens that never move: a loss depends on the images of its update alone.
+    const learner = trainer(clip, changed, 'paper', { updatesPerEpoch, learningRate: 0 });
+    const logs = await learner.epochStep();
+    learner.dispose();
+    return logs.filter(({ attribute }) => attribute === 'a0').map(({ loss }) => loss);
+  };
+  const plain = await losses();
+  t.equal(plain.length, updatesPerEpoch);
+  const images = features[0]?.labels.length as number;
+  const drawn = new Array<number>(updatesPerEpoch).fill(0);
+  for (let image = 0; image < images; image++) {
+    const found = await losses(image);
+    const steps = found.flatMap((loss, step) => (loss === plain[step] ? [] : [step]));
+    t.ok(steps.length <= 1, `image ${image} is in updates ${steps}`);
+    for (const step of steps) drawn[step] = (drawn[step] as number) + 1;
+  }
+  t.same(drawn, new Array(updatesPerEpoch).fill(Math.floor(images / updatesPerEpoch)), `of ${images} images`);
 });
