@@ -238,3 +238,27 @@ t.test('an epoch divides the references evenly over its updates, each image in o
   }
   t.same(drawn, new Array(updatesPerEpoch).fill(Math.floor(images / updatesPerEpoch)), `of ${images} images`);
 });
+
+t.test('updates count through epochs: Adam corrects its moments by how many there were', async (t) => {
+  await useEngine('equipoise-cpu');
+  const clip = await loadFixtureClip();
+  // Within a category all images are one, so that every batch with all categories asks for the same.
+  const features = (await loadFeatures()).map(({ features, labels, depth }) => ({
+    features: features.map((_, i) => {
+      const first = labels.indexOf(labels[Math.floor(i / depth)] as number);
+      return features[first * depth + (i % depth)] as number;
+    }),
+    labels,
+    depth,
+  }));
+  const learn = async (updatesPerEpoch: number): Promise<Float32Array[]> => {
+    const learner = trainer(clip, features, 'paper', { updatesPerEpoch, decayAfter: 100 });
+    while (learner.epoch < 4 / updatesPerEpoch) await learner.epochStep();
+    const { attributes } = await learner.tokens('x');
+    learner.dispose();
+    return attributes.map(({ values }) => values);
+  };
+  const [slow, fast] = [await learn(1), await learn(2)];
+  for (const [a, values] of slow.entries())
+    requireClose(`tokens of ${a}`, fast[a] as Float32Array, values, { absolute: 1e-5 });
+});
