@@ -75,7 +75,7 @@ __device__ inline typename R::Part reduce_run(const Reduced& a, const R& r, std:
 }
 
 template <class R>
-__global__ __launch_bounds__(kReduceThreads) void reduce_lanes(const Reduced a, const R r) {
+__global__ __launch_bounds__(kReduceThreads, 4) void reduce_lanes(const Reduced a, const R r) {
   const int lane = threadIdx.x % a.lanes, rows_here = kReduceThreads / a.lanes;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * rows_here;
   // All threads of a warp go round equally often: they meet in the shuffles.
@@ -89,8 +89,8 @@ __global__ __launch_bounds__(kReduceThreads) void reduce_lanes(const Reduced a, 
 }
 
 template <class R>
-__global__ __launch_bounds__(kReduceThreads) void reduce_rows(const Reduced a, const R r,
-                                                              typename R::Part* const partial) {
+__global__ __launch_bounds__(kReduceThreads, 4) void reduce_rows(const Reduced a, const R r,
+                                                                 typename R::Part* const partial) {
   constexpr int kWarps = kReduceThreads / 32;
   __shared__ typename R::Part shared[kWarps];
   for (std::int64_t u = blockIdx.x; u < a.outer * a.parts; u += gridDim.x) {
@@ -115,8 +115,8 @@ __global__ __launch_bounds__(kReduceThreads) void reduce_rows(const Reduced a, c
 
 /// kColumns a thread: kPacket or 1.
 template <class R, int kColumns>
-__global__ __launch_bounds__(kReduceThreads) void reduce_columns(const Reduced a, const R r,
-                                                                 typename R::Part* const partial) {
+__global__ __launch_bounds__(kReduceThreads, 3) void reduce_columns(const Reduced a, const R r,
+                                                                    typename R::Part* const partial) {
   using Part = typename R::Part;
   __shared__ Part shared[kReduceThreads];
   const int across = threadIdx.x % a.lanes, down = threadIdx.x / a.lanes, rows_here = kReduceThreads / a.lanes;

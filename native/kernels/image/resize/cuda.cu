@@ -59,8 +59,8 @@ __device__ inline std::int64_t first_reader(const ResizeScale& scale, std::int64
 }
 
 template <int kWidth>
-__global__ __launch_bounds__(kThreads) void grad_kernel(const ResizeArgs a, const Pixels in, const ResizeScale rows,
-                                                        const ResizeScale columns) {
+__global__ __launch_bounds__(kThreads, 4) void grad_kernel(const ResizeArgs a, const Pixels in, const ResizeScale rows,
+                                                           const ResizeScale columns) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t u = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; u < in.count; u += stride) {
     std::int64_t b, y, x, packet;

@@ -46,9 +46,9 @@ __global__ __launch_bounds__(kThreads) void count_kernel(const BincountArgs a, c
   }
 }
 
-__global__ __launch_bounds__(kOrderedThreads) void weight_kernel(const BincountArgs a,
-                                                                 const __grid_constant__ Ordered o,
-                                                                 const IndexDivisor by_columns, const Fault fault) {
+__global__ __launch_bounds__(kOrderedThreads, 4) void weight_kernel(const BincountArgs a,
+                                                                    const __grid_constant__ Ordered o,
+                                                                    const IndexDivisor by_columns, const Fault fault) {
   apply_in_order(
       o,
       [&](std::int64_t i) -> std::int64_t {

@@ -101,8 +101,8 @@ __global__ __launch_bounds__(kThreads) void positions_kernel(const PoolGradArgs 
 }
 
 template <int kWidth>
-__global__ __launch_bounds__(kThreads) void grad_kernel(const PoolGradArgs a, const Pixels pixels,
-                                                        const IndexDivisor stride_y, const IndexDivisor stride_x) {
+__global__ __launch_bounds__(kThreads, 4) void grad_kernel(const PoolGradArgs a, const Pixels pixels,
+                                                           const IndexDivisor stride_y, const IndexDivisor stride_x) {
   const PoolWindow& w = a.w;
   const float share = 1.0f / static_cast<float>(w.height * w.width);
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;

@@ -49,9 +49,9 @@ __global__ __launch_bounds__(kThreads) void scan_columns(const ScanArgs a, const
 /// Scans parts of lines from `carried` (one value a part; null: from the identity), or, where `totals` is given, only
 /// writes what each amounts to.
 template <class Combine>
-__global__ __launch_bounds__(kThreads) void scan_lines(const ScanArgs a, const Combine combine,
-                                                       const std::int64_t parts, const double* carried,
-                                                       double* totals) {
+__global__ __launch_bounds__(kThreads, 4) void scan_lines(const ScanArgs a, const Combine combine,
+                                                          const std::int64_t parts, const double* carried,
+                                                          double* totals) {
   __shared__ double shared[kThreads / 32];
   for (std::int64_t v = blockIdx.x; v < a.outer * a.inner * parts; v += gridDim.x) {
     const std::int64_t line = v / parts, begin = v % parts * kPart;
