@@ -239,7 +239,7 @@ t.test('an epoch divides the references evenly over its updates, each image in o
   t.same(drawn, new Array(updatesPerEpoch).fill(Math.floor(images / updatesPerEpoch)), `of ${images} images`);
 });
 
-t.test('updates count through epochs: Adam corrects its moments by how many there were', async (t) => {
+t.test('updates count through epochs: Adam corrects its moments by how many there were', async () => {
   await useEngine('equipoise-cpu');
   const clip = await loadFixtureClip();
   // Within a category all images are one, so that every batch with all categories asks for the same.
