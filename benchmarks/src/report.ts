@@ -40,8 +40,10 @@ function peerLine({ peerVersions, peerProblem }: BenchmarkRecord): string[] {
 /** The table of a run: times, floors, shares of the ceiling, ratios to peers, and the means. */
 export function renderRecord(record: BenchmarkRecord): string[] {
   const { device, machine } = record;
+  // A GPU has neither of the latter.
+  const processor = [device.model, device.isa, device.threads && `${device.threads} threads`];
   const lines = [
-    `${record.suite}: ${device.model}, ${device.isa}, ${device.threads} threads; Node ${machine.node}`,
+    `${record.suite}: ${processor.filter(Boolean).join(', ')}; Node ${machine.node}`,
     ...peerLine(record),
     '',
     ...record.cases.map(row),
