@@ -60,8 +60,6 @@ add_library(equipoise_cpu SHARED
   ${CMAKE_CURRENT_LIST_DIR}/../addon/device_cpu.cc ${EQ_CPU_OBJECTS})
 set_target_properties(equipoise_cpu PROPERTIES PREFIX "" SUFFIX ".node" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 target_link_libraries(equipoise_cpu PRIVATE eq_options eq_node)
-# A missing symbol is to be told when the addon loads, not at the first call.
-target_link_options(equipoise_cpu PRIVATE -Wl,-z,now)
 if(NOT EQ_SANITIZE)
   target_link_options(equipoise_cpu PRIVATE -static-libstdc++ -static-libgcc)
 endif()

@@ -50,4 +50,4 @@ set_target_properties(equipoise_cuda PROPERTIES
   PREFIX "" SUFFIX ".node" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin LINKER_LANGUAGE CXX)
 # cudart statically: the addon must load where there is neither toolkit nor driver.
 target_link_libraries(equipoise_cuda PRIVATE eq_options eq_node CUDA::cudart_static)
-target_link_options(equipoise_cuda PRIVATE -Wl,-z,now -static-libstdc++ -static-libgcc)
+target_link_options(equipoise_cuda PRIVATE -static-libstdc++ -static-libgcc)

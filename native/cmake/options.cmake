@@ -21,6 +21,9 @@ execute_process(
 get_filename_component(EQ_NODE_ADDON_API ${EQ_NODE_ADDON_API} ABSOLUTE BASE_DIR ${CMAKE_SOURCE_DIR})
 target_include_directories(eq_node SYSTEM INTERFACE ${CMAKE_JS_INC} ${EQ_NODE_ADDON_API})
 target_compile_definitions(eq_node INTERFACE NAPI_VERSION=9 NAPI_CPP_EXCEPTIONS NODE_ADDON_API_DISABLE_DEPRECATED)
+# now: a missing symbol is told when the addon loads, not at the first call. nodelete: Node unloads an addon when the last
+# worker that loaded it ends, and threads of the device may then still be returning from it.
+target_link_options(eq_node INTERFACE -Wl,-z,now -Wl,-z,nodelete)
 if(CMAKE_JS_LIB)
   target_link_libraries(eq_node INTERFACE ${CMAKE_JS_LIB})
 endif()

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { loadAddon } from './index.js';
@@ -134,6 +135,31 @@ t.test('worker threads have devices of their own, and a shut-down device refuses
     ),
   );
   t.same(results, Array(2).fill({ value: 2, message: 'memory: the device has been shut down' }));
+});
+
+t.test('an addon that only workers load outlives them', async (t) => {
+  const { spawnSync } = await import('node:child_process');
+  const { copyFileSync } = await import('node:fs');
+  const addon = (await import('./load.js')).addonCandidates('cpu').at(-1) as string;
+  // Node unloads an addon with the last worker that loaded it. The loader keeps the first of all that share C++'s unique
+  // symbols, so the main thread loads another one, as a program with two devices does.
+  const other = join(t.testdir(), 'other.node');
+  copyFileSync(addon, other);
+  const compute = (file: string): string => `
+    const native = require(${JSON.stringify(file)});
+    const x = native.upload(new Float32Array(1e6), 'f32', [1e6], 'f32', false);
+    native.readSync(native.ops.clip(x, 0, 2));`;
+  const program = `
+    const { Worker } = require('node:worker_threads');
+    const worker = ${JSON.stringify(compute(addon))};
+    const run = () => new Promise((resolve) => new Worker(worker, { eval: true }).on('exit', resolve));
+    (async () => {
+      ${compute(other)}
+      for (let i = 0; i < 12; i++) await Promise.all([run(), run()]);
+      console.log('done');
+    })();`;
+  const child = spawnSync(process.execPath, ['-e', program], { encoding: 'utf8' });
+  t.match({ status: child.status, stdout: child.stdout }, { status: 0, stdout: 'done\n' }, child.stderr);
 });
 
 t.test('handles are finalised by the garbage collector', async (t) => {
