@@ -29,7 +29,6 @@ constexpr int kLanes = EQ_SIMD_BYTES / 4;
 constexpr int kDoubleLanes = EQ_SIMD_BYTES / 8;
 
 EQ_INLINE vf splat(float x) { return vf{} + x; }
-EQ_INLINE vi splat_i(std::int32_t x) { return vi{} + x; }
 
 /// The bits of one vector as another.
 template <class To, class From>

@@ -21,12 +21,6 @@ struct Greater {
     return a > b || a != a ? a : b;
   }
 };
-struct Less {
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return a < b || a != a ? a : b;
-  }
-};
 
 /// Combines the values of `kWidth` neighbouring lanes (a power of two).
 template <int kWidth = 32, class T, class Combine>
@@ -42,10 +36,6 @@ __device__ inline T warp_sum(T value) {
 template <int kWidth = 32, class T>
 __device__ inline T warp_max(T value) {
   return warp_combine<kWidth>(value, Greater{});
-}
-template <int kWidth = 32, class T>
-__device__ inline T warp_min(T value) {
-  return warp_combine<kWidth>(value, Less{});
 }
 
 /// Combines one value per thread of a one-dimensional block of `kThreads` threads (a multiple of 32, at most 1024).
@@ -69,14 +59,6 @@ __device__ inline T block_combine(T value, T* shared, Combine combine) {
 template <int kThreads, class T>
 __device__ inline T block_sum(T value, T* shared) {
   return block_combine<kThreads>(value, shared, Add{});
-}
-template <int kThreads, class T>
-__device__ inline T block_max(T value, T* shared) {
-  return block_combine<kThreads>(value, shared, Greater{});
-}
-template <int kThreads, class T>
-__device__ inline T block_min(T value, T* shared) {
-  return block_combine<kThreads>(value, shared, Less{});
 }
 
 }  // namespace eq
