@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { builtFiles } from './lib/built-files.mjs';
 import { CommandError, installedBin, main, root, setUp } from './lib/setup.mjs';
 import { toolchainVersions } from './lib/toolchain.mjs';
 
@@ -82,25 +83,8 @@ function describeDevice({ model, ...details }) {
 /** What a step's result depends on: its own words, everything built, and the machine. */
 function fingerprint(step) {
   const hash = crypto.createHash('sha256').update(JSON.stringify([step.args, toolchainVersions()]));
-  for (const file of builtFiles()) hash.update(file).update(fs.readFileSync(path.join(root, file)));
+  for (const file of builtFiles(root)) hash.update(file).update(fs.readFileSync(path.join(root, file)));
   return hash.digest('hex');
-}
-
-function builtFiles() {
-  const roots = ['packages', 'apps'].flatMap((parent) =>
-    fs.readdirSync(path.join(root, parent)).map((name) => path.join(parent, name, 'dist')),
-  );
-  const scripts = roots
-    .filter((dist) => fs.existsSync(path.join(root, dist)))
-    .flatMap((dist) =>
-      fs
-        .readdirSync(path.join(root, dist), { recursive: true })
-        .filter((file) => file.endsWith('.js') && !file.endsWith('.test.js'))
-        .map((file) => path.join(dist, file)),
-    );
-  const bin = path.join('packages', 'native', 'build', 'bin');
-  const addons = fs.readdirSync(path.join(root, bin)).map((file) => path.join(bin, file));
-  return [...scripts, ...addons].sort();
 }
 
 /** Builds the addon and all packages (nothing when unchanged); what the tools say is shown only when they fail. */
